@@ -1,0 +1,40 @@
+# Two commands do everything on a machine that has Python ≥ 3.11, git and make:
+#   make repro    run the pipeline on the embedded sample
+#   make test     check the code, its style and its types
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: repro test check browser lock clean
+.DELETE_ON_ERROR:
+
+repro: $(INSTALLED)
+	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
+
+test: $(INSTALLED) check
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+# the DVC plots page in a real browser; needs Chromium
+browser: $(INSTALLED)
+	$(BIN)/python -m pytest tests/browser.py
+
+# after a change of pyproject.toml: pins and hashes for every platform and Python version
+lock: $(INSTALLED)
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-annotate --no-header -o requirements.lock
+
+clean:
+	rm -rf .venv
+
+# installs again only when the lock or the project's own metadata changes
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	touch $@

@@ -1,0 +1,25 @@
+"""CCL-Net: soft labels learned from interclass visual correlations (Wei et al., MICCAI 2020).
+
+The names below are loaded when they are first used: importing ``cclnet`` must not import torch, because what makes a
+run repeatable has to be set before that (``cclnet.processor``), and because the light stages do without it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cclnet.backbones import build_backbone as build_backbone
+    from cclnet.ccl import CCLHead as CCLHead
+    from cclnet.model import CCLNet as CCLNet
+
+__version__ = "0.1.0"
+
+_MODULE_OF = {"CCLHead": "cclnet.ccl", "CCLNet": "cclnet.model", "build_backbone": "cclnet.backbones"}
+
+__all__ = ["CCLHead", "CCLNet", "__version__", "build_backbone"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULE_OF[name]), name)

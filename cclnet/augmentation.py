@@ -1,0 +1,122 @@
+"""Random crops, flips and colours for whole batches, as a function of (seed, epoch, image) alone.
+
+So the same image gets the same view in the same epoch whatever the batch it is in, the order, the number of workers or
+a restart half-way.
+
+The colours are torchvision's ColorJitter with three departures, made so that all of it is one affine map of the RGB
+values: the order is always brightness, contrast, saturation, hue; values are cut to [0, 1] once at the end and not
+after each step; and the hue turns the colour plane of YIQ, not the HSV wheel.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cclnet.images import ImageCache, Pixels
+
+MEAN = (0.485, 0.456, 0.406)
+STANDARD_DEVIATION = (0.229, 0.224, 0.225)
+"""ImageNet's, over the values in [0, 1]: what torchvision's pretrained weights expect."""
+
+GREY = (0.299, 0.587, 0.114)
+"""Luma of RGB (ITU-R BT.601), as in torchvision."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """One random view of every image of a dataset, for one epoch.
+
+    Attributes:
+        uniforms: images × 8, uniform in [0, 1): top, left, upside down, mirrored, brightness, contrast,
+            saturation, hue.
+    """
+
+    uniforms: NDArray[np.float32]
+
+    STREAM: ClassVar[int] = 1
+
+    @classmethod
+    def of_epoch(cls, num_images: int, seed: int, epoch: int) -> "Views":
+        """Draw the views of an epoch; a row belongs to an image of the cache, whether it is trained on or not."""
+        return cls(np.random.default_rng([seed, cls.STREAM, epoch]).random((num_images, 8), dtype=np.float32))
+
+    def crops(self, cache: ImageCache, rows: NDArray[np.int64], size: int) -> Pixels:
+        """The random crops of these images, flipped, n × size × size × 3."""
+        top, left, upside_down, mirrored = self.uniforms[rows, :4].T
+        tops = np.floor(top * (cache.heights[rows] - size + 1)).astype(np.int64)
+        lefts = np.floor(left * (cache.widths[rows] - size + 1)).astype(np.int64)
+        return cache.crops(rows, size, tops, lefts, upside_down < 0.5, mirrored < 0.5)
+
+    def color_draws(self, rows: NDArray[np.int64]) -> Float[Tensor, "n 4"]:
+        """What decides each image's brightness, contrast, saturation and hue."""
+        return torch.from_numpy(self.uniforms[rows, 4:])
+
+
+@dataclass(frozen=True)
+class ColorJitter:
+    """How far colours may move, counted as torchvision's ColorJitter counts it.
+
+    Attributes:
+        brightness, contrast, saturation: the factor lies within 1 ± this.
+        hue: the turn lies within ± this part of the whole circle, at most 0.5.
+    """
+
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+
+    def factors(self, draws: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
+        """Brightness, contrast and saturation factors and the hue's part of the circle, from uniform draws."""
+        reach = draws.new_tensor([self.brightness, self.contrast, self.saturation, self.hue])
+        return (2 * draws - 1) * reach + draws.new_tensor([1.0, 1.0, 1.0, 0.0])
+
+
+def to_network(crops: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
+    """Bytes to normalised values, as the network takes them (channels last in memory)."""
+    return normalize(crops.to(torch.float32) / 255).permute(0, 3, 1, 2)
+
+
+def jitter_to_network(crops: UInt8[Tensor, "n h w 3"], factors: Float[Tensor, "n 4"]) -> Float[Tensor, "n 3 h w"]:
+    """The same with the colours of each image moved by its factors (see ``ColorJitter.factors``)."""
+    return normalize(jitter(crops.to(torch.float32) / 255, factors)).permute(0, 3, 1, 2)
+
+
+def normalize(colors: Float[Tensor, "n h w 3"]) -> Float[Tensor, "n h w 3"]:
+    """(values − mean) / standard deviation, channel by channel."""
+    return (colors - colors.new_tensor(MEAN)) / colors.new_tensor(STANDARD_DEVIATION)
+
+
+def jitter(colors: Float[Tensor, "n h w 3"], factors: Float[Tensor, "n 4"]) -> Float[Tensor, "n h w 3"]:
+    """Brightness, contrast, saturation and hue as one affine map an image, cut to [0, 1] at the end.
+
+    Contrast blends with the mean grey of the image, which neither saturation nor hue changes, so that the shift is the
+    same in all three channels.
+    """
+    brightness, contrast, saturation, hue = factors[:, :, None].unbind(dim=1)
+    mean_grey = (colors.mean(dim=(1, 2)) * colors.new_tensor(GREY)).sum(dim=1, keepdim=True)
+    matrices = color_matrices(saturation.squeeze(1), hue.squeeze(1)) * (brightness * contrast)[:, :, None]
+    shifts = (1 - contrast) * brightness * mean_grey
+    flat = colors.flatten(1, 2)
+    return torch.baddbmm(shifts[:, :, None], flat, matrices.transpose(1, 2)).clamp_(0, 1).view_as(colors)
+
+
+def color_matrices(saturation: Float[Tensor, " n"], hue: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
+    """The linear maps of RGB that scale the saturation and turn the hue; both leave grey as it is."""
+    grey = saturation.new_tensor(GREY).expand(3, 3)
+    saturate = saturation[:, None, None] * (torch.eye(3).to(grey) - grey) + grey
+    to_yiq = saturation.new_tensor(_RGB_TO_YIQ)
+    from_yiq = saturation.new_tensor(np.linalg.inv(np.array(_RGB_TO_YIQ)).tolist())
+    cos, sin = torch.cos(2 * math.pi * hue), torch.sin(2 * math.pi * hue)
+    zero, one = torch.zeros_like(cos), torch.ones_like(cos)
+    rows = [torch.stack(row, dim=-1) for row in ((one, zero, zero), (zero, cos, sin), (zero, -sin, cos))]
+    return from_yiq @ torch.stack(rows, dim=-2) @ to_yiq @ saturate
+
+
+_RGB_TO_YIQ = [list(GREY), [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]

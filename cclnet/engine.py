@@ -1,0 +1,357 @@
+"""Training as Algorithm 1 has it, and prediction."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils import clip_grad_norm_
+
+from cclnet import __version__, metrics
+from cclnet.augmentation import MEAN, STANDARD_DEVIATION, ColorJitter, Views, jitter_to_network, to_network
+from cclnet.ccl import Convergence, balancing_weights, class_correlation_loss, classification_loss, softness
+from cclnet.checkpoint import ModelDescription, StateStore, build_model
+from cclnet.errors import CCLNetError
+from cclnet.images import ImageCache
+from cclnet.model import CCLNet
+from cclnet.params import TrainParams
+from cclnet.progress import Report, silent
+from cclnet.targets import class_frequencies, smoothed_targets
+
+logger = logging.getLogger(__name__)
+
+PREDICTION_BATCH = 256
+LEARNING_RATE_DECAY = 0.1
+ORDER_STREAM, LAYER_STREAM = 2, 3  # apart from Views.STREAM: no two uses of the seed share their numbers
+
+Row = dict[str, float | int | None]
+"""One epoch of the history."""
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The training or the validation images.
+
+    Attributes:
+        cache: all resized images.
+        rows: which of them belong to the subset.
+        labels: their classes, 0 … K − 1.
+    """
+
+    cache: ImageCache
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+    @classmethod
+    def of_split(cls, cache: ImageCache, split: pd.DataFrame, subset: str, classes: Sequence[str]) -> Self:
+        """The images that a split puts into ``train`` or ``validation``."""
+        chosen = split[split["subset"] == subset]
+        number = {name: label for label, name in enumerate(classes)}
+        labels = np.array([number[name] for name in chosen["label"]], dtype=np.int64)
+        return cls(cache, cache.rows(chosen["image"].tolist()), labels)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def class_counts(self, num_classes: int) -> Int[Tensor, " k"]:
+        """Images of each class."""
+        return torch.from_numpy(np.bincount(self.labels, minlength=num_classes))
+
+
+class Trainer:
+    """The network, its optimizers and the head's convergence: everything that changes from epoch to epoch.
+
+    Args:
+        params: the experiment.
+        class_counts: training images of each class.
+        device: where to compute.
+    """
+
+    def __init__(self, params: TrainParams, class_counts: Int[Tensor, " k"], device: torch.device) -> None:
+        self.params = params
+        self.device = device
+        torch.manual_seed(params.seed)
+        self.model = build_model(
+            params.backbone,
+            params.weights,
+            len(class_counts),
+            with_head=params.method == "ccl",
+            margin=params.margin,
+            temperature=params.temperature,
+            dictionary_init=params.dictionary_init,
+        )
+        self.model.to(device=device, memory_format=memory_format(device))  # pyright: ignore[reportCallIssue]
+        self.head = self.model.head
+        self.optimizer = self._optimizer(self.model.classifying_parameters(), params.lr_backbone)
+        self.head_optimizer = self._optimizer(self.head.parameters(), params.lr_ccl) if self.head else None
+        self.convergence = Convergence(params.freeze_patience)
+        self.best_dictionary = self.head.class_embeddings.detach().clone() if self.head else None
+        self.epoch = 0
+
+        counts = class_counts.to(device)
+        self.balance = {}
+        if params.head_balance == "weights":
+            self.balance["class_weights"] = balancing_weights(counts)
+        elif params.head_balance == "logits":
+            self.balance["log_prior"] = class_frequencies(counts).log()
+        epsilon = params.lsr_epsilon if params.method == "lsr" else 0.0
+        prior = class_frequencies(counts) if params.lsr_prior == "frequency" else None
+        classes = torch.arange(len(counts), device=device)
+        self.targets = smoothed_targets(classes, len(counts), epsilon, prior)
+
+    def _optimizer(self, parameters: Any, learning_rate: float) -> torch.optim.SGD:
+        momentum, weight_decay = self.params.momentum, self.params.weight_decay
+        return torch.optim.SGD(parameters, learning_rate, momentum, weight_decay=weight_decay, fused=True)
+
+    def label_matrix(self) -> Float[Tensor, "k k"]:
+        """The labels that train the classifier, row k for class k: soft (Eq. 2), smoothed, or hard."""
+        return self.head.soft_labels() if self.head else self.targets
+
+    def train_epoch(self, images: Subset, follow: Callable[[int], None] = lambda images_seen: None) -> Row:
+        """Lines 3 to 8 of Algorithm 1: go through the training images once.
+
+        The two losses share no parameter, since the head sees the features without their gradient. So one backward of
+        their sum, and then both steps, is the same as the two updates of lines 6 and 7 one after the other with the
+        features of line 5.
+
+        Raises:
+            CCLNetError: a loss is not finite any more.
+        """
+        self.epoch += 1
+        self.model.train()
+        self._set_learning_rates()
+        sums = torch.zeros(4, device=self.device)
+        seen = 0
+        for inputs, labels in training_batches(images, self.params, self.epoch, self.device):
+            torch.manual_seed(step_seed(self.params.seed, self.epoch, seen))
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.params.precision == "bfloat16"):
+                features = self.model.backbone(inputs)  # f, line 5
+                logits = self.model.classifier(features)
+            loss = self.classification_loss(logits, labels)  # with p^SL of line 4: before this minibatch's update
+            head_loss = self.head_loss(features.detach(), labels)
+            (loss + head_loss).backward()
+            norm = self._step(self.optimizer)  # θ1 and θ_fc, line 6
+            head_norm = self._step(self.head_optimizer)  # θ2 and θ_dict, line 7
+            batch = len(labels)
+            sums += batch * torch.stack([loss.detach(), head_loss.detach(), norm, head_norm])
+            seen += batch
+            follow(seen)
+        row = self._row((sums / seen).tolist())
+        self._freeze_dictionary_if_converged()
+        row["frozen"] = int(self.convergence.converged_epoch is not None)
+        return row
+
+    def classification_loss(self, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+        """What trains the backbone: L_cls of Eq. 3 with a head, else the cross-entropy with hard or smoothed labels."""
+        if self.head:
+            return classification_loss(logits, labels, self.head.soft_labels())
+        return functional.cross_entropy(logits.float(), self.targets[labels])
+
+    def head_loss(self, features: Float[Tensor, "n n1"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+        """L_CCL, what trains the head; zero without one."""
+        if self.head:
+            return self.head.loss(features, labels, self.params.alpha_cc, **self.balance)
+        return features.new_zeros((), dtype=torch.float32)
+
+    def _step(self, optimizer: torch.optim.Optimizer | None) -> Float[Tensor, ""]:
+        """Clip this optimizer's gradients, update its parameters; gives the norm of the gradient before clipping."""
+        if optimizer is None:
+            return torch.zeros((), device=self.device)
+        norm = clip_grad_norm_(optimizer.param_groups[0]["params"], self.params.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        return norm
+
+    def _set_learning_rates(self) -> None:
+        decay = LEARNING_RATE_DECAY ** sum(self.epoch > milestone for milestone in self.params.milestones)
+        self.optimizer.param_groups[0]["lr"] = self.params.lr_backbone * decay
+        if self.head_optimizer:
+            self.head_optimizer.param_groups[0]["lr"] = self.params.lr_ccl * decay
+
+    def _row(self, means: list[float]) -> Row:
+        loss, head_loss, norm, head_norm = means
+        if not math.isfinite(loss + head_loss):
+            raise CCLNetError(
+                f"the loss is not finite in epoch {self.epoch} (classification {loss}, head {head_loss}): "
+                "lower lr_backbone, lr_ccl or clip_norm"
+            )
+        row: Row = {"epoch": self.epoch, "classification_loss": loss}
+        row |= {"ccl_loss": None, "class_correlation_loss": None, "softness": softness(self.label_matrix()).item()}
+        row |= {"learning_rate": self.optimizer.param_groups[0]["lr"], "lr_ccl": None}
+        row |= {"gradient_norm": norm, "gradient_norm_ccl": None}
+        if self.head and self.head_optimizer:
+            correlation = class_correlation_loss(self.head.class_embeddings.detach(), self.params.margin).item()
+            row |= {"ccl_loss": head_loss, "class_correlation_loss": correlation}
+            row |= {"lr_ccl": self.head_optimizer.param_groups[0]["lr"], "gradient_norm_ccl": head_norm}
+        return row
+
+    def _freeze_dictionary_if_converged(self) -> None:
+        if not self.head or self.params.freeze_at == "never":
+            return
+        converged = self.convergence.update(softness(self.head.soft_labels()).item())
+        if self.convergence.best_epoch == self.epoch:
+            self.best_dictionary = self.head.class_embeddings.detach().clone()
+        if converged:
+            self.head.freeze_dictionary(self.best_dictionary if self.params.freeze_at == "best" else None)
+
+    def describe(self, classes: Sequence[str], short_side: int, ran_on: dict[str, Any]) -> ModelDescription:
+        """What the finished model's file says of it."""
+        learned = self.head is not None
+        matrix = self.label_matrix()
+        return ModelDescription(
+            classes=list(classes),
+            backbone=self.params.backbone,
+            method=self.params.method,
+            short_side=short_side,
+            crop=self.params.crop,
+            mean=list(MEAN),
+            standard_deviation=list(STANDARD_DEVIATION),
+            label_matrix=matrix.tolist(),
+            softness=softness(matrix).item(),
+            softness_epoch=self.convergence.best_epoch or self.epoch if learned else None,
+            converged_epoch=self.convergence.converged_epoch,
+            params=self.params.model_dump(),
+            ran_on=ran_on,
+            version=__version__,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a later process needs to go on as if it had never stopped."""
+        return {
+            "epoch": self.epoch,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "head_optimizer": self.head_optimizer.state_dict() if self.head_optimizer else None,
+            "convergence": self.convergence.state_dict(),
+            "best_dictionary": self.best_dictionary,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state_dict``."""
+        self.epoch = state["epoch"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.convergence.load_state_dict(state["convergence"])
+        if self.head and self.head_optimizer:
+            self.head_optimizer.load_state_dict(state["head_optimizer"])
+            self.best_dictionary = state["best_dictionary"].to(self.device)
+            if self.convergence.converged_epoch is not None:
+                self.head.freeze_dictionary()
+
+
+def fit(
+    trainer: Trainer,
+    training: Subset,
+    validation: Subset,
+    store: StateStore,
+    ran_on: dict[str, Any],
+    report: Report = silent,
+) -> list[Row]:
+    """Train for all epochs, keeping the state after each; an interrupted run goes on where it was.
+
+    Args:
+        trainer: a new trainer.
+        training, validation: the images.
+        store: keeps the states.
+        ran_on: what the result depends on besides; a run that goes on under other conditions is told so.
+        report: told of the images trained on.
+
+    Returns:
+        One row an epoch: losses, p̄, learning rates, gradient norms, and how well the validation images are classified.
+    """
+    history: list[Row] = []
+    state = store.load()
+    if state is not None:
+        trainer.load_state_dict(state["trainer"])
+        history = state["history"]
+        changed = [name for name in ran_on if state["ran_on"].get(name) != ran_on[name]]
+        logger.warning("going on after epoch %d", trainer.epoch)
+        if changed:
+            logger.warning("the result may differ from an uninterrupted run's: another %s", ", ".join(changed))
+    epochs = trainer.params.epochs
+    while trainer.epoch < epochs:
+        started = time.perf_counter()
+
+        def follow(seen: int, started: float = started) -> None:
+            done = (trainer.epoch - 1) * len(training) + seen
+            speed = seen / (time.perf_counter() - started)
+            detail = f"epoch {trainer.epoch} of {epochs}, {speed:,.0f} images/s{summary(history)}"
+            report("training", done, epochs * len(training), detail)
+
+        row = trainer.train_epoch(training, follow)
+        probabilities = predict(trainer.model, validation, trainer.params.crop, trainer.device)
+        scores = metrics.evaluate(validation.labels, probabilities)
+        shown = ("accuracy", "f1", "kappa", "jaccard", "balanced_accuracy", "nll")
+        history.append(row | {f"validation_{name}": scores[name] for name in shown})
+        store.save({"trainer": trainer.state_dict(), "history": history, "ran_on": ran_on}, trainer.epoch)
+    return history
+
+
+def summary(history: list[Row]) -> str:
+    """The newest epoch in a few words."""
+    words = {"loss": "classification_loss", "p̄": "softness", "validation accuracy": "validation_accuracy"}
+    return "".join(f", {word} {history[-1][name]:.3f}" for word, name in words.items()) if history else ""
+
+
+def training_batches(
+    images: Subset, params: TrainParams, epoch: int, device: torch.device
+) -> Iterator[tuple[Float[Tensor, "n 3 h w"], Int[Tensor, " n"]]]:
+    """The minibatches of one epoch: augmented, normalised, on the device."""
+    views = Views.of_epoch(len(images.cache.images), params.seed, epoch)
+    jitter = ColorJitter(params.brightness, params.contrast, params.saturation, params.hue)
+    order = epoch_order(images.labels, params.seed, epoch, balanced=params.head_balance == "sampling")
+    for chosen in split_into_batches(order, params.batch_size):
+        rows = images.rows[chosen]
+        crops = torch.from_numpy(views.crops(images.cache, rows, params.crop)).to(device)
+        factors = jitter.factors(views.color_draws(rows).to(device))
+        inputs = jitter_to_network(crops, factors).contiguous(memory_format=memory_format(device))
+        yield inputs, torch.from_numpy(images.labels[chosen]).to(device)
+
+
+def epoch_order(labels: NDArray[np.int64], seed: int, epoch: int, balanced: bool = False) -> NDArray[np.int64]:
+    """Every image once in random order or, balanced, as many draws with every class equally likely."""
+    random = np.random.default_rng([seed, ORDER_STREAM, epoch])
+    if not balanced:
+        return random.permutation(len(labels))
+    classes, counts = np.unique(labels, return_counts=True)
+    by_class = np.argsort(labels, kind="stable")
+    starts = np.cumsum(counts) - counts
+    drawn = random.integers(len(classes), size=len(labels))
+    return by_class[starts[drawn] + random.integers(counts[drawn])]
+
+
+def split_into_batches(order: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
+    """Portions of the batch size and a smaller last one; a single image left over joins the portion before it."""
+    cuts = np.arange(batch_size, len(order) - 1, batch_size)
+    return np.split(order, cuts)
+
+
+def step_seed(seed: int, epoch: int, seen: int) -> int:
+    """What the layers with chance in them (dropout, stochastic depth) start from in one training step."""
+    return int(np.random.SeedSequence([seed, LAYER_STREAM, epoch, seen]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Channels last feeds a GPU's tensor cores; on a processor it trains at half the speed (torch 2.15)."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+@torch.inference_mode()
+def predict(model: CCLNet, images: Subset, crop: int, device: torch.device) -> NDArray[np.float64]:
+    """q^cls of every image from its central crop, n × K."""
+    model.eval()
+    probabilities = []
+    for start in range(0, len(images), PREDICTION_BATCH):
+        crops = images.cache.central_crops(images.rows[start : start + PREDICTION_BATCH], crop)
+        logits = model(to_network(torch.from_numpy(crops).to(device)))
+        probabilities.append(logits.double().softmax(dim=1).cpu().numpy())
+    return np.concatenate(probabilities)

@@ -1,0 +1,40 @@
+"""Files that are either whole or not there: written beside their place, flushed to the disk, then renamed."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+def write_bytes(path: Path, *parts: bytes) -> None:
+    """Write the parts one after the other, so that a reader sees the whole file or the one before it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name itself
+    finally:
+        os.close(folder)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with sorted keys; NaN and infinity are refused, as JSON has neither."""
+    write_bytes(path, f"{json.dumps(value, indent=2, sort_keys=True, allow_nan=False)}\n".encode())
+
+
+def write_csv(path: Path, rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> None:
+    """Write a table with a header; what is missing stays empty."""
+    table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
+    write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())

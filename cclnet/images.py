@@ -1,0 +1,234 @@
+"""From JPEGs in a zip to one memory-mapped array of resized images, and crops out of it.
+
+The array is flat: the images stand one after the other as height × width × 3 bytes, so that sizes and aspect ratios
+may differ. A table beside it (image, height, width, offset, sha256 of the original file) says where each one is.
+"""
+
+import hashlib
+import io
+import threading
+import warnings
+import zipfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from cclnet.errors import DataError, Problem
+from cclnet.progress import Report, silent
+
+Pixels = NDArray[np.uint8]
+"""height × width × 3, RGB."""
+
+MAX_PIXELS = 64_000_000
+"""A larger image is refused: dermoscopy has none, decompression bombs have."""
+
+_WHOLE_RANGE_MODES = {"1", "L", "P", "RGB", "CMYK", "YCbCr"}
+
+
+def decode(data: bytes) -> Image.Image:
+    """The picture in a file's bytes as upright RGB.
+
+    Grey, palette and CMYK pictures are converted, the EXIF orientation is applied.
+
+    Raises:
+        ValueError: the bytes are no picture, are truncated, are larger than ``MAX_PIXELS``, have transparency, or more
+            than 8 bits a channel, which a conversion would silently cut off.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} × {image.height} pixels are more than {MAX_PIXELS:,}")
+            if image.mode not in _WHOLE_RANGE_MODES or "transparency" in image.info:
+                raise ValueError(f"mode {image.mode}: only grey and colour images of 8 bits without transparency")
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot be decoded: {error}") from error
+
+
+def resized_size(width: int, height: int, short_side: int) -> tuple[int, int]:
+    """Width and height with the short side as asked and the aspect ratio kept to the nearest pixel."""
+    scale = short_side / min(width, height)
+    return max(short_side, round(width * scale)), max(short_side, round(height * scale))
+
+
+def resize(image: Image.Image, short_side: int) -> Pixels:
+    """The image scaled, antialiased (bilinear over the whole footprint, as torchvision's Resize)."""
+    size = resized_size(image.width, image.height, short_side)
+    return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+
+
+def build_cache(
+    input_zip: Path,
+    members: dict[str, zipfile.ZipInfo],
+    short_side: int,
+    pixels_file: Path,
+    index_file: Path,
+    threads: int,
+    report: Report = silent,
+) -> None:
+    """Decode and resize every image once, straight out of the zip.
+
+    Args:
+        input_zip: the zip of the images.
+        members: image id → its member of the zip.
+        short_side: pixels of the shorter side.
+        pixels_file: where the array goes (npy).
+        index_file: where the table goes (csv).
+        threads: images decoded at the same time; Pillow works outside the interpreter's lock.
+        report: told of the progress.
+
+    Raises:
+        DataError: images cannot be decoded; all of them are named, and neither file is left behind.
+    """
+    reader = _ZipReader(input_zip)
+    problems: list[Problem] = []
+    rows = []
+
+    def load(image_id: str) -> tuple[Pixels, str] | Problem:
+        try:
+            data = reader.read(members[image_id])
+            return resize(decode(data), short_side), hashlib.sha256(data).hexdigest()
+        except (ValueError, zipfile.BadZipFile) as error:
+            return Problem(f"{image_id} in {input_zip.name}", str(error))
+
+    names = sorted(members)
+    offset = 0
+    partial = pixels_file.with_suffix(".partial")
+    try:
+        with partial.open("wb") as pixels, reader, ThreadPoolExecutor(threads) as pool:
+            pixels.write(_header(0))
+            for done, (name, loaded) in enumerate(
+                zip(names, _in_order(pool, load, names, 8 * threads), strict=True), start=1
+            ):
+                report("images resized", done, len(names))
+                if isinstance(loaded, Problem):
+                    problems.append(loaded)
+                    continue
+                resized, digest = loaded
+                pixels.write(resized.tobytes())
+                rows.append((name, resized.shape[0], resized.shape[1], offset, digest))
+                offset += resized.size
+            pixels.seek(0)
+            pixels.write(_header(offset))
+        if problems:
+            raise DataError(f"{len(problems)} of {len(names)} images cannot be used; replace or remove them:", problems)
+        partial.replace(pixels_file)
+    finally:
+        partial.unlink(missing_ok=True)
+    table = pd.DataFrame(rows, columns=["image", "height", "width", "offset", "sha256"])
+    table.to_csv(index_file, index=False, lineterminator="\n")
+
+
+def _header(length: int) -> bytes:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (length,)})
+    return header.getvalue()
+
+
+def _in_order(pool: ThreadPoolExecutor, function, items: Sequence[str], ahead: int) -> Iterator:
+    """``pool.map`` that never holds more than ``ahead`` results, so that memory does not grow with the dataset."""
+    pending = [pool.submit(function, item) for item in items[:ahead]]
+    for item in [*items[ahead:], *[None] * min(ahead, len(items))]:
+        yield pending.pop(0).result()
+        if item is not None:
+            pending.append(pool.submit(function, item))
+
+
+class _ZipReader:
+    """Members of one open zip, read from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._zip = zipfile.ZipFile(path)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+
+    def read(self, member: zipfile.ZipInfo) -> bytes:
+        with self._lock:
+            return self._zip.read(member)
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """The resized images, read from disk as they are used.
+
+    Attributes:
+        pixels: the flat array of all images' bytes.
+        images: the image ids, sorted.
+        heights, widths, offsets: pixels, pixels and bytes, one for each image.
+    """
+
+    pixels: Pixels
+    images: list[str]
+    heights: NDArray[np.int64]
+    widths: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def open(cls, pixels_file: Path, index_file: Path) -> Self:
+        """Open what ``build_cache`` wrote."""
+        index = pd.read_csv(index_file)
+        columns = (index[name].to_numpy(np.int64) for name in ("height", "width", "offset"))
+        return cls(np.load(pixels_file, mmap_mode="r"), index["image"].tolist(), *columns)
+
+    @property
+    def short_side(self) -> int:
+        """Pixels of the shorter side, the same for all images."""
+        return int(min(self.heights.min(), self.widths.min()))
+
+    def __getitem__(self, row: int) -> Pixels:
+        height, width, offset = self.heights[row], self.widths[row], self.offsets[row]
+        return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
+
+    def rows(self, images: Sequence[str]) -> NDArray[np.int64]:
+        """Where the given images stand.
+
+        Raises:
+            DataError: some of them are not in the cache.
+        """
+        row_of = {image: row for row, image in enumerate(self.images)}
+        missing = [Problem(image, "not in the resized images") for image in images if image not in row_of]
+        if missing:
+            raise DataError("the split names images that were not resized; run the resize stage again:", missing)
+        return np.array([row_of[image] for image in images], dtype=np.int64)
+
+    def crops(
+        self,
+        rows: NDArray[np.int64],
+        size: int,
+        tops: NDArray[np.int64],
+        lefts: NDArray[np.int64],
+        upside_down: NDArray[np.bool_],
+        mirrored: NDArray[np.bool_],
+    ) -> Pixels:
+        """Square crops, n × size × size × 3, flipped as they are copied.
+
+        Args:
+            rows: the images.
+            size: pixels of a side.
+            tops, lefts: the first row and column of each crop, in pixels.
+            upside_down, mirrored: which crops are flipped top to bottom, and left to right.
+        """
+        batch = np.empty((len(rows), size, size, 3), dtype=np.uint8)
+        for crop, row, top, left, flip, mirror in zip(batch, rows, tops, lefts, upside_down, mirrored, strict=True):
+            crop[:: -1 if flip else 1, :: -1 if mirror else 1] = self[row][top : top + size, left : left + size]
+        return batch
+
+    def central_crops(self, rows: NDArray[np.int64], size: int) -> Pixels:
+        """The middle of each image, n × size × size × 3 (as torchvision's CenterCrop)."""
+        tops, lefts = (np.rint((sides[rows] - size) / 2).astype(np.int64) for sides in (self.heights, self.widths))
+        upright = np.zeros(len(rows), dtype=np.bool_)
+        return self.crops(rows, size, tops, lefts, upright, upright)

@@ -1,0 +1,250 @@
+"""What a set of predictions is worth: arrays in, numbers out.
+
+Throughout, n is the number of images and K the number of classes. Labels are integers in 0 … K−1 (n), probabilities
+are n×K with rows that sum to 1, and the predicted class is the most probable one, the lowest index of equals.
+
+A figure that the labels leave undefined is null, never NaN, and ``notes`` says why. Macro averages are taken over
+the classes that have images, as scikit-learn's balanced accuracy does: a class without images has no F1 to average.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import (
+    accuracy_score,
+    cohen_kappa_score,
+    confusion_matrix,
+    f1_score,
+    jaccard_score,
+    recall_score,
+    roc_auc_score,
+)
+
+from cclnet.errors import DataError
+
+CALIBRATION_BINS = 15
+
+
+def evaluate(true_labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float | None]:
+    """Every figure of merit of the predictions (probabilities n×K) against the labels (n).
+
+    Returns:
+        ``accuracy``; ``f1``, ``jaccard`` and ``balanced_accuracy``, macro over the classes that have images;
+        ``kappa`` (Cohen's, unweighted), null when one class is all that was seen and said; ``auc``, the mean of the
+        K one-vs-rest areas, null when a class has no image or all of them; ``nll`` in nats; ``brier``; ``ece``;
+        ``classwise_ece``.
+
+    Raises:
+        DataError: the arrays are no labels and probabilities of the same images.
+    """
+    labels, probabilities = checked_predictions(true_labels, probabilities)
+    predicted = probabilities.argmax(axis=1)
+    over_present_classes = {"labels": np.unique(labels), "average": "macro", "zero_division": 0}
+    areas = _class_areas(labels, probabilities)
+    figures = {
+        "accuracy": accuracy_score(labels, predicted),
+        "f1": f1_score(labels, predicted, **over_present_classes),
+        "kappa": None if _one_class_only(labels, predicted) else cohen_kappa_score(labels, predicted),
+        "jaccard": jaccard_score(labels, predicted, **over_present_classes),
+        "balanced_accuracy": recall_score(labels, predicted, **over_present_classes),
+        "auc": None if None in areas else np.mean([area for area in areas if area is not None]),
+        "nll": image_nll(labels, probabilities).mean(),
+        "brier": brier_score(labels, probabilities),
+        "ece": expected_calibration_error(labels, probabilities),
+        "classwise_ece": classwise_calibration_error(labels, probabilities),
+    }
+    return {name: None if figure is None else float(figure) for name, figure in figures.items()}
+
+
+def notes(true_labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> dict[str, str]:
+    """Why figures of ``evaluate`` are null or leave classes out, by figure; empty when none is and none does."""
+    labels, probabilities = checked_predictions(true_labels, probabilities, classes)
+    images = np.bincount(labels, minlength=len(classes))
+    absent = ", ".join(name for name, count in zip(classes, images, strict=True) if not count)
+    found: dict[str, str] = {}
+    if absent:
+        found |= dict.fromkeys(("f1", "jaccard", "balanced_accuracy"), f"without {absent}: no image")
+        found["auc"] = f"undefined: no image of {absent}"
+    if _one_class_only(labels, probabilities.argmax(axis=1)):
+        found["kappa"] = f"undefined: every image is {classes[labels[0]]} and is said to be"
+    return found
+
+
+def class_table(true_labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> pd.DataFrame:
+    """One row per class, each against the rest.
+
+    Returns:
+        class, images, sensitivity, specificity, precision, f1, auc. Null: sensitivity and F1 of a class without
+        images, precision of one that was never predicted, specificity of one that is all there is, AUC in the first
+        and the last case.
+    """
+    labels, probabilities = checked_predictions(true_labels, probabilities, classes)
+    confusion = _confusion(labels, probabilities.argmax(axis=1), len(classes))
+    images, predicted, hits = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
+    others = len(labels) - images
+    return pd.DataFrame(
+        {
+            "class": list(classes),
+            "images": images,
+            "sensitivity": _ratio(hits, images),
+            "specificity": _ratio(others - (predicted - hits), others),
+            "precision": _ratio(hits, predicted),
+            "f1": _ratio(2 * hits, np.where(images, images + predicted, 0)),
+            "auc": pd.array(_class_areas(labels, probabilities), dtype="Float64"),
+        }
+    )
+
+
+def confusion_table(true_labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> pd.DataFrame:
+    """The K×K confusion matrix as K² rows, the true class the slower to change.
+
+    Returns:
+        true_class, predicted_class, count, share (of the true class's images; null where it has none).
+    """
+    labels, predicted = np.asarray(true_labels), np.asarray(predicted)
+    problems = _label_problems(labels, len(classes))
+    problems += [f"predicted {problem}" for problem in _label_problems(predicted, len(classes))]
+    if labels.shape != predicted.shape:
+        problems.append(f"labels {labels.shape} and predicted labels {predicted.shape} differ in shape")
+    _refuse(problems)
+    confusion = _confusion(labels, predicted, len(classes))
+    table = pd.DataFrame(product(classes, repeat=2), columns=["true_class", "predicted_class"])
+    images = confusion.sum(axis=1).repeat(len(classes))
+    return table.assign(count=confusion.ravel(), share=_ratio(confusion.ravel(), images))
+
+
+def reliability_table(true_labels: ArrayLike, probabilities: ArrayLike, bins: int = CALIBRATION_BINS) -> pd.DataFrame:
+    """The reliability diagram: the images binned by the probability of the class predicted for them.
+
+    Returns:
+        bin (1 … bins; see ``confidence_bins``), confidence and accuracy (means over the bin), count. Empty bins are
+        left out.
+    """
+    labels, probabilities = checked_predictions(true_labels, probabilities)
+    confidence = probabilities.max(axis=1)
+    images = pd.DataFrame(
+        {
+            "bin": 1 + confidence_bins(confidence, bins),
+            "confidence": confidence,
+            "accuracy": probabilities.argmax(axis=1) == labels,
+        }
+    )
+    return images.groupby("bin", as_index=False).agg(
+        confidence=("confidence", "mean"), accuracy=("accuracy", "mean"), count=("bin", "size")
+    )
+
+
+def expected_calibration_error(true_labels: ArrayLike, probabilities: ArrayLike, bins: int = CALIBRATION_BINS) -> float:
+    """Mean gap between confidence and accuracy over the bins, weighted by their images (Guo et al., ICML 2017)."""
+    labels, probabilities = checked_predictions(true_labels, probabilities)
+    return _calibration_gap(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, bins)
+
+
+def classwise_calibration_error(
+    true_labels: ArrayLike, probabilities: ArrayLike, bins: int = CALIBRATION_BINS
+) -> float:
+    """The same gap for each class's own probability over all images, averaged over the K classes.
+
+    Kull et al., NeurIPS 2019. A class without images counts too: its frequency, 0, is what its probability should be.
+    """
+    labels, probabilities = checked_predictions(true_labels, probabilities)
+    gaps = [_calibration_gap(column, labels == index, bins) for index, column in enumerate(probabilities.T)]
+    return float(np.mean(gaps))
+
+
+def brier_score(true_labels: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean over the images of ``image_brier``: 0 is perfect, 2 is sure and wrong throughout (Brier, 1950)."""
+    return float(image_brier(*checked_predictions(true_labels, probabilities)).mean())
+
+
+def image_brier(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Each image's (n) sum over the K classes of the squared difference between probability and truth, in [0, 2]."""
+    return ((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(axis=1)
+
+
+def image_nll(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Each image's (n) −log of the probability of its true class, in nats.
+
+    As scikit-learn's log_loss does, a probability of 0 counts as float64's epsilon (36.04 nats), not as infinity.
+    """
+    return -np.log(probabilities[np.arange(len(labels)), labels].clip(np.finfo(np.float64).eps))
+
+
+def confidence_bins(confidence: NDArray[np.floating], bins: int = CALIBRATION_BINS) -> NDArray[np.integer]:
+    """The bin 0 … bins−1 of each probability (n): bin b holds (b / bins, (b + 1) / bins], the first one 0 as well."""
+    return np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
+
+
+def checked_predictions(
+    true_labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str] | None = None
+) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
+    """Labels (n) and float64 probabilities (n×K), the rows scaled to sum to exactly 1.
+
+    Raises:
+        DataError: all that is wrong with them, in one line.
+    """
+    labels, rows = np.asarray(true_labels), np.asarray(probabilities, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[1] < 2:
+        _refuse([f"probabilities have the shape {rows.shape}, not images × classes (at least 2)"])
+    problems = _label_problems(labels, rows.shape[1])
+    if labels.ndim == 1 and len(labels) != len(rows):
+        problems.append(f"{len(labels)} labels for {len(rows)} rows of probabilities")
+    if classes is not None and len(classes) != rows.shape[1]:
+        problems.append(f"{len(classes)} class names for {rows.shape[1]} columns of probabilities")
+    finite = np.isfinite(rows).all(axis=1)
+    sums = rows[finite].sum(axis=1)
+    if not finite.all():
+        problems.append(f"{(~finite).sum()} rows of probabilities are not finite (the first is row {finite.argmin()})")
+    if (rows[finite] < 0).any():
+        problems.append("there are negative probabilities")
+    if (np.abs(sums - 1) > 1e-4).any():
+        problems.append(f"rows of probabilities sum to {sums.min():.6g} … {sums.max():.6g}, not to 1")
+    _refuse(problems)
+    return labels.astype(np.intp), rows / rows.sum(axis=1, keepdims=True)
+
+
+def _label_problems(labels: np.ndarray, num_classes: int) -> list[str]:
+    if labels.ndim != 1 or labels.size == 0:
+        return [f"labels have the shape {labels.shape}, not one per image (at least 1)"]
+    if not np.issubdtype(labels.dtype, np.integer):
+        return [f"labels are {labels.dtype}, not integers"]
+    if labels.min() < 0 or labels.max() >= num_classes:
+        return [f"labels run from {labels.min()} to {labels.max()}, not within 0 … {num_classes - 1}"]
+    return []
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise DataError(f"cannot score these predictions: {'; '.join(problems)}")
+
+
+def _one_class_only(labels: np.ndarray, predicted: np.ndarray) -> bool:
+    """Chance alone agrees always then, and kappa is 0 / 0."""
+    return bool((labels == labels[0]).all() and (predicted == labels[0]).all())
+
+
+def _confusion(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> NDArray[np.integer]:
+    return confusion_matrix(labels, predicted, labels=np.arange(num_classes))
+
+
+def _class_areas(labels: np.ndarray, probabilities: np.ndarray) -> list[float | None]:
+    """The area under each class's ROC curve against the rest; None for a class that no or every image belongs to."""
+    positives = [labels == index for index in range(probabilities.shape[1])]
+    return [
+        float(roc_auc_score(positive, column)) if 0 < positive.sum() < len(labels) else None
+        for positive, column in zip(positives, probabilities.T, strict=True)
+    ]
+
+
+def _calibration_gap(confidence: np.ndarray, hits: np.ndarray, bins: int) -> float:
+    # count/n · |accuracy − confidence| of a bin is |sum of its differences| / n: empty bins need no rule
+    differences = np.bincount(confidence_bins(confidence, bins), weights=hits - confidence, minlength=bins)
+    return float(np.abs(differences).sum() / len(confidence))
+
+
+def _ratio(numerators: np.ndarray, denominators: np.ndarray) -> pd.arrays.FloatingArray:
+    """Null where the denominator is 0."""
+    return pd.arrays.FloatingArray(numerators / np.maximum(denominators, 1), denominators == 0)

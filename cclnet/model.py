@@ -1,0 +1,31 @@
+"""The whole network of Fig. 1: a backbone, its classifier and, beside it, the CCL head."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cclnet.ccl import CCLHead
+
+
+class CCLNet(nn.Module):
+    """A classification network with, if wanted, a CCL head on the same features.
+
+    Args:
+        backbone: f1, gives n × n1 features for n images.
+        num_features: n1.
+        num_classes: K.
+        head: the CCL head, or None for a plain classifier. Prediction is the same with and without it.
+    """
+
+    def __init__(self, backbone: nn.Module, num_features: int, num_classes: int, head: CCLHead | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = nn.Linear(num_features, num_classes)
+        self.head = head
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+        """The logits of q^cls, from which alone predictions are made: ŷ = argmax q^cls."""
+        return self.classifier(self.backbone(images))
+
+    def classifying_parameters(self) -> list[nn.Parameter]:
+        """θ1 and θ_fc: what L_cls updates (line 6 of Algorithm 1)."""
+        return [*self.backbone.parameters(), *self.classifier.parameters()]

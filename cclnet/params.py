@@ -1,0 +1,294 @@
+"""``params.yaml``, checked as a whole before anything is done; a stage sees only the keys that it depends on.
+
+The keys come in groups. The whole file is made of them, and so is each stage's model, which holds exactly what
+``dvc.yaml`` lists for that stage: top-level keys and those of the chosen dataset's block, side by side.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from cclnet.errors import ParamsError
+
+PARAMS_FILE = Path("params.yaml")
+
+
+def _not_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("should be a number")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_not_boolean), Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Whole = Annotated[int, BeforeValidator(_not_boolean)]
+Count = Annotated[Whole, Field(gt=0)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Keys(BaseModel):
+    """A group of keys: lax types (DVC writes 1 for 1.0 and 1e-05 as text), no unknown key, no later change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProcessorKeys(Keys):
+    """What every stage's process is started with."""
+
+    processor: Literal["portable", "native"]
+    threads: Count | None
+
+
+class SourceKeys(Keys):
+    """Where the official files come from."""
+
+    source: Text
+
+
+class SizeKeys(Keys):
+    """The size of the cached images."""
+
+    short_side: Count
+
+
+class CropKeys(Keys):
+    """The part of an image that the network sees."""
+
+    crop: Count
+
+
+class ScheduleKeys(Keys):
+    """How long and in what portions training goes on."""
+
+    epochs: Count
+    milestones: list[Count]
+    batch_size: Annotated[Whole, Field(ge=2)]
+
+
+class DatasetBlock(SourceKeys, SizeKeys, CropKeys, ScheduleKeys, ProcessorKeys):
+    """One block of ``datasets``: everything that depends on the data."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.crop > self.short_side:
+            raise ValueError(f"crop {self.crop} does not fit into images with a short side of {self.short_side}")
+        if self.milestones != sorted(set(self.milestones)) or max(self.milestones, default=0) >= self.epochs:
+            raise ValueError(f"milestones {self.milestones} must rise and lie before the last of {self.epochs} epochs")
+        return self
+
+
+class DrawnSample(Keys):
+    """What is drawn for ``dataset: sample``."""
+
+    images: Annotated[Whole, Field(ge=100, le=100_000)]
+    imbalance: Annotated[Number, Field(ge=1, le=1000)]
+    seed: Seed
+
+
+class SampleKeys(Keys):
+    """The block of the embedded sample."""
+
+    sample: DrawnSample
+
+
+class SplitKeys(Keys):
+    """Which images are held out."""
+
+    split: Literal["image", "lesion"]
+    validation_fraction: Annotated[Number, Field(gt=0, lt=1)]
+    split_seed: Seed
+
+
+class ExperimentKeys(Keys):
+    """Everything that the paper varies or fixes in training."""
+
+    backbone: Text
+    weights: Text | None
+    method: Literal["baseline", "lsr", "ccl"]
+    seed: Seed
+    lr_ccl: Positive
+    alpha_cc: NotNegative
+    margin: Annotated[Number, Field(ge=0, le=4)]
+    temperature: Positive
+    dictionary_init: Literal["uniform", "normal", "positive"]
+    freeze_patience: Count
+    freeze_at: Literal["best", "current", "never"]
+    head_balance: Literal["none", "weights", "logits", "sampling"]
+    lsr_epsilon: Share
+    lsr_prior: Literal["uniform", "frequency"]
+    lr_backbone: Positive
+    momentum: Annotated[Number, Field(ge=0, lt=1)]
+    weight_decay: NotNegative
+    clip_norm: Positive
+    precision: Literal["float32", "bfloat16"]
+    brightness: Share
+    contrast: Share
+    saturation: Share
+    hue: Annotated[Number, Field(ge=0, le=0.5)]
+
+
+class DatasetKeys(Keys):
+    """The name of the chosen block."""
+
+    dataset: Text
+
+
+class DownloadParams(SourceKeys, SampleKeys, ProcessorKeys):
+    """What the download stage depends on."""
+
+
+class SplitParams(SplitKeys, ProcessorKeys):
+    """What the split stage depends on."""
+
+
+class ResizeParams(SizeKeys, ProcessorKeys):
+    """What the resize stage depends on."""
+
+
+class TrainParams(ExperimentKeys, CropKeys, ScheduleKeys, ProcessorKeys):
+    """What the train stage depends on."""
+
+
+class EvaluateParams(DatasetKeys, ProcessorKeys):
+    """What the evaluate stage depends on."""
+
+
+class PlotParams(DatasetKeys, ProcessorKeys):
+    """What the plot stage depends on."""
+
+
+Stage = TypeVar("Stage", bound=Keys)
+
+
+class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
+    """The whole file."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    datasets: dict[str, DatasetBlock]
+
+    @classmethod
+    def load(cls, path: Path = PARAMS_FILE) -> "Params":
+        """Read and check the file.
+
+        Raises:
+            ParamsError: with every mistake in the file, a line each.
+        """
+        try:
+            values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+        except FileNotFoundError:
+            raise ParamsError(f"there is no {path} here; run from the folder that holds it") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        try:
+            params = cls.model_validate(values)
+        except ValidationError as error:
+            problems = [_describe(details) for details in error.errors(include_url=False)]
+            if isinstance(values, dict) and isinstance(values.get("backbone"), str):
+                problems += _backbone_problems(values["backbone"], values.get("weights"))
+            raise _refusal(path, problems) from None
+        problems = params._problems_between_keys()
+        if problems:
+            raise _refusal(path, problems)
+        return params
+
+    def check_backbone(self) -> None:
+        """Ask torchvision whether it has the backbone; apart from ``load`` because it imports torch.
+
+        Raises:
+            ParamsError: it has not.
+        """
+        if self.weights is None and self.backbone in _PAPER_BACKBONES:
+            return
+        for problem in _backbone_problems(self.backbone, self.weights):
+            raise ParamsError(f"{PARAMS_FILE} cannot be used: {problem}")
+
+    def stage(self, model: type[Stage]) -> Stage:
+        """What one stage depends on."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        values |= {name: getattr(self.block, name) for name in DatasetBlock.model_fields}
+        return model.model_validate({name: values[name] for name in model.model_fields})
+
+    @property
+    def block(self) -> DatasetBlock:
+        """The chosen dataset's block."""
+        return self.datasets[self.dataset]
+
+    def _problems_between_keys(self) -> list[str]:
+        if self.dataset not in self.datasets:
+            blocks = ", ".join(self.datasets)
+            return [f"dataset: '{self.dataset}' is not among {blocks}{_did_you_mean(self.dataset, self.datasets)}"]
+        if self.method != "ccl" and self.head_balance in ("weights", "logits"):
+            return [f"head_balance: {self.head_balance} balances the CCL head, and method {self.method} has none"]
+        return []
+
+
+_PAPER_BACKBONES = ("resnet18", "mobilenet_v2", "efficientnet_b0")
+
+
+def _refusal(path: Path, problems: list[str]) -> ParamsError:
+    return ParamsError("\n".join([f"{path} cannot be used:", *(f"  {problem}" for problem in problems)]))
+
+
+def _backbone_problems(backbone: str, weights: str | None) -> list[str]:
+    from cclnet.backbones import classification_models, weight_names
+
+    names = classification_models()
+    if backbone not in names:
+        return [f"backbone: torchvision has no '{backbone}'{_did_you_mean(backbone, names)}"]
+    if weights is not None and weights not in weight_names(backbone):
+        known = weight_names(backbone)
+        return [f"weights: {backbone} has no '{weights}', only {', '.join(known)}{_did_you_mean(weights, known)}"]
+    return []
+
+
+def _describe(details: ErrorDetails) -> str:
+    *parents, key = [str(part) for part in details["loc"]] or ["the file"]
+    where = ".".join([*parents, key])
+    match details["type"]:
+        case "extra_forbidden":
+            return f"{where}: unknown key{_did_you_mean(key, _keys_beside(parents))}"
+        case "missing":
+            return f"{where}: missing"
+        case "literal_error":
+            given, expected = details["input"], details.get("ctx", {})["expected"]
+            options = [option.strip("' ") for option in expected.replace(" or ", ", ").split(",")]
+            return f"{where}: '{given}' is not {expected}{_did_you_mean(str(given), options)}"
+        case _:
+            message = details["msg"].removeprefix("Value error, ")
+            given = "" if isinstance(details["input"], dict) else f", not {details['input']!r}"
+            return f"{where}: {message[0].lower()}{message[1:]}{given}"
+
+
+def _keys_beside(parents: list[str]) -> list[str]:
+    match parents:
+        case []:
+            return list(Params.model_fields)
+        case ["datasets", _]:
+            return list(DatasetBlock.model_fields)
+        case _:
+            return list(DrawnSample.model_fields)
+
+
+def _did_you_mean(given: str, options: Any) -> str:
+    close = difflib.get_close_matches(given, list(options), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML lets a later key overwrite an earlier one silently; here that is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key}' is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)

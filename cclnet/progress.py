@@ -1,0 +1,54 @@
+"""Progress on long work: a bar in a terminal, a plain line now and then where there is none."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Report(Protocol):
+    """Told of the work done so far, the whole of it (0: unknown) and, perhaps, how it is going."""
+
+    def __call__(self, name: str, done: int, total: int, detail: str = "") -> None: ...
+
+
+def silent(name: str, done: int, total: int, detail: str = "") -> None:
+    """The report of whoever does not want one."""
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """Show each name that is reported as a line of its own until the block ends."""
+    if not sys.stderr.isatty():
+        yield plain_lines()
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    with Progress(*columns, TextColumn("{task.fields[detail]}")) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(name: str, done: int, total: int, detail: str = "") -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, detail=detail)
+            bars.update(tasks[name], completed=done, total=total or None, detail=detail)
+
+        yield report
+
+
+def plain_lines(seconds: float = SECONDS_BETWEEN_LINES) -> Report:
+    """A report that prints at most one line in so many seconds for each name, and always the last one."""
+    printed: dict[str, float] = {}
+
+    def report(name: str, done: int, total: int, detail: str = "") -> None:
+        now = time.monotonic()
+        if done != total and now - printed.setdefault(name, now) < seconds:
+            return
+        printed[name] = now
+        share = f" of {total:,} ({done / total:.0%})" if total else ""
+        print(f"{name}: {done:,}{share}{', ' if detail else ''}{detail}", flush=True)
+
+    return report

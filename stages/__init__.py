@@ -1,0 +1,13 @@
+"""The stages of the pipeline, each a process of its own: ``python -m stages.train``.
+
+What is set here must hold before NumPy and torch are loaded, so it comes before a stage's own imports.
+"""
+
+from cclnet.errors import errors_in_one_line
+from cclnet.params import Params
+from cclnet.processor import prepare_processor
+
+with errors_in_one_line("params"):
+    PARAMS = Params.load()
+    prepare_processor(PARAMS.block.processor, PARAMS.block.threads)
+    PARAMS.check_backbone()

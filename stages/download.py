@@ -1,0 +1,39 @@
+"""The official files, verified, in ``data/raw``; or the embedded sample, drawn into the same layout."""
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from cclnet.download import fetch, provenance_of
+from cclnet.errors import DataError, errors_in_one_line
+from cclnet.files import write_json
+from cclnet.isic import OFFICIAL_FILES
+from cclnet.params import DownloadParams
+from cclnet.progress import progress
+from cclnet.sample import draw_sample
+from cclnet.tables import dataset_problems, require_none
+from cclnet.workspace import state_folder
+from stages import PARAMS
+
+RAW = Path("data/raw")
+
+
+def main() -> None:
+    params = PARAMS.stage(DownloadParams)
+    with progress() as report:
+        if params.source == "drawn":
+            draw_sample(RAW, params.sample.images, params.sample.imbalance, params.sample.seed, report)
+            provenance = [provenance_of(RAW / file.name, params.source) for file in OFFICIAL_FILES]
+        else:
+            provenance = fetch(params.source, OFFICIAL_FILES, RAW, state_folder("downloads"), report)
+    try:
+        require_none(dataset_problems(RAW))
+    except DataError:
+        shutil.rmtree(RAW)
+        raise
+    write_json(Path("data/provenance.json"), [asdict(file) for file in provenance])
+
+
+if __name__ == "__main__":
+    with errors_in_one_line("download"):
+        main()

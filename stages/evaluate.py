@@ -1,0 +1,58 @@
+"""The model on the validation images: every number and table that the metrics and plots show."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cclnet import metrics, statistics
+from cclnet.checkpoint import load_model
+from cclnet.engine import Subset, predict
+from cclnet.errors import errors_in_one_line
+from cclnet.files import write_csv, write_json
+from cclnet.images import ImageCache
+from cclnet.params import EvaluateParams
+from cclnet.processor import select_device
+from cclnet.sample import PLANTED_SIMILARITY
+from stages import PARAMS
+
+
+def main() -> None:
+    params = PARAMS.stage(EvaluateParams)
+    device = select_device(PARAMS.device)
+    model, description = load_model(Path("models/model.safetensors"))
+    classes, matrix = description.classes, np.array(description.label_matrix)
+    cache, split = ImageCache.open(Path("data/images.npy"), Path("data/images.csv")), pd.read_csv("data/split.csv")
+    training, validation = (Subset.of_split(cache, split, subset, classes) for subset in ("train", "validation"))
+    probabilities = predict(model.to(device), validation, description.crop, device)
+
+    results = metrics.evaluate(validation.labels, probabilities)
+    results |= {"softness": description.softness, "softness_epoch": description.softness_epoch}
+    results |= {"converged_epoch": description.converged_epoch}
+    results |= {"leakage": json.loads(Path("metrics/split.json").read_text(encoding="utf-8"))["leakage"]}
+    counts = statistics.share_explained_by_counts(matrix, training.class_counts(len(classes)).numpy())
+    results |= {"not_explained_by_counts": counts and counts.beyond}
+    planted = params.dataset == "sample"
+    results |= {"planted_similarity": statistics.rank_correlation(matrix, PLANTED_SIMILARITY) if planted else None}
+
+    cells = [
+        {"true_class": true, "soft_class": soft, "value": value}
+        for true, row in zip(classes, matrix.tolist(), strict=True)
+        for soft, value in zip(classes, row, strict=True)
+    ]
+
+    write_json(Path("metrics/metrics.json"), results)
+    write_csv(Path("metrics/classes.csv"), metrics.class_table(validation.labels, probabilities, classes))
+    confusion = metrics.confusion_table(validation.labels, probabilities.argmax(axis=1), classes)
+    write_json(Path("metrics/confusion.json"), confusion.to_dict("records"))
+    write_csv(Path("metrics/reliability.csv"), metrics.reliability_table(validation.labels, probabilities))
+    write_json(Path("metrics/soft_labels.json"), cells)
+    predictions = pd.DataFrame(probabilities, columns=classes)
+    predictions.insert(0, "image", [cache.images[row] for row in validation.rows])
+    write_csv(Path("metrics/predictions.csv"), predictions)
+
+
+if __name__ == "__main__":
+    with errors_in_one_line("evaluate"):
+        main()

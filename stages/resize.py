@@ -1,0 +1,32 @@
+"""Every image decoded once, straight out of the zip, and kept small in one memory-mapped array."""
+
+import os
+from pathlib import Path
+
+from cclnet.errors import errors_in_one_line
+from cclnet.images import build_cache
+from cclnet.isic import INPUT_ZIP
+from cclnet.params import ResizeParams
+from cclnet.progress import progress
+from cclnet.tables import image_members
+from stages import PARAMS
+
+
+def main() -> None:
+    params = PARAMS.stage(ResizeParams)
+    input_zip = Path("data/raw") / INPUT_ZIP
+    with progress() as report:
+        build_cache(
+            input_zip,
+            image_members(input_zip),
+            params.short_side,
+            Path("data/images.npy"),
+            Path("data/images.csv"),
+            params.threads or os.cpu_count() or 1,
+            report,
+        )
+
+
+if __name__ == "__main__":
+    with errors_in_one_line("resize"):
+        main()

@@ -1,0 +1,39 @@
+"""Algorithm 1 on the training images; goes on where an interrupted run was."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from cclnet.checkpoint import StateStore, save_model
+from cclnet.engine import Subset, Trainer, fit
+from cclnet.errors import errors_in_one_line
+from cclnet.files import write_csv, write_json
+from cclnet.images import ImageCache
+from cclnet.isic import CLASSES
+from cclnet.params import TrainParams
+from cclnet.processor import conditions, select_device
+from cclnet.progress import progress
+from cclnet.workspace import run_key, state_folder
+from stages import PARAMS
+
+INDEX, SPLIT = Path("data/images.csv"), Path("data/split.csv")
+
+
+def main() -> None:
+    params = PARAMS.stage(TrainParams)
+    device = select_device(PARAMS.device)
+    ran_on = conditions(params.processor, device)
+    cache, split = ImageCache.open(Path("data/images.npy"), INDEX), pd.read_csv(SPLIT)
+    training, validation = (Subset.of_split(cache, split, subset, CLASSES) for subset in ("train", "validation"))
+    trainer = Trainer(params, training.class_counts(len(CLASSES)), device)
+    with StateStore(state_folder("training"), run_key(params, INDEX, SPLIT)) as store, progress() as report:
+        history = fit(trainer, training, validation, store, ran_on, report)
+        write_csv(Path("metrics/history.csv"), history)
+        write_json(Path("models/conditions.json"), ran_on)
+        save_model(Path("models/model.safetensors"), trainer.model, trainer.describe(CLASSES, cache.short_side, ran_on))
+        store.clear()
+
+
+if __name__ == "__main__":
+    with errors_in_one_line("train"):
+        main()
