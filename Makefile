@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: repro test check browser lock clean
+.PHONY: repro test check browser everywhere golden lock clean
 .DELETE_ON_ERROR:
 
 repro: $(INSTALLED)
@@ -24,9 +24,18 @@ check: $(INSTALLED)
 browser: $(INSTALLED)
 	$(BIN)/python -m pytest tests/browser.py
 
+# the same bytes on other x86-64 processors; needs qemu-user, takes some ten minutes
+everywhere: $(INSTALLED)
+	$(BIN)/python tests/everywhere.py
+
+# after a change of what is computed: new hashes for tests/test_golden.py
+golden: $(INSTALLED)
+	$(BIN)/python tests/golden.py --write
+
 # after a change of pyproject.toml: pins and hashes for every platform and Python version
 lock: $(INSTALLED)
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-annotate --no-header -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-annotate --no-header \
+		--fork-strategy fewest -o requirements.lock
 
 clean:
 	rm -rf .venv

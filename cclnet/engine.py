@@ -91,8 +91,9 @@ class Trainer:
         )
         self.model.to(device=device, memory_format=memory_format(device))  # pyright: ignore[reportCallIssue]
         self.head = self.model.head
+        self.lr_ccl = params.lr_ccl * params.lr_ccl_factor
         self.optimizer = self._optimizer(self.model.classifying_parameters(), params.lr_backbone)
-        self.head_optimizer = self._optimizer(self.head.parameters(), params.lr_ccl) if self.head else None
+        self.head_optimizer = self._optimizer(self.head.parameters(), self.lr_ccl) if self.head else None
         self.convergence = Convergence(params.freeze_patience)
         self.best_dictionary = self.head.class_embeddings.detach().clone() if self.head else None
         self.epoch = 0
@@ -175,7 +176,7 @@ class Trainer:
         decay = LEARNING_RATE_DECAY ** sum(self.epoch > milestone for milestone in self.params.milestones)
         self.optimizer.param_groups[0]["lr"] = self.params.lr_backbone * decay
         if self.head_optimizer:
-            self.head_optimizer.param_groups[0]["lr"] = self.params.lr_ccl * decay
+            self.head_optimizer.param_groups[0]["lr"] = self.lr_ccl * decay
 
     def _row(self, means: list[float]) -> Row:
         loss, head_loss, norm, head_norm = means

@@ -72,7 +72,14 @@ class ScheduleKeys(Keys):
     batch_size: Annotated[Whole, Field(ge=2)]
 
 
-class DatasetBlock(SourceKeys, SizeKeys, CropKeys, ScheduleKeys, ProcessorKeys):
+class HeadKeys(Keys):
+    """How the CCL head is fitted to the data's class sizes and to the length of the schedule."""
+
+    head_balance: Literal["none", "weights", "logits", "sampling"]
+    lr_ccl_factor: Positive
+
+
+class DatasetBlock(SourceKeys, SizeKeys, CropKeys, ScheduleKeys, HeadKeys, ProcessorKeys):
     """One block of ``datasets``: everything that depends on the data."""
 
     @model_validator(mode="after")
@@ -120,7 +127,6 @@ class ExperimentKeys(Keys):
     dictionary_init: Literal["uniform", "normal", "positive"]
     freeze_patience: Count
     freeze_at: Literal["best", "current", "never"]
-    head_balance: Literal["none", "weights", "logits", "sampling"]
     lsr_epsilon: Share
     lsr_prior: Literal["uniform", "frequency"]
     lr_backbone: Positive
@@ -152,7 +158,7 @@ class ResizeParams(SizeKeys, ProcessorKeys):
     """What the resize stage depends on."""
 
 
-class TrainParams(ExperimentKeys, CropKeys, ScheduleKeys, ProcessorKeys):
+class TrainParams(ExperimentKeys, CropKeys, ScheduleKeys, HeadKeys, ProcessorKeys):
     """What the train stage depends on."""
 
 
@@ -224,8 +230,6 @@ class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
         if self.dataset not in self.datasets:
             blocks = ", ".join(self.datasets)
             return [f"dataset: '{self.dataset}' is not among {blocks}{_did_you_mean(self.dataset, self.datasets)}"]
-        if self.method != "ccl" and self.head_balance in ("weights", "logits"):
-            return [f"head_balance: {self.head_balance} balances the CCL head, and method {self.method} has none"]
         return []
 
 

@@ -1,0 +1,35 @@
+"""The bytes of the small chain are those that are committed."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from cclnet.processor import not_portable_because
+
+TESTS = Path(__file__).parent
+# what NumPy and Pillow draw without a floating-point library, equal on any processor
+DRAWN = ("data/raw/", "data/split.csv", "metrics/split.json")
+
+
+def test_chain_gives_committed_bytes(tmp_path: Path) -> None:
+    golden = json.loads((TESTS / "golden.json").read_text(encoding="utf-8"))
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    command = [sys.executable, str(TESTS / "golden.py"), str(tmp_path / "chain")]
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert finished.returncode == 0, finished.stderr
+    hashes = json.loads(finished.stdout[finished.stdout.index("{") :])
+
+    limited = not_portable_because()
+    expected = {path: digest for path, digest in golden["sha256"].items() if not limited or path.startswith(DRAWN)}
+    different = [path for path, digest in expected.items() if hashes.get(path) != digest]
+    versions = {name: version(name) for name in golden["versions"]}
+    assert not different, (
+        f"other bytes in {', '.join(different)}. Either the code changed what it computes (then look at the difference "
+        "and run: make golden), or the machine does: "
+        f"versions {versions} instead of {golden['versions']}, processor {platform.processor() or platform.machine()}"
+    )
+    assert limited or set(hashes) == set(golden["sha256"])
