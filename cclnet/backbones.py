@@ -22,9 +22,13 @@ def build_backbone(name: str, weights: str | None = None) -> tuple[nn.Module, in
     if name not in classification_models():
         raise CCLNetError(f"backbone: torchvision has no classification model '{name}'")
     try:
-        network = models.get_model(name, weights=weights, **_ARGUMENTS.get(name, {}))
+        network = models.get_model(name, weights=weights, **(_FROM_SCRATCH.get(name, {}) if weights is None else {}))
     except (KeyError, ValueError) as error:
         raise CCLNetError(f"weights: torchvision has no weights '{weights}' for {name}: {error}") from None
+    if getattr(network, "aux_logits", False):  # in training, these would answer beside the features
+        setattr(network, "aux_logits", False)  # noqa: B010 - a plain attribute, which nn.Module's types do not know
+        for auxiliary in {"AuxLogits", "aux1", "aux2"} & set(dict(network.named_children())):
+            setattr(network, auxiliary, None)
     linear_layers = [(path, module) for path, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linear_layers or linear_layers[-1][1].out_features != _IMAGENET_CLASSES:
         raise CCLNetError(f"backbone: {name} does not end in a linear layer, so the head has no features to work on")
@@ -45,8 +49,5 @@ def weight_names(name: str) -> list[str]:
 
 _IMAGENET_CLASSES = 1000
 
-# without these, two old models answer with a tuple of the main and the auxiliary classifiers' outputs in training
-_ARGUMENTS: dict[str, dict[str, bool]] = {
-    "googlenet": {"aux_logits": False, "init_weights": True},
-    "inception_v3": {"aux_logits": False, "init_weights": True},
-}
+# they warn that their default will change
+_FROM_SCRATCH = {"googlenet": {"init_weights": True}, "inception_v3": {"init_weights": True}}

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -56,6 +57,8 @@ class StateStore:
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
+        for unfinished in self.folder.glob("*.partial"):  # of a process that was killed while it wrote
+            unfinished.unlink()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,7 +88,7 @@ class StateStore:
         shutil.rmtree(self.folder)
 
     def _files(self) -> list[Path]:
-        return sorted(path for path in self.folder.glob("epoch-*") if path.suffix != ".partial")
+        return sorted(self.folder.glob("epoch-*"))
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class ModelDescription:
         label_matrix: the labels that trained the classifier, row k for class k: soft labels, or hard ones.
         softness: p̄ of that matrix.
         softness_epoch: the epoch its dictionary was taken from, None without a head.
+        lowest_softness_epoch: the epoch of the lowest p̄ before the dictionary was frozen, None without a head or rule.
         converged_epoch: the epoch the dictionary was frozen in, None if it was not.
         params: everything that the train stage was asked for.
         ran_on: what the result depends on besides.
@@ -117,6 +121,7 @@ class ModelDescription:
     label_matrix: list[list[float]]
     softness: float
     softness_epoch: int | None
+    lowest_softness_epoch: int | None
     converged_epoch: int | None
     params: dict[str, Any]
     ran_on: dict[str, Any]
@@ -143,12 +148,13 @@ def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
         with safe_open(path, framework="pt") as file:
             description = ModelDescription(**json.loads(file.metadata()[_METADATA_KEY]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-        model = build_model(description.backbone, None, len(description.classes), description.method == "ccl")
+        head = {name: description.params[name] for name in ("margin", "temperature")}
+        model = build_model(description.backbone, None, len(description.classes), description.method == "ccl", **head)
         model.load_state_dict(tensors)
     except FileNotFoundError:
         raise CCLNetError(f"there is no model {path}; train one first") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+    except (CCLNetError, SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = textwrap.shorten(str(error), width=200)
         raise CCLNetError(f"{path} is not a model of this package, or is damaged: {reason}") from None
     return model.eval(), description
 
@@ -156,4 +162,7 @@ def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
 def build_model(backbone: str, weights: str | None, num_classes: int, with_head: bool, **head: Any) -> CCLNet:
     """A backbone by name with its classifier and, if wanted, a CCL head (whose further arguments are passed on)."""
     network, num_features = build_backbone(backbone, weights)
-    return CCLNet(network, num_features, num_classes, CCLHead(num_features, num_classes, **head) if with_head else None)
+    model = CCLNet(network, num_features, num_classes)
+    if with_head:  # drawn last, so that one seed starts all methods from the same backbone and classifier
+        model.head = CCLHead(num_features, num_classes, **head)
+    return model

@@ -3,12 +3,10 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
@@ -17,11 +15,11 @@ from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
 from cclnet import __version__, metrics
-from cclnet.augmentation import MEAN, STANDARD_DEVIATION, ColorJitter, Views, jitter_to_network, to_network
+from cclnet.augmentation import MEAN, STANDARD_DEVIATION
+from cclnet.batches import Subset, memory_format, prediction_batches, training_batches
 from cclnet.ccl import Convergence, balancing_weights, class_correlation_loss, classification_loss, softness
 from cclnet.checkpoint import ModelDescription, StateStore, build_model
 from cclnet.errors import CCLNetError
-from cclnet.images import ImageCache
 from cclnet.model import CCLNet
 from cclnet.params import TrainParams
 from cclnet.progress import Report, silent
@@ -29,42 +27,11 @@ from cclnet.targets import class_frequencies, smoothed_targets
 
 logger = logging.getLogger(__name__)
 
-PREDICTION_BATCH = 256
 LEARNING_RATE_DECAY = 0.1
-ORDER_STREAM, LAYER_STREAM = 2, 3  # apart from Views.STREAM: no two uses of the seed share their numbers
+LAYER_STREAM = 3  # apart from those of the views and of the order: no two uses of the seed share their numbers
 
 Row = dict[str, float | int | None]
 """One epoch of the history."""
-
-
-@dataclass(frozen=True)
-class Subset:
-    """The training or the validation images.
-
-    Attributes:
-        cache: all resized images.
-        rows: which of them belong to the subset.
-        labels: their classes, 0 … K − 1.
-    """
-
-    cache: ImageCache
-    rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
-
-    @classmethod
-    def of_split(cls, cache: ImageCache, split: pd.DataFrame, subset: str, classes: Sequence[str]) -> Self:
-        """The images that a split puts into ``train`` or ``validation``."""
-        chosen = split[split["subset"] == subset]
-        number = {name: label for label, name in enumerate(classes)}
-        labels = np.array([number[name] for name in chosen["label"]], dtype=np.int64)
-        return cls(cache, cache.rows(chosen["image"].tolist()), labels)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def class_counts(self, num_classes: int) -> Int[Tensor, " k"]:
-        """Images of each class."""
-        return torch.from_numpy(np.bincount(self.labels, minlength=num_classes))
 
 
 class Trainer:
@@ -138,7 +105,7 @@ class Trainer:
                 features = self.model.backbone(inputs)  # f, line 5
                 logits = self.model.classifier(features)
             loss = self.classification_loss(logits, labels)  # with p^SL of line 4: before this minibatch's update
-            head_loss = self.head_loss(features.detach(), labels)
+            head_loss = self.head_loss(features.detach().float(), labels)
             (loss + head_loss).backward()
             norm = self._step(self.optimizer)  # θ1 and θ_fc, line 6
             head_norm = self._step(self.head_optimizer)  # θ2 and θ_dict, line 7
@@ -206,8 +173,10 @@ class Trainer:
 
     def describe(self, classes: Sequence[str], short_side: int, ran_on: dict[str, Any]) -> ModelDescription:
         """What the finished model's file says of it."""
-        learned = self.head is not None
-        matrix = self.label_matrix()
+        matrix, convergence = self.label_matrix(), self.convergence
+        last_learned = convergence.converged_epoch or self.epoch
+        restored = convergence.converged_epoch is not None and self.params.freeze_at == "best"
+        taken_from = convergence.best_epoch if restored else last_learned
         return ModelDescription(
             classes=list(classes),
             backbone=self.params.backbone,
@@ -218,8 +187,9 @@ class Trainer:
             standard_deviation=list(STANDARD_DEVIATION),
             label_matrix=matrix.tolist(),
             softness=softness(matrix).item(),
-            softness_epoch=self.convergence.best_epoch or self.epoch if learned else None,
-            converged_epoch=self.convergence.converged_epoch,
+            softness_epoch=taken_from if self.head else None,
+            lowest_softness_epoch=convergence.best_epoch or None,
+            converged_epoch=convergence.converged_epoch,
             params=self.params.model_dump(),
             ran_on=ran_on,
             version=__version__,
@@ -303,56 +273,14 @@ def summary(history: list[Row]) -> str:
     return "".join(f", {word} {history[-1][name]:.3f}" for word, name in words.items()) if history else ""
 
 
-def training_batches(
-    images: Subset, params: TrainParams, epoch: int, device: torch.device
-) -> Iterator[tuple[Float[Tensor, "n 3 h w"], Int[Tensor, " n"]]]:
-    """The minibatches of one epoch: augmented, normalised, on the device."""
-    views = Views.of_epoch(len(images.cache.images), params.seed, epoch)
-    jitter = ColorJitter(params.brightness, params.contrast, params.saturation, params.hue)
-    order = epoch_order(images.labels, params.seed, epoch, balanced=params.head_balance == "sampling")
-    for chosen in split_into_batches(order, params.batch_size):
-        rows = images.rows[chosen]
-        crops = torch.from_numpy(views.crops(images.cache, rows, params.crop)).to(device)
-        factors = jitter.factors(views.color_draws(rows).to(device))
-        inputs = jitter_to_network(crops, factors).contiguous(memory_format=memory_format(device))
-        yield inputs, torch.from_numpy(images.labels[chosen]).to(device)
-
-
-def epoch_order(labels: NDArray[np.int64], seed: int, epoch: int, balanced: bool = False) -> NDArray[np.int64]:
-    """Every image once in random order or, balanced, as many draws with every class equally likely."""
-    random = np.random.default_rng([seed, ORDER_STREAM, epoch])
-    if not balanced:
-        return random.permutation(len(labels))
-    classes, counts = np.unique(labels, return_counts=True)
-    by_class = np.argsort(labels, kind="stable")
-    starts = np.cumsum(counts) - counts
-    drawn = random.integers(len(classes), size=len(labels))
-    return by_class[starts[drawn] + random.integers(counts[drawn])]
-
-
-def split_into_batches(order: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """Portions of the batch size and a smaller last one; a single image left over joins the portion before it."""
-    cuts = np.arange(batch_size, len(order) - 1, batch_size)
-    return np.split(order, cuts)
-
-
 def step_seed(seed: int, epoch: int, seen: int) -> int:
     """What the layers with chance in them (dropout, stochastic depth) start from in one training step."""
     return int(np.random.SeedSequence([seed, LAYER_STREAM, epoch, seen]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def memory_format(device: torch.device) -> torch.memory_format:
-    """Channels last feeds a GPU's tensor cores; on a processor it trains at half the speed (torch 2.15)."""
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
 @torch.inference_mode()
 def predict(model: CCLNet, images: Subset, crop: int, device: torch.device) -> NDArray[np.float64]:
     """q^cls of every image from its central crop, n × K."""
     model.eval()
-    probabilities = []
-    for start in range(0, len(images), PREDICTION_BATCH):
-        crops = images.cache.central_crops(images.rows[start : start + PREDICTION_BATCH], crop)
-        logits = model(to_network(torch.from_numpy(crops).to(device)))
-        probabilities.append(logits.double().softmax(dim=1).cpu().numpy())
-    return np.concatenate(probabilities)
+    logits = torch.cat([model(inputs) for inputs in prediction_batches(images, crop, device)])
+    return logits.double().softmax(dim=1).cpu().numpy()

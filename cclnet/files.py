@@ -8,9 +8,15 @@ from typing import Any
 
 import pandas as pd
 
+from cclnet.errors import CCLNetError
+
 
 def write_bytes(path: Path, *parts: bytes) -> None:
-    """Write the parts one after the other, so that a reader sees the whole file or the one before it."""
+    """Write the parts one after the other, so that a reader sees the whole file or the one before it.
+
+    Raises:
+        CCLNetError: the disk is full, or refuses the file for another reason.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
@@ -20,6 +26,8 @@ def write_bytes(path: Path, *parts: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        raise CCLNetError(f"{path} cannot be written: {error.strerror}; put that right and run it again") from None
     finally:
         partial.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)

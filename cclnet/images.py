@@ -9,6 +9,7 @@ import io
 import threading
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cclnet.errors import DataError, Problem
 from cclnet.progress import Report, silent
@@ -50,7 +51,9 @@ def decode(data: bytes) -> Image.Image:
             if image.mode not in _WHOLE_RANGE_MODES or "transparency" in image.info:
                 raise ValueError(f"mode {image.mode}: only grey and colour images of 8 bits without transparency")
             return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError:
+        raise ValueError("cannot be decoded: not in any known image format") from None
+    except (OSError, SyntaxError, NotImplementedError, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot be decoded: {error}") from error
 
 
@@ -61,8 +64,14 @@ def resized_size(width: int, height: int, short_side: int) -> tuple[int, int]:
 
 
 def resize(image: Image.Image, short_side: int) -> Pixels:
-    """The image scaled, antialiased (bilinear over the whole footprint, as torchvision's Resize)."""
+    """The image scaled, antialiased (bilinear over the whole footprint, as torchvision's Resize).
+
+    Raises:
+        ValueError: the image is so narrow that it would grow beyond ``MAX_PIXELS``.
+    """
     size = resized_size(image.width, image.height, short_side)
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"{image.width} × {image.height} pixels would become {size[0]} × {size[1]}")
     return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
 
 
@@ -97,7 +106,7 @@ def build_cache(
         try:
             data = reader.read(members[image_id])
             return resize(decode(data), short_side), hashlib.sha256(data).hexdigest()
-        except (ValueError, zipfile.BadZipFile) as error:
+        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             return Problem(f"{image_id} in {input_zip.name}", str(error))
 
     names = sorted(members)

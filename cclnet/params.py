@@ -84,10 +84,13 @@ class DatasetBlock(SourceKeys, SizeKeys, CropKeys, ScheduleKeys, HeadKeys, Proce
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        problems = []
         if self.crop > self.short_side:
-            raise ValueError(f"crop {self.crop} does not fit into images with a short side of {self.short_side}")
+            problems.append(f"crop {self.crop} does not fit into images with a short side of {self.short_side}")
         if self.milestones != sorted(set(self.milestones)) or max(self.milestones, default=0) >= self.epochs:
-            raise ValueError(f"milestones {self.milestones} must rise and lie before the last of {self.epochs} epochs")
+            problems.append(f"milestones {self.milestones} must rise and lie before the last of {self.epochs} epochs")
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
 
@@ -190,18 +193,15 @@ class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
             values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
         except FileNotFoundError:
             raise ParamsError(f"there is no {path} here; run from the folder that holds it") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError, TypeError) as error:  # an impossible date, a key that is a table
             raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
         try:
             params = cls.model_validate(values)
         except ValidationError as error:
             problems = [_describe(details) for details in error.errors(include_url=False)]
-            if isinstance(values, dict) and isinstance(values.get("backbone"), str):
-                problems += _backbone_problems(values["backbone"], values.get("weights"))
-            raise _refusal(path, problems) from None
-        problems = params._problems_between_keys()
-        if problems:
-            raise _refusal(path, problems)
+            raise _refusal(path, problems + _problems_with_names(values)) from None
+        if params.dataset not in params.datasets:
+            raise _refusal(path, _problems_with_names(values))
         return params
 
     def check_backbone(self) -> None:
@@ -226,18 +226,27 @@ class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
         """The chosen dataset's block."""
         return self.datasets[self.dataset]
 
-    def _problems_between_keys(self) -> list[str]:
-        if self.dataset not in self.datasets:
-            blocks = ", ".join(self.datasets)
-            return [f"dataset: '{self.dataset}' is not among {blocks}{_did_you_mean(self.dataset, self.datasets)}"]
-        return []
-
 
 _PAPER_BACKBONES = ("resnet18", "mobilenet_v2", "efficientnet_b0")
 
 
 def _refusal(path: Path, problems: list[str]) -> ParamsError:
     return ParamsError("\n".join([f"{path} cannot be used:", *(f"  {problem}" for problem in problems)]))
+
+
+def _problems_with_names(values: Any) -> list[str]:
+    """The names of a file, wrong otherwise perhaps, that neither it nor torchvision knows."""
+    if not isinstance(values, dict):
+        return []
+    problems = []
+    dataset, blocks = values.get("dataset"), values.get("datasets")
+    if isinstance(dataset, str) and isinstance(blocks, dict) and dataset not in blocks:
+        names = [str(name) for name in blocks]
+        problems.append(f"dataset: '{dataset}' is not among {', '.join(names)}{_did_you_mean(dataset, names)}")
+    backbone, weights = values.get("backbone"), values.get("weights")
+    if isinstance(backbone, str):
+        problems += _backbone_problems(backbone, weights if isinstance(weights, str) else None)
+    return problems
 
 
 def _backbone_problems(backbone: str, weights: str | None) -> list[str]:

@@ -9,6 +9,7 @@ thread count, a GPU, ARM, or other versions of the libraries than those of ``req
 All of it has to be set before NumPy and torch are loaded, so this module loads torch only where it is asked for it.
 """
 
+import logging
 import os
 import platform
 import sys
@@ -19,6 +20,8 @@ from cclnet.errors import CCLNetError
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 Processor = Literal["portable", "native"]
 
@@ -97,6 +100,9 @@ def conditions(processor: Processor, device: "torch.device") -> dict[str, Any]:
     on = {"processor": processor, "threads": torch.get_num_threads(), "device": device.type, "processes": 1}
     if device.type == "cuda":
         on |= {"device": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
-    if processor == "native" or not_portable_because():
+    reason = not_portable_because()
+    if processor == "portable" and reason:
+        logger.warning("%s; `dvc metrics diff` shows by how little the numbers differ from the committed ones", reason)
+    if processor == "native" or reason:
         on["capability"] = torch.backends.cpu.get_cpu_capability()
     return on | {"versions": {name: version(name) for name in ("numpy", "pillow", "torch", "torchvision")}}

@@ -23,5 +23,6 @@ def run_key(params: BaseModel, *data_files: Path) -> str:
 
 def loaded_code() -> list[Path]:
     """The source files of this project that the process has loaded, in the order of their modules' names."""
-    names = sorted(name for name in sys.modules if name.split(".")[0] in ("cclnet", "stages"))
-    return [Path(file) for name in names if (file := sys.modules[name].__file__)]
+    modules = {spec.name: module for module in sys.modules.values() if (spec := getattr(module, "__spec__", None))}
+    names = sorted(name for name in modules if name.split(".")[0] in ("cclnet", "stages"))  # __main__ by its own name
+    return [Path(file) for name in names if (file := modules[name].__file__)]

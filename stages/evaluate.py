@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from cclnet import metrics, statistics
+from cclnet.batches import Subset
 from cclnet.checkpoint import load_model
-from cclnet.engine import Subset, predict
+from cclnet.engine import predict
 from cclnet.errors import errors_in_one_line
 from cclnet.files import write_csv, write_json
 from cclnet.images import ImageCache
@@ -29,6 +30,7 @@ def main() -> None:
 
     results = metrics.evaluate(validation.labels, probabilities)
     results |= {"softness": description.softness, "softness_epoch": description.softness_epoch}
+    results |= {"lowest_softness_epoch": description.lowest_softness_epoch}
     results |= {"converged_epoch": description.converged_epoch}
     results |= {"leakage": json.loads(Path("metrics/split.json").read_text(encoding="utf-8"))["leakage"]}
     counts = statistics.share_explained_by_counts(matrix, training.class_counts(len(classes)).numpy())

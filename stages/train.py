@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from cclnet.batches import Subset
 from cclnet.checkpoint import StateStore, save_model
-from cclnet.engine import Subset, Trainer, fit
+from cclnet.engine import Trainer, fit
 from cclnet.errors import errors_in_one_line
 from cclnet.files import write_csv, write_json
 from cclnet.images import ImageCache

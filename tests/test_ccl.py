@@ -28,6 +28,9 @@ K = 7
 COLLAPSED_OWN, COLLAPSED_OTHER, COLLAPSED_EPSILON = 0.5518728, 0.0746879, 0.5228150
 SIMPLEX_DISTANCE = 7 / 3
 
+Dictionary = Callable[[int], Tensor]
+"""Makes the class embeddings of so many classes, in the default type at the time of the test."""
+
 
 @pytest.fixture(autouse=True)
 def float64() -> Iterator[None]:
@@ -37,9 +40,9 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-def simplex_dictionary() -> Tensor:
-    """Seven directions as far apart as seven can be: the corners of a regular simplex around the origin."""
-    return torch.eye(K) - 1 / K
+def simplex_dictionary(k: int) -> Tensor:
+    """Directions as far apart as k can be: the corners of a regular simplex around the origin."""
+    return torch.eye(k) - 1 / k
 
 
 def opposite_dictionary() -> Tensor:
@@ -85,7 +88,8 @@ def test_distances_are_exactly_symmetric_with_zero_diagonal_and_within_their_ran
         distances = normalized_distances(vectors, vectors)
         assert torch.equal(distances, distances.T)
         assert distances.diagonal().tolist() == [0.0] * 50
-        assert 0 <= distances.min() and distances.max() <= 4
+        assert distances.min() >= 0
+        assert distances.max() <= 4
 
 
 def test_distances_ignore_length() -> None:
@@ -132,12 +136,12 @@ def test_probabilities_are_softmax_of_twice_the_cosine() -> None:
 
 @pytest.mark.parametrize(
     ("dictionary", "distance", "floor"),
-    [(torch.eye(K), 2.0, 0.59444), (simplex_dictionary(), SIMPLEX_DISTANCE, 0.45858)],
+    [(torch.eye, 2.0, 0.59444), (simplex_dictionary, SIMPLEX_DISTANCE, 0.45858)],
     ids=["orthogonal", "simplex"],
 )
-def test_cross_entropy_of_class_embedding_itself(dictionary: Tensor, distance: float, floor: float) -> None:
-    found = cross_entropy_of_distances(dictionary[0], dictionary)
-    assert found == pytest.approx(math.log(1 + 6 * math.exp(-distance)), abs=1e-7)
+def test_cross_entropy_of_class_embedding_itself(dictionary: Dictionary, distance: float, floor: float) -> None:
+    found = cross_entropy_of_distances(dictionary(K)[0], dictionary(K))
+    assert found == pytest.approx(math.log(1 + 6 * math.exp(-distance)), abs=1e-14)
     assert found == pytest.approx(floor, abs=5e-6)
 
 
@@ -173,7 +177,7 @@ def test_class_correlation_loss_equals_slow_loop() -> None:
 
 
 def test_class_correlation_loss_of_simplex() -> None:
-    found = class_correlation_loss(simplex_dictionary()).item()
+    found = class_correlation_loss(simplex_dictionary(K)).item()
     assert found == pytest.approx(K * (K - 1) * (SIMPLEX_DISTANCE - 2) / K**2, abs=1e-12)
     assert found == pytest.approx(0.285714, abs=5e-7)
 
@@ -245,15 +249,11 @@ def test_soft_labels_are_not_symmetric() -> None:
 
 @pytest.mark.parametrize(
     ("dictionary", "expected"),
-    [
-        (torch.ones(K, 5, dtype=torch.float64), 1 / 7),
-        (torch.eye(K, dtype=torch.float64), 0.551873),
-        (torch.eye(K, dtype=torch.float64) - 1 / K, 0.632178),
-    ],
+    [(lambda k: torch.ones(k, 5), 1 / 7), (torch.eye, 0.551873), (simplex_dictionary, 0.632178)],
     ids=["all equal", "orthogonal", "simplex"],
 )
-def test_softness_constants(dictionary: Tensor, expected: float) -> None:
-    assert softness(soft_label_matrix(dictionary)).item() == pytest.approx(expected, abs=5e-7)
+def test_softness_constants(dictionary: Dictionary, expected: float) -> None:
+    assert softness(soft_label_matrix(dictionary(K))).item() == pytest.approx(expected, abs=5e-7)
 
 
 def test_softness_is_mean_of_diagonal_and_never_above_bound() -> None:
@@ -272,7 +272,7 @@ def test_zero_class_correlation_loss_bounds_softness() -> None:
             dictionary = torch.rand(K, dimension) * (torch.rand(K, dimension) < density) + 1e-3
             assert class_correlation_loss(dictionary) == 0
             assert softness(soft_label_matrix(dictionary)) <= COLLAPSED_OWN + 1e-7
-    beyond = simplex_dictionary()
+    beyond = simplex_dictionary(K)
     assert class_correlation_loss(beyond) > 0
     assert softness(soft_label_matrix(beyond)) > COLLAPSED_OWN + 0.05
 

@@ -96,9 +96,7 @@ def test_two_states_are_kept_and_the_newest_is_loaded(tmp_path: Path):
 
 
 @pytest.mark.parametrize("damage", ["bit", "digest", "cut", "empty"])
-def test_a_damaged_state_falls_back_to_the_one_before(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
-):
+def test_a_damaged_state_falls_back_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str):
     with StateStore(tmp_path, "run") as store:
         for epoch in (1, 2):
             store.save(state(epoch), epoch)
@@ -134,10 +132,9 @@ def test_a_state_half_written_by_a_killed_process_is_passed_over(tmp_path: Path)
         for epoch in (1, 2):
             store.save(state(epoch), epoch)
         (store.folder / "epoch-00003.4711.partial").write_bytes(b"half")
+    with StateStore(tmp_path, "run") as store:
         assert_same(store.load(), state(2))
-        store.save(state(3), 3)
-        assert_same(store.load(), state(3))
-        assert (store.folder / "epoch-00002").exists()
+        assert states_in(store) == ["epoch-00001", "epoch-00002"]
 
 
 def no_space(descriptor: int) -> None:
@@ -189,7 +186,10 @@ def test_a_second_trainer_is_refused_until_the_first_one_is_gone(tmp_path: Path)
         try:
             assert owner.stdout
             assert owner.stdout.readline() == "training\n"
-            with pytest.raises(CCLNetError, match=f"process {owner.pid} .*kill {owner.pid}$"), StateStore(tmp_path, "run"):
+            with (
+                pytest.raises(CCLNetError, match=f"process {owner.pid} .*kill {owner.pid}$"),
+                StateStore(tmp_path, "run"),
+            ):
                 pass
             with StateStore(tmp_path, "another run"):
                 pass
@@ -201,7 +201,7 @@ def test_a_second_trainer_is_refused_until_the_first_one_is_gone(tmp_path: Path)
 
 def test_the_lock_is_released_at_the_end_and_after_an_error(tmp_path: Path):
     with pytest.raises(ZeroDivisionError), StateStore(tmp_path, "run"):
-        1 / 0  # noqa: B018
+        raise ZeroDivisionError
     with StateStore(tmp_path, "run"), pytest.raises(CCLNetError, match=f"process {os.getpid()} "):
         StateStore(tmp_path, "run").__enter__()
     with StateStore(tmp_path, "run"):
@@ -232,8 +232,9 @@ def description(method: str = "ccl") -> ModelDescription:
         label_matrix=[[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.1, 0.3, 0.6]],
         softness=1.6 / 3,
         softness_epoch=3 if method == "ccl" else None,
+        lowest_softness_epoch=3 if method == "ccl" else None,
         converged_epoch=None,
-        params={"lr_ccl": 0.0005, "milestones": [18, 25]},
+        params={"lr_ccl": 0.0005, "milestones": [18, 25], "margin": 2.0, "temperature": 1.0},
         ran_on={"threads": 2},
         version="0.1.0",
     )
@@ -297,7 +298,10 @@ def refusal(path: Path) -> str:
 
 
 def test_a_missing_model_is_named(tmp_path: Path):
-    assert refusal(tmp_path / "model.safetensors") == f"there is no model {tmp_path / 'model.safetensors'}; train one first"
+    assert (
+        refusal(tmp_path / "model.safetensors")
+        == f"there is no model {tmp_path / 'model.safetensors'}; train one first"
+    )
 
 
 def test_a_folder_is_no_model(tmp_path: Path):

@@ -88,5 +88,5 @@ def test_a_table_has_a_header_and_empty_cells(tmp_path: Path):
 def test_a_table_gives_its_numbers_back_to_the_last_bit(tmp_path: Path):
     numbers = [0.1 + 0.2, 1 / 3, 1e-300, 123456789.123456789]
     write_csv(tmp_path / "numbers.csv", [{"number": number} for number in numbers])
-    read = pd.read_csv(tmp_path / "numbers.csv", float_precision="round_trip")
-    assert read["number"].tolist() == numbers
+    _, *lines = (tmp_path / "numbers.csv").read_text().splitlines()
+    assert [float(line) for line in lines] == numbers

@@ -155,7 +155,20 @@ def bomb() -> bytes:
         (bomb(), "60000 × 60000 pixels are more than 64,000,000|cannot be decoded: .*bomb"),
         (encoded(Image.new("1", (10_000, 6_401))), "10000 × 6401 pixels are more than 64,000,000"),
     ],
-    ids=["RGBA", "LA", "tRNS", "palette tRNS", "16 bit", "float", "cut JPEG", "cut PNG", "empty", "page", "bomb", "large"],
+    ids=[
+        "RGBA",
+        "LA",
+        "tRNS",
+        "palette tRNS",
+        "16 bit",
+        "float",
+        "cut JPEG",
+        "cut PNG",
+        "empty",
+        "page",
+        "bomb",
+        "large",
+    ],
 )
 def test_what_is_refused_is_named(data: bytes, reason: str):
     with pytest.raises(ValueError, match=reason):
@@ -171,7 +184,7 @@ def test_a_refusal_reads_the_same_every_time():
 def test_a_picture_that_would_grow_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 10_000)
     strip = encoded(Image.new("RGB", (9_000, 1)))  # 24 × 216,000 pixels with its short side at 24
-    with pytest.raises(DataError, match="strip in in.zip: .*pixels"):
+    with pytest.raises(DataError, match=r"strip in in\.zip: .*pixels"):
         cached(tmp_path, {"strip.png": strip})
 
 
@@ -242,9 +255,13 @@ def test_the_number_of_threads_changes_no_byte(tmp_path: Path, files: dict[str, 
 
 def test_progress_is_reported_for_every_image(tmp_path: Path, files: dict[str, bytes]):
     told = []
+
+    def note(name: str, done: int, total: int, detail: str = "") -> None:
+        told.append((name, done, total))
+
     members = zip_of(tmp_path / "in.zip", files)
     outs = tmp_path / "a.npy", tmp_path / "a.csv"
-    build_cache(tmp_path / "in.zip", members, 24, *outs, 1, lambda *report: told.append(report))
+    build_cache(tmp_path / "in.zip", members, 24, *outs, 1, note)
     assert told == [("images resized", done, 7) for done in range(1, 8)]
 
 

@@ -1,5 +1,7 @@
 import hashlib
 import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -28,10 +30,11 @@ def test_a_queued_experiment_keeps_its_state_in_the_user_s_checkout(monkeypatch:
 @pytest.fixture
 def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A loaded module of the project whose source can be changed."""
-    module, path = ModuleType("cclnet.made_up"), tmp_path / "made_up.py"
+    path = tmp_path / "made_up.py"
     path.write_text("one = 1\n")
-    module.__file__ = str(path)
-    monkeypatch.setitem(sys.modules, "cclnet.made_up", module)
+    spec = spec_from_file_location("cclnet.made_up", path)
+    assert spec
+    monkeypatch.setitem(sys.modules, "cclnet.made_up", module_from_spec(spec))
     return path
 
 
@@ -72,7 +75,7 @@ def test_the_code_is_this_project_s_alone():
 def test_the_running_stage_is_part_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     stage = ModuleType("__main__")  # what python -m stages.train loads stages/train.py as
     stage.__file__ = str(tmp_path / "train.py")
-    stage.__spec__ = type(sys.__spec__)("stages.train", None)
+    stage.__spec__ = ModuleSpec("stages.train", None)
     monkeypatch.setitem(sys.modules, "__main__", stage)
     assert tmp_path / "train.py" in loaded_code()
 
