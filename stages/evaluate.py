@@ -35,6 +35,8 @@ def main() -> None:
     results |= {"leakage": json.loads(Path("metrics/split.json").read_text(encoding="utf-8"))["leakage"]}
     counts = statistics.share_explained_by_counts(matrix, training.class_counts(len(classes)).numpy())
     results |= {"not_explained_by_counts": counts and counts.beyond}
+    if notes := metrics.notes(validation.labels, probabilities, classes):
+        results["notes"] = notes  # why a figure is null
     planted = params.dataset == "sample"
     results |= {"planted_similarity": statistics.rank_correlation(matrix, PLANTED_SIMILARITY) if planted else None}
 
@@ -47,7 +49,9 @@ def main() -> None:
     write_json(Path("metrics/metrics.json"), results)
     write_csv(Path("metrics/classes.csv"), metrics.class_table(validation.labels, probabilities, classes))
     confusion = metrics.confusion_table(validation.labels, probabilities.argmax(axis=1), classes)
-    write_json(Path("metrics/confusion.json"), confusion.to_dict("records"))
+    write_json(
+        Path("metrics/confusion.json"), confusion.astype(object).where(confusion.notna(), None).to_dict("records")
+    )
     write_csv(Path("metrics/reliability.csv"), metrics.reliability_table(validation.labels, probabilities))
     write_json(Path("metrics/soft_labels.json"), cells)
     predictions = pd.DataFrame(probabilities, columns=classes)
