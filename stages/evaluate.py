@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ def main() -> None:
     training, validation = (Subset.of_split(cache, split, subset, classes) for subset in ("train", "validation"))
     probabilities = predict(model.to(device), validation, description.crop, device)
 
-    results = metrics.evaluate(validation.labels, probabilities)
+    results: dict[str, Any] = {**metrics.evaluate(validation.labels, probabilities)}
     results |= {"softness": description.softness, "softness_epoch": description.softness_epoch}
     results |= {"lowest_softness_epoch": description.lowest_softness_epoch}
     results |= {"converged_epoch": description.converged_epoch}
