@@ -65,11 +65,6 @@ class Trainer:
         self.best_dictionary = self.head.class_embeddings.detach().clone() if self.head else None
         self.epoch = 0
 
-        if params.head_balance != "none" and not class_counts.all():
-            absent = ", ".join(str(number + 1) for number in (class_counts == 0).nonzero().flatten().tolist())
-            raise CCLNetError(
-                f"head_balance: {params.head_balance} needs images of every class; none of number {absent}"
-            )
         counts = class_counts.to(device)
         self.balance = {}
         if params.head_balance == "weights":

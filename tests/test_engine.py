@@ -828,10 +828,3 @@ def test_methods_start_from_the_same_backbone_and_classifier() -> None:
     with_head, without = (trainer_of(method=method, backbone="resnet18").model for method in ("ccl", "baseline"))
     start = without.state_dict()
     assert all(torch.equal(with_head.state_dict()[name], tensor) for name, tensor in start.items())
-
-
-@pytest.mark.parametrize("head_balance", ["weights", "logits", "sampling"])
-def test_balancing_needs_images_of_every_class(head_balance: str) -> None:
-    params = trainer_of(head_balance="none").params.model_copy(update={"head_balance": head_balance})
-    with pytest.raises(CCLNetError, match="number 2, 7"):
-        Trainer(params, torch.tensor([3, 0, 1, 1, 1, 1, 0]), CPU)
