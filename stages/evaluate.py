@@ -1,6 +1,5 @@
 """The model on the validation images: every number and table that the metrics and plots show."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from cclnet.images import ImageCache
 from cclnet.params import EvaluateParams
 from cclnet.processor import select_device
 from cclnet.sample import PLANTED_SIMILARITY
+from cclnet.splits import leakage
 from stages import PARAMS
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     results |= {"softness": description.softness, "softness_epoch": description.softness_epoch}
     results |= {"lowest_softness_epoch": description.lowest_softness_epoch}
     results |= {"converged_epoch": description.converged_epoch}
-    results |= {"leakage": json.loads(Path("metrics/split.json").read_text(encoding="utf-8"))["leakage"]}
+    results |= {"leakage": leakage(split)["leakage"]}
     counts = statistics.share_explained_by_counts(matrix, training.class_counts(len(classes)).numpy())
     results |= {"not_explained_by_counts": counts and counts.beyond}
     if notes := metrics.notes(validation.labels, probabilities, classes):

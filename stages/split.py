@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from cclnet.errors import errors_in_one_line
-from cclnet.files import write_csv, write_json
+from cclnet.files import write_csv
+from cclnet.isic import CLASSES
 from cclnet.params import SplitParams
-from cclnet.splits import image_split, leakage, lesion_split
+from cclnet.splits import SUBSETS, image_split, leakage, lesion_split
 from cclnet.tables import read_table
 from stages import PARAMS
 
@@ -15,7 +16,14 @@ def main() -> None:
     divide = {"image": image_split, "lesion": lesion_split}[params.split]
     split = divide(read_table(Path("data/raw")), params.validation_fraction, params.split_seed)
     write_csv(Path("data/split.csv"), split)
-    write_json(Path("metrics/split.json"), leakage(split))
+    measured = leakage(split)
+    print(f"{measured['leakage']:.1%} of the validation images are of a lesion that is also trained on")
+    by_class = [
+        {"class": label, "leakage": measured["leakage_per_class"][label]}
+        | {f"{subset}_{what}": measured[what][subset][label] for what in ("images", "lesions") for subset in SUBSETS}
+        for label in CLASSES
+    ]
+    write_csv(Path("metrics/leakage.csv"), by_class)
 
 
 if __name__ == "__main__":
