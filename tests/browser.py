@@ -55,6 +55,8 @@ def write_metrics(folder: Path, seed: int, head: bool = True) -> np.ndarray:
     write_table(folder / "history.csv", ["epoch", *CURVES], epochs)
     bins = [[number, (number - 0.5) / 15, rng.random(), number] for number in range(3, 16)]
     write_table(folder / "reliability.csv", ["bin", "confidence", "accuracy", "count"], bins)
+    leakage = [[name, "" if name == "DF" else rng.random()] for name in CLASSES]
+    write_table(folder / "leakage.csv", ["class", "leakage"], leakage)
     table = [[name, 20, *rng.random(4), "" if name == "DF" else 0.9] for name in CLASSES]
     write_table(
         folder / "classes.csv", ["class", "images", "sensitivity", "specificity", "precision", "f1", "auc"], table
