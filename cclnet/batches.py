@@ -1,7 +1,7 @@
 """Which images come when, and how they reach the network."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -16,6 +16,7 @@ from cclnet.images import ImageCache
 from cclnet.params import TrainParams
 
 ORDER_STREAM = 2  # apart from Views.STREAM: no two uses of the seed share their numbers
+LABEL_STREAM = 4
 PREDICTION_BATCH = 256
 
 
@@ -44,19 +45,26 @@ class Subset:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def with_shuffled_labels(self, seed: int) -> Self:
+        """The same images with each other's labels: classes as large as before, and nothing that they look like."""
+        random = np.random.default_rng([seed, LABEL_STREAM])
+        return replace(self, labels=random.permutation(self.labels))
+
     def class_counts(self, num_classes: int) -> Int[Tensor, " k"]:
         """Images of each class."""
         return torch.from_numpy(np.bincount(self.labels, minlength=num_classes))
 
 
 def training_batches(
-    images: Subset, params: TrainParams, epoch: int, device: torch.device
+    images: Subset, params: TrainParams, epoch: int, device: torch.device, seen: int = 0
 ) -> Iterator[tuple[Float[Tensor, "n 3 h w"], Int[Tensor, " n"]]]:
-    """The minibatches of one epoch: augmented, normalised, on the device."""
+    """The minibatches of one epoch after the first ``seen`` images: augmented, normalised, on the device."""
     views = Views.of_epoch(len(images.cache.images), params.seed, epoch)
     jitter = ColorJitter(params.brightness, params.contrast, params.saturation, params.hue)
     order = epoch_order(images.labels, params.seed, epoch, balanced=params.head_balance == "sampling")
-    for chosen in split_into_batches(order, params.batch_size):
+    batches = split_into_batches(order, params.batch_size)
+    ends = np.cumsum([len(batch) for batch in batches])
+    for chosen in batches[np.searchsorted(ends, seen, side="right") :]:
         rows = images.rows[chosen]
         crops = torch.from_numpy(views.crops(images.cache, rows, params.crop)).to(device)
         factors = jitter.factors(views.color_draws(rows).to(device))

@@ -11,8 +11,10 @@ import logging
 import os
 import shutil
 import textwrap
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Self
 
 import torch
@@ -64,12 +66,12 @@ class StateStore:
     def __exit__(self, *_: object) -> None:
         self._lock.close()
 
-    def save(self, state: dict[str, Any], epoch: int) -> None:
-        """Keep the state at the end of an epoch, and the one before it."""
+    def save(self, state: dict[str, Any], images_seen: int) -> None:
+        """Keep the state after so many training images, and the one before it."""
         buffer = io.BytesIO()
         torch.save(state, buffer)
         content = buffer.getvalue()
-        write_bytes(self.folder / f"epoch-{epoch:05}", hashlib.sha256(content).digest(), content)
+        write_bytes(self.folder / f"images-{images_seen:012}", hashlib.sha256(content).digest(), content)
         for old in self._files()[:-KEPT_STATES]:
             old.unlink()
 
@@ -78,8 +80,9 @@ class StateStore:
         for path in reversed(self._files()):
             content = path.read_bytes()
             digest, content = content[:32], content[32:]
-            if hashlib.sha256(content).digest() == digest:
-                return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+            with suppress(UnpicklingError):  # the bytes are whole, and no state: what they ask for is not done
+                if hashlib.sha256(content).digest() == digest:
+                    return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
             logger.warning("%s is damaged; going on from the state before it", path.name)
         return None
 
@@ -88,7 +91,7 @@ class StateStore:
         shutil.rmtree(self.folder)
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("epoch-*"))
+        return sorted(self.folder.glob("images-*"))
 
 
 @dataclass(frozen=True)
@@ -129,13 +132,20 @@ class ModelDescription:
 
 
 _METADATA_KEY = "cclnet"  # one key only: safetensors writes several in random order
+_DIGEST = "sha256"  # safetensors itself does not notice a flipped bit
 
 
 def save_model(path: Path, model: CCLNet, description: ModelDescription) -> None:
     """Write the network and what it is as one safetensors file, byte for byte the same for the same content."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    metadata = json.dumps(asdict(description), sort_keys=True, allow_nan=False)
+    values = asdict(description)
+    metadata = json.dumps(values | {_DIGEST: _digest(values, tensors)}, sort_keys=True, allow_nan=False)
     write_bytes(path, save(tensors, metadata={_METADATA_KEY: metadata}))
+
+
+def _digest(description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> str:
+    text = json.dumps(description, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode() + save(tensors)).hexdigest()
 
 
 def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
@@ -146,8 +156,11 @@ def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            description = ModelDescription(**json.loads(file.metadata()[_METADATA_KEY]))
+            values = json.loads(file.metadata()[_METADATA_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+        if values.pop(_DIGEST) != _digest(values, tensors):
+            raise CCLNetError("its contents are not those that were saved")
+        description = ModelDescription(**values)
         head = {name: description.params[name] for name in ("margin", "temperature")}
         model = build_model(description.backbone, None, len(description.classes), description.method == "ccl", **head)
         model.load_state_dict(tensors)

@@ -20,6 +20,7 @@ from cclnet.batches import Subset, memory_format, prediction_batches, training_b
 from cclnet.ccl import Convergence, balancing_weights, class_correlation_loss, classification_loss, softness
 from cclnet.checkpoint import ModelDescription, StateStore, build_model
 from cclnet.errors import CCLNetError
+from cclnet.interruption import InterruptionError
 from cclnet.model import CCLNet
 from cclnet.params import TrainParams
 from cclnet.progress import Report, silent
@@ -28,6 +29,7 @@ from cclnet.targets import class_frequencies, smoothed_targets
 logger = logging.getLogger(__name__)
 
 LEARNING_RATE_DECAY = 0.1
+SHOWN_SCORES = ("accuracy", "f1", "kappa", "jaccard", "balanced_accuracy", "nll")
 LAYER_STREAM = 3  # apart from those of the views and of the order: no two uses of the seed share their numbers
 
 Row = dict[str, float | int | None]
@@ -35,12 +37,16 @@ Row = dict[str, float | int | None]
 
 
 class Trainer:
-    """The network, its optimizers and the head's convergence: everything that changes from epoch to epoch.
+    """The network, its optimizers and the head's convergence: everything that changes from step to step.
 
     Args:
         params: the experiment.
         class_counts: training images of each class.
         device: where to compute.
+
+    Attributes:
+        epoch: the epoch that is under way, or the last finished one.
+        seen: images that the epoch under way has trained on; 0 between two epochs.
     """
 
     def __init__(self, params: TrainParams, class_counts: Int[Tensor, " k"], device: torch.device) -> None:
@@ -64,6 +70,8 @@ class Trainer:
         self.convergence = Convergence(params.freeze_patience)
         self.best_dictionary = self.head.class_embeddings.detach().clone() if self.head else None
         self.epoch = 0
+        self.seen = 0
+        self.sums = torch.zeros(4, device=device)
 
         counts = class_counts.to(device)
         self.balance = {}
@@ -85,22 +93,25 @@ class Trainer:
         return self.head.soft_labels() if self.head else self.targets
 
     def train_epoch(self, images: Subset, follow: Callable[[int], None] = lambda images_seen: None) -> Row:
-        """Lines 3 to 8 of Algorithm 1: go through the training images once.
+        """Lines 3 to 8 of Algorithm 1: go through the training images once, or through the rest of them after a resume.
 
         The two losses share no parameter, since the head sees the features without their gradient. So one backward of
         their sum, and then both steps, is the same as the two updates of lines 6 and 7 one after the other with the
         features of line 5.
 
+        Args:
+            images: the training images.
+            follow: told of the images seen after each step; the trainer may be saved there.
+
         Raises:
             CCLNetError: a loss is not finite any more.
         """
-        self.epoch += 1
+        if not self.seen:
+            self.epoch += 1
         self.model.train()
         self._set_learning_rates()
-        sums = torch.zeros(4, device=self.device)
-        seen = 0
-        for inputs, labels in training_batches(images, self.params, self.epoch, self.device):
-            torch.manual_seed(step_seed(self.params.seed, self.epoch, seen))
+        for inputs, labels in training_batches(images, self.params, self.epoch, self.device, self.seen):
+            torch.manual_seed(step_seed(self.params.seed, self.epoch, self.seen))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.params.precision == "bfloat16"):
                 features = self.model.backbone(inputs)  # f, line 5
                 logits = self.model.classifier(features)
@@ -110,10 +121,11 @@ class Trainer:
             norm = self._step(self.optimizer)  # θ1 and θ_fc, line 6
             head_norm = self._step(self.head_optimizer)  # θ2 and θ_dict, line 7
             batch = len(labels)
-            sums += batch * torch.stack([loss.detach(), head_loss.detach(), norm, head_norm])
-            seen += batch
-            follow(seen)
-        row = self._row((sums / seen).tolist())
+            self.sums += batch * torch.stack([loss.detach(), head_loss.detach(), norm, head_norm])
+            self.seen += batch
+            follow(self.seen)
+        row = self._row((self.sums / self.seen).tolist())
+        self.seen, self.sums = 0, torch.zeros_like(self.sums)
         self._freeze_dictionary_if_converged()
         row["frozen"] = int(self.convergence.converged_epoch is not None)
         return row
@@ -199,6 +211,8 @@ class Trainer:
         """All that a later process needs to go on as if it had never stopped."""
         return {
             "epoch": self.epoch,
+            "seen": self.seen,
+            "sums": self.sums,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "head_optimizer": self.head_optimizer.state_dict() if self.head_optimizer else None,
@@ -208,7 +222,8 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from ``state_dict``."""
-        self.epoch = state["epoch"]
+        self.epoch, self.seen = state["epoch"], state["seen"]
+        self.sums = state["sums"].to(self.device)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.convergence.load_state_dict(state["convergence"])
@@ -226,6 +241,7 @@ def fit(
     store: StateStore,
     ran_on: dict[str, Any],
     report: Report = silent,
+    between_steps: Callable[[], None] = lambda: None,
 ) -> list[Row]:
     """Train for all epochs, keeping the state after each; an interrupted run goes on where it was.
 
@@ -235,36 +251,59 @@ def fit(
         store: keeps the states.
         ran_on: what the result depends on besides; a run that goes on under other conditions is told so.
         report: told of the images trained on.
+        between_steps: called after every minibatch; ``InterruptionError`` from it ends training, with the state kept.
 
     Returns:
         One row an epoch: losses, p̄, learning rates, gradient norms, and how well the validation images are classified.
+
+    Raises:
+        InterruptionError: training was asked to end.
+        CCLNetError: a loss is not finite any more, or a state cannot be written.
     """
     history: list[Row] = []
+    row: Row | None = None  # of an epoch that is trained and not yet validated
     state = store.load()
     if state is not None:
         trainer.load_state_dict(state["trainer"])
-        history = state["history"]
+        history, row = state["history"], state["row"]
         changed = [name for name in ran_on if state["ran_on"].get(name) != ran_on[name]]
-        logger.warning("going on after epoch %d", trainer.epoch)
+        logger.warning("going on after image %d of epoch %d", trainer.seen or len(training), trainer.epoch)
         if changed:
             logger.warning("the result may differ from an uninterrupted run's: another %s", ", ".join(changed))
-    epochs = trainer.params.epochs
-    while trainer.epoch < epochs:
-        started = time.perf_counter()
 
-        def follow(seen: int, started: float = started) -> None:
-            done = (trainer.epoch - 1) * len(training) + seen
-            speed = seen / (time.perf_counter() - started)
-            detail = f"epoch {trainer.epoch} of {epochs}, {speed:,.0f} images/s{summary(history)}"
-            report("training", done, epochs * len(training), detail)
+    def save() -> None:
+        content = {"trainer": trainer.state_dict(), "row": row, "history": history, "ran_on": ran_on}
+        store.save(content, images_seen=(trainer.epoch - bool(trainer.seen)) * len(training) + trainer.seen)
 
-        row = trainer.train_epoch(training, follow)
-        probabilities = predict(trainer.model, validation, trainer.params.crop, trainer.device)
-        scores = metrics.evaluate(validation.labels, probabilities)
-        shown = ("accuracy", "f1", "kappa", "jaccard", "balanced_accuracy", "nll")
-        history.append(row | {f"validation_{name}": scores[name] for name in shown})
-        store.save({"trainer": trainer.state_dict(), "history": history, "ran_on": ran_on}, trainer.epoch)
+    try:
+        while len(history) < trainer.params.epochs:
+            if row is None:
+                row = trainer.train_epoch(training, _follow(trainer, len(training), history, report, between_steps))
+            probabilities = predict(trainer.model, validation, trainer.params.crop, trainer.device, between_steps)
+            scores = metrics.evaluate(validation.labels, probabilities)
+            history.append(row | {f"validation_{name}": scores[name] for name in SHOWN_SCORES})
+            row = None
+            save()
+    except InterruptionError:
+        save()
+        raise
     return history
+
+
+def _follow(
+    trainer: Trainer, images: int, history: list[Row], report: Report, between_steps: Callable[[], None]
+) -> Callable[[int], None]:
+    """What follows the steps of one epoch: their progress is reported, then they may be interrupted."""
+    started, first = time.perf_counter(), trainer.seen
+    epochs = trainer.params.epochs
+
+    def follow(seen: int) -> None:
+        speed = (seen - first) / (time.perf_counter() - started)
+        detail = f"epoch {trainer.epoch} of {epochs}, {speed:,.0f} images/s{summary(history)}"
+        report("training", (trainer.epoch - 1) * images + seen, epochs * images, detail)
+        between_steps()
+
+    return follow
 
 
 def summary(history: list[Row]) -> str:
@@ -279,8 +318,17 @@ def step_seed(seed: int, epoch: int, seen: int) -> int:
 
 
 @torch.inference_mode()
-def predict(model: CCLNet, images: Subset, crop: int, device: torch.device) -> NDArray[np.float64]:
-    """q^cls of every image from its central crop, n × K."""
+def predict(
+    model: CCLNet,
+    images: Subset,
+    crop: int,
+    device: torch.device,
+    between_steps: Callable[[], None] = lambda: None,
+) -> NDArray[np.float64]:
+    """q^cls of every image from its central crop, n × K; ``between_steps`` is called after every batch."""
     model.eval()
-    logits = torch.cat([model(inputs) for inputs in prediction_batches(images, crop, device)])
-    return logits.double().softmax(dim=1).cpu().numpy()
+    logits = []
+    for inputs in prediction_batches(images, crop, device):
+        logits.append(model(inputs))
+        between_steps()
+    return torch.cat(logits).double().softmax(dim=1).cpu().numpy()

@@ -1,5 +1,6 @@
 """The one family of errors that a user can put right; the edge of the program prints them without a traceback."""
 
+import errno
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,7 +8,13 @@ from typing import NamedTuple
 
 
 class CCLNetError(Exception):
-    """What is wrong, where, and what to do about it, in one line."""
+    """What is wrong, where, and what to do about it, in one line.
+
+    Attributes:
+        exit_status: what the process ends with.
+    """
+
+    exit_status = 1
 
 
 class ParamsError(CCLNetError):
@@ -36,9 +43,32 @@ class DataError(CCLNetError):
 
 @contextmanager
 def errors_in_one_line(program: str) -> Iterator[None]:
-    """End the process with exit code 1 and the error's own words, no traceback, when a user can put it right."""
+    """End the process with the error's own words and exit status, no traceback, when a user can put it right.
+
+    So ends also what no code of this project raises: a full disk, too little memory (1), Ctrl-C (130).
+    """
     try:
         yield
     except CCLNetError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        status, message = error.exit_status, str(error)
+    except KeyboardInterrupt:
+        status, message = 130, "interrupted; run it again"
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not (exhausted := _exhausted(error)):
+            raise
+        status, message = 1, exhausted
+    else:
+        return
+    print(f"{program}: {message}", file=sys.stderr)
+    raise SystemExit(status) from None
+
+
+def _exhausted(error: Exception) -> str:
+    """What the machine has run out of and what to do, empty if the error is another."""
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return f"the disk is full ({error}); free some space and run it again" if full else ""
+    # torch's own errors, told by their names so that this module does not load it
+    on_gpu, on_cpu = type(error).__name__ == "OutOfMemoryError", "DefaultCPUAllocator" in str(error)
+    short = isinstance(error, MemoryError) or on_gpu or on_cpu
+    return "out of memory; lower batch_size or crop in params.yaml, or end other programs" if short else ""

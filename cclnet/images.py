@@ -6,23 +6,28 @@ may differ. A table beside it (image, height, width, offset, sha256 of the origi
 
 import hashlib
 import io
+import lzma
+import struct
 import threading
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from cclnet.errors import DataError, Problem
 from cclnet.progress import Report, silent
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 Pixels = NDArray[np.uint8]
 """height × width × 3, RGB."""
@@ -30,6 +35,8 @@ Pixels = NDArray[np.uint8]
 MAX_PIXELS = 64_000_000
 """A larger image is refused: dermoscopy has none, decompression bombs have."""
 
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
+"""Pillow knows more, some of which hide more than 8 bits a channel (PPM, JPEG 2000) or start a program (EPS)."""
 _WHOLE_RANGE_MODES = {"1", "L", "P", "RGB", "CMYK", "YCbCr"}
 
 
@@ -45,16 +52,23 @@ def decode(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} × {image.height} pixels are more than {MAX_PIXELS:,}")
-            if image.mode not in _WHOLE_RANGE_MODES or "transparency" in image.info:
-                raise ValueError(f"mode {image.mode}: only grey and colour images of 8 bits without transparency")
+            mode = _stored_mode(image)
+            if mode not in _WHOLE_RANGE_MODES or "transparency" in image.info:
+                raise ValueError(f"mode {mode}: only grey and colour images of 8 bits without transparency")
             return ImageOps.exif_transpose(image).convert("RGB")
     except UnidentifiedImageError:
         raise ValueError("cannot be decoded: not in any known image format") from None
-    except (OSError, SyntaxError, NotImplementedError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, NotImplementedError, struct.error, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot be decoded: {error}") from error
+
+
+def _stored_mode(image: ImageFile.ImageFile) -> str:
+    """The mode of a picture in its file: Pillow calls colours of 16 bits RGB, and cuts them to 8 as it loads them."""
+    stored = (tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile if tile.args)
+    return next((mode for mode in stored if str(mode).startswith(f"{image.mode};16")), image.mode)
 
 
 def resized_size(width: int, height: int, short_side: int) -> tuple[int, int]:
@@ -98,29 +112,23 @@ def build_cache(
     Raises:
         DataError: images cannot be decoded; all of them are named, and neither file is left behind.
     """
-    reader = _ZipReader(input_zip)
     problems: list[Problem] = []
     rows = []
 
-    def load(image_id: str) -> tuple[Pixels, str] | Problem:
-        try:
-            data = reader.read(members[image_id])
-            return resize(decode(data), short_side), hashlib.sha256(data).hexdigest()
-        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            return Problem(f"{image_id} in {input_zip.name}", str(error))
+    def shrink(data: bytes) -> tuple[Pixels, str]:
+        return resize(decode(data), short_side), hashlib.sha256(data).hexdigest()
 
     names = sorted(members)
     offset = 0
     partial = pixels_file.with_suffix(".partial")
     try:
-        with partial.open("wb") as pixels, reader, ThreadPoolExecutor(threads) as pool:
+        with partial.open("wb") as pixels:
             pixels.write(_header(0))
-            for done, (name, loaded) in enumerate(
-                zip(names, _in_order(pool, load, names, 8 * threads), strict=True), start=1
-            ):
+            results = map_members(input_zip, [members[name] for name in names], shrink, threads)
+            for done, (name, loaded) in enumerate(zip(names, results, strict=True), start=1):
                 report("images resized", done, len(names))
-                if isinstance(loaded, Problem):
-                    problems.append(loaded)
+                if isinstance(loaded, ValueError):
+                    problems.append(Problem(f"{name} in {input_zip.name}", str(loaded)))
                     continue
                 resized, digest = loaded
                 pixels.write(resized.tobytes())
@@ -143,7 +151,34 @@ def _header(length: int) -> bytes:
     return header.getvalue()
 
 
-def _in_order(pool: ThreadPoolExecutor, function, items: Sequence[str], ahead: int) -> Iterator:
+def map_members(
+    input_zip: Path, members: Sequence[zipfile.ZipInfo], function: Callable[[bytes], Result], threads: int
+) -> Iterator[Result | ValueError]:
+    """Apply a function to the bytes of members of a zip, several at the same time.
+
+    Args:
+        input_zip: the zip.
+        members: those of its members that are wanted.
+        function: what to do with a member's bytes; it may refuse them with a ValueError.
+        threads: how many members are worked on at the same time.
+
+    Yields:
+        For each member, in their order, what the function returned, or the ValueError that says what is wrong.
+    """
+    with _ZipReader(input_zip) as reader, ThreadPoolExecutor(threads) as pool:
+
+        def load(member: zipfile.ZipInfo) -> Result | ValueError:
+            try:
+                return function(reader.read(member))
+            except ValueError as error:
+                return error
+
+        yield from _in_order(pool, load, members, 8 * threads)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item], ahead: int
+) -> Iterator[Result]:
     """``pool.map`` that never holds more than ``ahead`` results, so that memory does not grow with the dataset."""
     pending = [pool.submit(function, item) for item in items[:ahead]]
     for item in [*items[ahead:], *[None] * min(ahead, len(items))]:
@@ -166,8 +201,16 @@ class _ZipReader:
         self._zip.close()
 
     def read(self, member: zipfile.ZipInfo) -> bytes:
-        with self._lock:
-            return self._zip.read(member)
+        """The contents of a member.
+
+        Raises:
+            ValueError: it does not unpack to its checksum.
+        """
+        try:
+            with self._lock, self._zip.open(member) as stream:
+                return stream.read(member.file_size)  # no more than the directory admits, whatever it would unpack to
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, ValueError, OSError, EOFError) as error:
+            raise ValueError("is damaged") from error
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,7 @@ class ExperimentKeys(Keys):
     backbone: Text
     weights: Text | None
     method: Literal["baseline", "lsr", "ccl"]
+    training_labels: Literal["original", "shuffled"]
     seed: Seed
     lr_ccl: Positive
     alpha_cc: NotNegative
@@ -132,7 +133,7 @@ class ExperimentKeys(Keys):
     freeze_at: Literal["best", "current", "never"]
     lsr_epsilon: Share
     lsr_prior: Literal["uniform", "frequency"]
-    lr_backbone: Positive
+    lr_backbone: NotNegative
     momentum: Annotated[Number, Field(ge=0, lt=1)]
     weight_decay: NotNegative
     clip_norm: Positive

@@ -157,6 +157,23 @@ def share_explained_by_counts(matrix: ArrayLike, counts: ArrayLike, seed: int = 
     )
 
 
+def confused_similarity(confusion: ArrayLike) -> NDArray[np.float64] | None:
+    """How alike a classifier finds two classes: the mean of P(predicted j | i) and P(predicted i | j), K×K, symmetric.
+
+    Args:
+        confusion: images by true class (row) and predicted class.
+
+    Returns:
+        None if a class has no images.
+    """
+    counts = np.asarray(confusion, dtype=np.float64)
+    images = counts.sum(axis=1, keepdims=True)
+    if not images.all():
+        return None
+    rates = counts / images
+    return (rates + rates.T) / 2
+
+
 def weighted_scores(true_labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
     """The figures of ``metrics.evaluate`` but AUC and classwise ECE for many resamples of the images at once.
 

@@ -29,6 +29,7 @@ def main() -> None:
     training, validation = (Subset.of_split(cache, split, subset, classes) for subset in ("train", "validation"))
     probabilities = predict(model.to(device), validation, description.crop, device)
 
+    confusion = metrics.confusion_table(validation.labels, probabilities.argmax(axis=1), classes)
     results: dict[str, Any] = {**metrics.evaluate(validation.labels, probabilities)}
     results |= {"softness": description.softness, "softness_epoch": description.softness_epoch}
     results |= {"lowest_softness_epoch": description.lowest_softness_epoch}
@@ -38,6 +39,9 @@ def main() -> None:
     results |= {"not_explained_by_counts": counts and counts.beyond}
     if notes := metrics.notes(validation.labels, probabilities, classes):
         results["notes"] = notes  # why a figure is null
+    similarity = statistics.confused_similarity(confusion["count"].to_numpy().reshape(matrix.shape))
+    follows = None if similarity is None else statistics.rank_correlation(matrix, similarity)
+    results |= {"follows_confusion": follows}
     planted = params.dataset == "sample"
     results |= {"planted_similarity": statistics.rank_correlation(matrix, PLANTED_SIMILARITY) if planted else None}
 
@@ -49,7 +53,6 @@ def main() -> None:
 
     write_json(Path("metrics/metrics.json"), results)
     write_csv(Path("metrics/classes.csv"), metrics.class_table(validation.labels, probabilities, classes))
-    confusion = metrics.confusion_table(validation.labels, probabilities.argmax(axis=1), classes)
     write_json(
         Path("metrics/confusion.json"), confusion.astype(object).where(confusion.notna(), None).to_dict("records")
     )

@@ -10,6 +10,7 @@ from cclnet.engine import Trainer, fit
 from cclnet.errors import errors_in_one_line
 from cclnet.files import write_csv, write_json
 from cclnet.images import ImageCache
+from cclnet.interruption import interruptible
 from cclnet.isic import CLASSES
 from cclnet.params import TrainParams
 from cclnet.processor import conditions, select_device
@@ -26,9 +27,15 @@ def main() -> None:
     ran_on = conditions(params.processor, device)
     cache, split = ImageCache.open(Path("data/images.npy"), INDEX), pd.read_csv(SPLIT)
     training, validation = (Subset.of_split(cache, split, subset, CLASSES) for subset in ("train", "validation"))
+    if params.training_labels == "shuffled":
+        training = training.with_shuffled_labels(params.seed)
     trainer = Trainer(params, training.class_counts(len(CLASSES)), device)
-    with StateStore(state_folder("training"), run_key(params, INDEX, SPLIT)) as store, progress() as report:
-        history = fit(trainer, training, validation, store, ran_on, report)
+    with (
+        StateStore(state_folder("training"), run_key(params, INDEX, SPLIT)) as store,
+        progress() as report,
+        interruptible() as end_if_asked_to,
+    ):
+        history = fit(trainer, training, validation, store, ran_on, report, end_if_asked_to)
         write_csv(Path("metrics/history.csv"), history)
         write_json(Path("models/conditions.json"), ran_on)
         save_model(Path("models/model.safetensors"), trainer.model, trainer.describe(CLASSES, cache.short_side, ran_on))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -92,7 +93,7 @@ def test_two_states_are_kept_and_the_newest_is_loaded(tmp_path: Path):
         for epoch in (8, 9, 10, 99, 100):
             store.save(state(epoch), epoch)
             assert_same(store.load(), state(epoch))
-        assert states_in(store) == ["epoch-00099", "epoch-00100"]
+        assert states_in(store) == ["images-000000000099", "images-000000000100"]
 
 
 @pytest.mark.parametrize("damage", ["bit", "digest", "cut", "empty"])
@@ -100,7 +101,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(tmp_path: Path, caplog: py
     with StateStore(tmp_path, "run") as store:
         for epoch in (1, 2):
             store.save(state(epoch), epoch)
-        newest = store.folder / "epoch-00002"
+        newest = store.folder / "images-000000000002"
         match damage:
             case "bit":
                 flip_a_bit(newest, newest.stat().st_size // 2)
@@ -112,7 +113,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(tmp_path: Path, caplog: py
                 newest.write_bytes(b"")
         with caplog.at_level(logging.WARNING):
             assert_same(store.load(), state(1))
-        assert caplog.messages == ["epoch-00002 is damaged; going on from the state before it"]
+        assert caplog.messages == ["images-000000000002 is damaged; going on from the state before it"]
         store.save(state(2), 2)
         assert_same(store.load(), state(2))
 
@@ -121,7 +122,7 @@ def test_without_a_whole_state_training_starts_anew(tmp_path: Path, caplog: pyte
     with StateStore(tmp_path, "run") as store:
         for epoch in (1, 2):
             store.save(state(epoch), epoch)
-            flip_a_bit(store.folder / f"epoch-0000{epoch}", 40)
+            flip_a_bit(store.folder / f"images-{epoch:012}", 40)
         with caplog.at_level(logging.WARNING):
             assert store.load() is None
         assert len(caplog.messages) == 2
@@ -131,10 +132,10 @@ def test_a_state_half_written_by_a_killed_process_is_passed_over(tmp_path: Path)
     with StateStore(tmp_path, "run") as store:
         for epoch in (1, 2):
             store.save(state(epoch), epoch)
-        (store.folder / "epoch-00003.4711.partial").write_bytes(b"half")
+        (store.folder / "images-000000000003.4711.partial").write_bytes(b"half")
     with StateStore(tmp_path, "run") as store:
         assert_same(store.load(), state(2))
-        assert states_in(store) == ["epoch-00001", "epoch-00002"]
+        assert states_in(store) == ["images-000000000001", "images-000000000002"]
 
 
 def no_space(descriptor: int) -> None:
@@ -148,7 +149,7 @@ def test_a_full_disk_leaves_the_last_state_whole(tmp_path: Path, monkeypatch: py
             full.setattr(os, "fsync", no_space)
             with pytest.raises((OSError, CCLNetError)):
                 store.save(state(2), 2)
-        assert states_in(store) == ["epoch-00001"]
+        assert states_in(store) == ["images-000000000001"]
         assert_same(store.load(), state(1))
 
 
@@ -159,14 +160,13 @@ def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     assert "\n" not in str(caught.value)
 
 
-def test_a_state_that_would_run_code_is_refused(tmp_path: Path):
+def test_a_state_that_would_run_code_is_passed_over(tmp_path: Path):
     with StateStore(tmp_path, "run") as store:
         buffer = io.BytesIO()
         torch.save({"epoch": 1, "model": Payload(tmp_path / "executed")}, buffer)
         content = buffer.getvalue()
-        (store.folder / "epoch-00001").write_bytes(hashlib.sha256(content).digest() + content)
-        with pytest.raises((pickle.UnpicklingError, CCLNetError)):
-            store.load()
+        (store.folder / "images-000000000001").write_bytes(hashlib.sha256(content).digest() + content)
+        assert store.load() is None
     assert not (tmp_path / "executed").exists()
 
 
@@ -280,7 +280,11 @@ def test_the_metadata_is_one_key(tmp_path: Path, models: dict[str, CCLNet]):
     with safe_open(tmp_path / "model", framework="pt") as file:
         metadata = file.metadata()
     assert list(metadata) == ["cclnet"]
-    assert json.loads(metadata["cclnet"]) == asdict(description())
+    described = json.loads(metadata["cclnet"])
+    digest = hashlib.sha256(json.dumps(asdict(description()), sort_keys=True).encode())
+    tensors = {name: tensor.contiguous() for name, tensor in models["ccl"].state_dict().items()}
+    digest.update(safetensors.torch.save(tensors))
+    assert described == asdict(description()) | {"sha256": digest.hexdigest()}
 
 
 def test_metadata_without_a_number_is_refused(tmp_path: Path, models: dict[str, CCLNet]):
@@ -321,21 +325,17 @@ def test_a_cut_model_is_refused(saved: Path, length: int):
     assert f"{saved} is not a model of this package, or is damaged: " in refusal(saved)
 
 
-def test_flipped_bits_of_the_header_are_refused_or_without_effect(saved: Path, models: dict[str, CCLNet]):
+def test_flipped_bits_are_refused(saved: Path):
     content = saved.read_bytes()
     (header,) = struct.unpack("<Q", content[:8])
-    refused = 0
-    places = [*range(8), *range(8, 8 + header, header // 40)]
+    tensors = 8 + header
+    padding = len(content[8:tensors]) - len(content[8:tensors].rstrip(b" "))
+    places = [*range(8), *range(8, tensors - padding, header // 40), *range(tensors, len(content), len(content) // 20)]
     for place in places:
         damaged = bytearray(content)
         damaged[place] ^= 0x10
         saved.write_bytes(damaged)
-        try:
-            load_model(saved)
-        except CCLNetError as error:
-            assert "\n" not in str(error)
-            refused += 1
-    assert refused > len(places) / 2
+        assert "\n" not in refusal(saved), place
 
 
 def test_a_model_of_another_architecture_is_refused(tmp_path: Path, models: dict[str, CCLNet]):

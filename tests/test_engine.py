@@ -1,5 +1,6 @@
 import logging
 import math
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +29,7 @@ from cclnet.checkpoint import StateStore, build_model
 from cclnet.engine import Row, Trainer, fit, predict, step_seed
 from cclnet.errors import CCLNetError
 from cclnet.images import ImageCache
+from cclnet.interruption import InterruptionError
 from cclnet.model import CCLNet
 from cclnet.params import TrainParams
 from cclnet.targets import smoothed_targets
@@ -42,6 +44,7 @@ PARAMS: dict[str, Any] = {
     "backbone": "tiny",
     "weights": None,
     "method": "ccl",
+    "training_labels": "original",
     "seed": 0,
     "lr_ccl": 0.01,
     "lr_ccl_factor": 1.0,
@@ -621,7 +624,7 @@ def test_steps_have_seeds_of_their_own() -> None:
 # fit: going on after an interruption
 
 
-class InterruptionError(Exception):
+class SuddenDeathError(Exception):
     """Whatever ends a process."""
 
 
@@ -630,18 +633,32 @@ FREEZES_IN_EPOCH_3 = {"dictionary_init": "positive", "lr_ccl": 0.05, "alpha_cc":
 
 
 def run_fit(
-    folder: Path, changes: dict[str, Any], interrupted_at: int | None = None, ran_on: dict[str, Any] = RAN_ON
+    folder: Path,
+    changes: dict[str, Any],
+    interrupted_at: int | None = None,
+    ran_on: dict[str, Any] = RAN_ON,
+    asked_after: int | None = None,
 ) -> tuple[dict[str, Tensor], list[Row], Trainer]:
-    """A fit by a new trainer, as a new process would do it, interrupted once so many images are trained on."""
+    """A fit by a new trainer, as a new process would do it.
+
+    It falls dead once so many images are trained on, or is asked to end after so many steps of training and validation.
+    """
     trainer = trainer_of(**changes)
+    steps = 0
 
     def report(name: str, done: int, total: int, detail: str = "") -> None:
         assert total == trainer.params.epochs * len(IMAGES)
         if interrupted_at is not None and done >= interrupted_at:
-            raise InterruptionError
+            raise SuddenDeathError
+
+    def between_steps() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == asked_after:
+            raise InterruptionError(signal.SIGTERM)
 
     with StateStore(folder, "run") as store:
-        history = fit(trainer, IMAGES, VALIDATION, store, ran_on, report)
+        history = fit(trainer, IMAGES, VALIDATION, store, ran_on, report, between_steps)
     return weights_of(trainer.model), history, trainer
 
 
@@ -664,8 +681,33 @@ def test_history_has_one_row_an_epoch(uninterrupted: tuple[dict[str, Tensor], li
 def test_interrupted_fit_ends_like_the_uninterrupted_one(
     interrupted_at: int, uninterrupted: tuple[dict[str, Tensor], list[Row], Trainer], tmp_path: Path
 ) -> None:
-    with pytest.raises(InterruptionError):
+    with pytest.raises(SuddenDeathError):
         run_fit(tmp_path, FREEZES_IN_EPOCH_3, interrupted_at)
+    weights, history, trainer = run_fit(tmp_path, FREEZES_IN_EPOCH_3)
+    assert changed(weights, uninterrupted[0]) == set()
+    assert history == uninterrupted[1]
+    assert trainer.convergence.state_dict() == uninterrupted[2].convergence.state_dict()
+
+
+STEPS_OF_AN_EPOCH = 3  # two of training, one of validation
+
+
+@pytest.mark.parametrize("asked_after", range(1, 4 * STEPS_OF_AN_EPOCH + 1))
+def test_fit_that_is_asked_to_end_loses_no_step(
+    asked_after: int,
+    uninterrupted: tuple[dict[str, Tensor], list[Row], Trainer],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(InterruptionError) as ended:
+        run_fit(tmp_path, FREEZES_IN_EPOCH_3, asked_after=asked_after)
+    assert ended.value.exit_status == 143
+    left = 4 * STEPS_OF_AN_EPOCH - asked_after
+    again = asked_after % STEPS_OF_AN_EPOCH == 0  # asked in validation: it is done again, training is not
+    with pytest.raises(InterruptionError), caplog.at_level(logging.WARNING):
+        run_fit(tmp_path, FREEZES_IN_EPOCH_3, asked_after=left + again)
+    place = f"image {8 if asked_after % STEPS_OF_AN_EPOCH == 1 else 16} of epoch {-(-asked_after // STEPS_OF_AN_EPOCH)}"
+    assert caplog.messages == [f"going on after {place}"]
     weights, history, trainer = run_fit(tmp_path, FREEZES_IN_EPOCH_3)
     assert changed(weights, uninterrupted[0]) == set()
     assert history == uninterrupted[1]
@@ -677,7 +719,7 @@ def test_interruption_before_and_after_the_freeze_of_a_network_with_dropout(tmp_
     expected, expected_history, _ = run_fit(tmp_path / "uninterrupted", changes)
     assert [row["frozen"] for row in expected_history] == [0, 1, 1]
     for interrupted_at in (24, 40):
-        with pytest.raises(InterruptionError):
+        with pytest.raises(SuddenDeathError):
             run_fit(tmp_path / "interrupted", changes, interrupted_at)
     weights, history, _ = run_fit(tmp_path / "interrupted", changes)
     assert changed(weights, expected) == set()
@@ -687,14 +729,14 @@ def test_interruption_before_and_after_the_freeze_of_a_network_with_dropout(tmp_
 @pytest.mark.parametrize("method", ["baseline", "lsr"])
 def test_interrupted_fit_without_head(method: str, tmp_path: Path) -> None:
     expected, expected_history, _ = run_fit(tmp_path / "uninterrupted", {"method": method})
-    with pytest.raises(InterruptionError):
+    with pytest.raises(SuddenDeathError):
         run_fit(tmp_path / "interrupted", {"method": method}, 40)
     weights, history, _ = run_fit(tmp_path / "interrupted", {"method": method})
     assert changed(weights, expected) == set()
     assert history == expected_history
 
 
-PARTS = ("epoch", "model", "optimizer", "head_optimizer", "convergence", "best_dictionary")
+PARTS = ("epoch", "seen", "sums", "model", "optimizer", "head_optimizer", "convergence", "best_dictionary")
 
 
 def test_state_has_no_parts_but_those_below() -> None:
@@ -706,15 +748,16 @@ def test_state_without_one_of_its_parts_ends_otherwise(
     part: str, uninterrupted: tuple[dict[str, Tensor], list[Row], Trainer], tmp_path: Path
 ) -> None:
     with pytest.raises(InterruptionError):
-        run_fit(tmp_path, FREEZES_IN_EPOCH_3, 40)
+        run_fit(tmp_path, FREEZES_IN_EPOCH_3, asked_after=STEPS_OF_AN_EPOCH + 1)
     with StateStore(tmp_path, "run") as store:
         state = store.load()
         assert state is not None
-        assert state["trainer"]["epoch"] == 2
+        assert (state["trainer"]["epoch"], state["trainer"]["seen"]) == (2, 8)
         state["trainer"][part] = trainer_of(**FREEZES_IN_EPOCH_3).state_dict()[part]
-        store.save(state, 2)
-    weights, *_ = run_fit(tmp_path, FREEZES_IN_EPOCH_3)
-    assert "backbone.0.weight" in changed(weights, uninterrupted[0])
+        store.save(state, 24)
+    weights, history, _ = run_fit(tmp_path, FREEZES_IN_EPOCH_3)
+    assert history != uninterrupted[1]
+    assert part == "sums" or "backbone.0.weight" in changed(weights, uninterrupted[0])  # they are for the history alone
 
 
 def test_finished_fit_is_not_trained_any_further(tmp_path: Path) -> None:
@@ -727,11 +770,11 @@ def test_finished_fit_is_not_trained_any_further(tmp_path: Path) -> None:
 def test_going_on_under_other_conditions_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for ran_on, said in ((RAN_ON, False), (RAN_ON | {"threads": 8}, True)):
         caplog.clear()
-        with pytest.raises(InterruptionError):
+        with pytest.raises(SuddenDeathError):
             run_fit(tmp_path / str(said), {}, 24)
         with caplog.at_level(logging.WARNING):
             run_fit(tmp_path / str(said), {}, ran_on=ran_on)
-        assert "going on after epoch 1" in caplog.text
+        assert "going on after image 16 of epoch 1" in caplog.text
         assert ("another threads" in caplog.text) == said
         assert "versions" not in caplog.text
 
@@ -780,6 +823,27 @@ def test_subset_of_a_split() -> None:
     assert len(training) == 2
     assert training.class_counts(4).tolist() == [1, 0, 1, 0]
     assert Subset.of_split(cache, split, "validation", ["DF", "MEL", "NV"]).rows.tolist() == [0]
+
+
+def test_shuffled_labels_keep_the_images_and_the_class_sizes() -> None:
+    labels = np.repeat([0, 1, 2], [600, 300, 100])
+    images = Subset(IMAGES.cache, np.arange(1000), labels)
+    shuffled = images.with_shuffled_labels(seed=1)
+    assert shuffled.rows is images.rows
+    assert shuffled.class_counts(3).tolist() == [600, 300, 100]
+    own = shuffled.labels == labels
+    assert abs(own.mean() - (0.6**2 + 0.3**2 + 0.1**2)) < 0.05  # as many as two independent draws share
+    assert (images.with_shuffled_labels(seed=1).labels == shuffled.labels).all()
+    assert (images.with_shuffled_labels(seed=2).labels != shuffled.labels).any()
+
+
+def test_a_network_that_never_learns_keeps_its_weights_while_the_head_learns() -> None:
+    trainer = trainer_of(lr_backbone=0.0)
+    before = weights_of(trainer.model)
+    trainer.train_epoch(IMAGES)
+    learned = {name for name, _ in trainer.model.named_parameters()} & changed(weights_of(trainer.model), before)
+    assert learned
+    assert all(name.startswith("head.") for name in learned)
 
 
 def test_description_of_a_frozen_dictionary(uninterrupted: tuple[dict[str, Tensor], list[Row], Trainer]) -> None:

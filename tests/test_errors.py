@@ -1,8 +1,10 @@
+import errno
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from cclnet.errors import CCLNetError, DataError, ParamsError, Problem, errors_in_one_line
 
@@ -28,9 +30,39 @@ def test_what_a_user_can_put_right_ends_in_its_own_words(error: CCLNetError, cap
     assert captured.out == ""
 
 
-def test_a_mistake_of_the_program_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError), errors_in_one_line("train"):
-        raise ZeroDivisionError
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "train: interrupted; run it again\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.npy"), 1, "the disk is full ([Errno 28] No space left on"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, "free some space and run it again\n"),
+        (MemoryError(), 1, "out of memory; lower batch_size or crop in params.yaml"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), 1, "train: out of memory; lower"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(
+    error: BaseException, status: int, said: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as ended, errors_in_one_line("train"):
+        raise error
+    assert ended.value.code == status
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
+
+
+def test_memory_that_no_processor_has_is_one_line(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit), errors_in_one_line("train"):
+        torch.empty(2**60)
+    assert capsys.readouterr().err.startswith("train: out of memory; ")
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError(), RuntimeError("mat1 and mat2"), FileNotFoundError(errno.ENOENT, "No such file")]
+)
+def test_a_mistake_of_the_program_keeps_its_traceback(error: Exception):
+    with pytest.raises(type(error)), errors_in_one_line("train"):
+        raise error
 
 
 def test_success_passes_through(capsys: pytest.CaptureFixture[str]):

@@ -1,6 +1,8 @@
 import hashlib
 import io
 import re
+import struct
+import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,7 +18,7 @@ from torchvision.transforms import functional
 
 from cclnet import images
 from cclnet.errors import DataError
-from cclnet.images import ImageCache, build_cache, decode, resize, resized_size
+from cclnet.images import ImageCache, build_cache, decode, map_members, resize, resized_size
 
 SIZES = [(60, 45), (45, 60), (48, 48), (31, 97), (200, 50), (20, 20), (64, 63)]
 """width × height: landscape, portrait, square, extreme, smaller than the short side asked for."""
@@ -139,6 +141,27 @@ def bomb() -> bytes:
     return bytes(data)
 
 
+def png_of_16_bits() -> bytes:
+    """A colour PNG of 16 bits a channel, which Pillow cannot write."""
+    rows = np.random.default_rng(0).integers(0, 2**16, (5, 7 * 3)).astype(">u2")
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)),
+        b"IEND": b"",
+    }
+    parts = [len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4) for name, data in chunks.items()]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def jpeg_with_a_broken_note() -> bytes:
+    """A JPEG that its EXIF data turn, and that has a text for its width there."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"
+    data = encoded(Image.fromarray(noise(16, 8)), "JPEG", exif=exif)
+    assert data.count(b"\x01\x0f\x00\x02") == 1
+    return data.replace(b"\x01\x0f\x00\x02", b"\x01\x00\x00\x02")
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -147,6 +170,10 @@ def bomb() -> bytes:
         (encoded(Image.fromarray(noise(7, 5)), transparency=(1, 2, 3)), "mode RGB: .* without transparency"),
         (encoded(rgba().convert("P"), transparency=3), "mode P: .* without transparency"),
         (encoded(Image.fromarray(noise(7, 5)[:, :, 0].astype(np.uint16) * 257)), "mode I;16: "),
+        (png_of_16_bits(), "mode RGB;16B: only grey and colour images of 8 bits"),
+        (b"P6 1 1 65535\n" + bytes(6), "not in any known image format"),
+        (encoded(Image.fromarray(noise(7, 5)), "EPS"), "not in any known image format"),
+        (jpeg_with_a_broken_note(), "cannot be decoded: "),
         (encoded(Image.fromarray(noise(7, 5)[:, :, 0].astype(np.float32)), "TIFF"), "mode F: "),
         (encoded(Image.fromarray(noise(90, 80)), "JPEG")[:-200], "cannot be decoded: .*truncated"),
         (encoded(Image.fromarray(noise(90, 80)))[:-200], "cannot be decoded: "),
@@ -161,6 +188,10 @@ def bomb() -> bytes:
         "tRNS",
         "palette tRNS",
         "16 bit",
+        "16 bit colour",
+        "16 bit PPM",
+        "EPS",
+        "broken EXIF",
         "float",
         "cut JPEG",
         "cut PNG",
@@ -273,20 +304,37 @@ def test_all_bad_images_come_in_one_report(tmp_path: Path, files: dict[str, byte
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zip"]
 
 
-@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_damaged_member_is_a_bad_image_like_others(tmp_path: Path, compression: int):
     with zipfile.ZipFile(tmp_path / "in.zip", "w", compression) as archive:
-        archive.writestr("a.bmp", encoded(Image.new("RGB", (50, 50)), "BMP"))
+        archive.writestr("a.bmp", encoded(Image.fromarray(noise(50, 50)), "BMP"))
         archive.writestr("b.bmp", b"no picture")
     data = bytearray((tmp_path / "in.zip").read_bytes())
-    data[40] ^= 0xFF
+    data[100] ^= 0xFF
     (tmp_path / "in.zip").write_bytes(data)
     with zipfile.ZipFile(tmp_path / "in.zip") as archive:
         members = {member.filename[0]: member for member in archive.infolist()}
     with pytest.raises(DataError) as caught:
         build_cache(tmp_path / "in.zip", members, 24, tmp_path / "a.npy", tmp_path / "a.csv", 2)
-    assert [problem.where for problem in caught.value.problems] == ["a in in.zip", "b in in.zip"]
+    assert caught.value.problems == (
+        ("a in in.zip", "is damaged"),
+        ("b in in.zip", "cannot be decoded: not in any known image format"),
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zip"]
+
+
+def test_a_member_is_not_unpacked_beyond_its_size_in_the_directory(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "in.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.jpg", bytes(2**28))
+        archive.infolist()[0].file_size = 2**16
+    with zipfile.ZipFile(tmp_path / "in.zip") as archive:
+        members = archive.infolist()
+    tracemalloc.start()
+    results = list(map_members(tmp_path / "in.zip", members, len, 1))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [str(result) for result in results] == ["is damaged"]
+    assert peak < 2**24
 
 
 def test_rows_are_found_by_name(tmp_path: Path, files: dict[str, bytes]):

@@ -19,7 +19,7 @@ BLOCK = "datasets.${dataset}."
 
 FLOORS = [
     {"errors"},
-    {"files", "isic", "progress", "workspace"},
+    {"files", "interruption", "isic", "progress", "workspace"},
     {"archives", "backbones", "ccl", "figures", "images", "metrics", "processor", "sample", "splits", "targets"},
     {"augmentation", "download", "model", "params", "statistics", "tables"},
     {"batches", "checkpoint"},

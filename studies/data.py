@@ -1,0 +1,43 @@
+"""The data of a study: the pipeline's download, split and resize stages in a folder of their own.
+
+python -m studies.data studies/data/isic2018_64 dataset=isic2018_64 source=/folder/with/the/official/files
+"""
+
+import argparse
+from pathlib import Path
+
+from cclnet.errors import errors_in_one_line
+from studies.projects import parsed_settings, run_stage, start_project
+
+PREPARED = Path("data/images.npy")
+
+
+def prepare_data(folder: Path, settings: dict[str, str]) -> None:
+    """Leave ``data/`` in the folder as the pipeline would have it.
+
+    Args:
+        folder: where to.
+        settings: the params to change; see ``projects.params_with``.
+
+    Raises:
+        CCLNetError: a setting does not exist, or a stage failed.
+    """
+    start_project(folder, settings)
+    for stage in ("download", "split", "resize"):
+        run_stage(stage, folder)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m studies.data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="where the data go")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="params to change")
+    return parser
+
+
+if __name__ == "__main__":
+    with errors_in_one_line("data"):
+        arguments = parser().parse_args()
+        prepare_data(arguments.folder, parsed_settings(arguments.settings))

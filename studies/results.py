@@ -1,0 +1,97 @@
+"""What the cells of a study measured, for its report."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cclnet.isic import CLASSES
+from cclnet.statistics import Statistic, mean_and_deviation, weighted_scores
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One experiment.
+
+    Attributes:
+        name: of its files; the parts before the last hyphen name its group, the last one is the seed.
+        results: the contents of its JSON.
+        predictions: image, label, lesion and the probability of every class, one row a validation image.
+    """
+
+    name: str
+    results: dict[str, Any]
+    predictions: pd.DataFrame
+
+    @property
+    def group(self) -> str:
+        """What it shares with its repetitions under other seeds."""
+        return self.name.rpartition("-")[0]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What the evaluate stage measured."""
+        return self.results["metrics"]
+
+    @property
+    def soft_labels(self) -> NDArray[np.float64]:
+        """The K × K soft-label matrix."""
+        return np.array(self.results["soft_labels"])
+
+    @property
+    def confusion(self) -> NDArray[np.float64]:
+        """Validation images by true class (row) and predicted class."""
+        return np.array(self.results["confusion"], dtype=np.float64)
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """Training images of each class."""
+        return np.array(self.results["training_images"])
+
+    def scores(self) -> Statistic:
+        """Accuracy, kappa, F1 and so on of resampled validation images."""
+        labels = [CLASSES.index(label) for label in self.predictions["label"]]
+        probabilities = self.predictions[list(CLASSES)].to_numpy()
+        return weighted_scores(labels, probabilities / probabilities.sum(axis=1, keepdims=True))
+
+
+def load_cells(folder: Path) -> dict[str, list[Cell]]:
+    """All finished cells of a folder by group, each group in the order of its seeds."""
+    groups: dict[str, list[Cell]] = {}
+    for path in sorted(folder.glob("*.json")):
+        results = json.loads(path.read_text(encoding="utf-8"))
+        cell = Cell(path.stem, results, pd.read_csv(path.with_suffix(".csv")))
+        groups.setdefault(cell.group, []).append(cell)
+    return groups
+
+
+def mean_scores(cells: list[Cell]) -> Statistic:
+    """The figures of several repetitions on the same resampled images, averaged."""
+    statistics = [cell.scores() for cell in cells]
+
+    def statistic(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        figures = [each(weights) for each in statistics]
+        return {name: np.mean([figure[name] for figure in figures], axis=0) for name in figures[0]}
+
+    return statistic
+
+
+def spread(values: Iterator[float | None] | list[float | None], digits: int = 3) -> str:
+    """``mean ± standard deviation`` over seeds; the mean alone of one; a dash where there is none."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    mean, deviation = mean_and_deviation(known)
+    return f"{mean:.{digits}f}" if deviation is None else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+
+
+def markdown_table(rows: list[dict[str, str]]) -> str:
+    """A GitHub table of rows that share their keys."""
+    header = list(rows[0])
+    lines = [header, ["---"] * len(header), *(list(row.values()) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

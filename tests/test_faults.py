@@ -1,0 +1,226 @@
+"""The fault campaign in short, and what holds for the code as a whole: no part of it loads anything that could run."""
+
+import ast
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faults import Bench, Finished, Run, kill_problems, signalled
+from faults import Row as FaultRow
+from test_engine import (  # noqa: F401 - the two fixtures apply by themselves
+    FREEZES_IN_EPOCH_3,
+    STEPS_OF_AN_EPOCH,
+    one_thread,
+    run_fit,
+    tiny_network,
+)
+
+from cclnet.checkpoint import StateStore
+from cclnet.engine import Row
+from cclnet.interruption import InterruptionError
+
+PROJECT = Path(__file__).parent.parent
+
+
+# the campaign in short
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("faults"), epochs=2, milestones=[])
+
+
+@pytest.mark.parametrize(
+    "fault", [("write", "images-*", "2"), ("step", "*", "12"), ("write", "model.*", "1")], ids=lambda fault: fault[1]
+)
+def test_a_killed_run_ends_as_an_undisturbed_one(bench: Bench, fault: tuple[str, str, str]) -> None:
+    run = bench.copy()
+    assert kill_problems(run, *fault) == []
+    assert run.difference("train") == []
+
+
+def test_a_run_that_got_a_signal_says_so_and_goes_on(bench: Bench) -> None:
+    run = bench.copy()
+    ended, _ = signalled(run, signal.SIGTERM, 0)
+    assert ended.refusal_problems("^train: ended by SIGTERM; what is done is kept", 143) == []
+    assert run.hashes().keys() == {"data/images.csv", "data/images.npy", "data/provenance.json", "data/split.csv"}
+    assert run.difference("train") == []
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(bench: Bench) -> None:
+    run = bench.copy()
+    assert run.run("train", "full", "write", "history.csv.*", "1").refusal_problems("No space left on device") == []
+    assert run.wrong_files() == []
+    assert len(run.states()) == 2
+    assert run.difference("train") == []
+
+
+# states without one of their parts; those of the trainer are in test_engine.py
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
+    return run_fit(tmp_path_factory.mktemp("uninterrupted"), FREEZES_IN_EPOCH_3)[1]
+
+
+@pytest.mark.parametrize("without", [{}, {"history": []}, {"row": None}], ids=str)
+def test_state_without_one_of_its_parts_outside_the_trainer(
+    without: dict[str, Any], uninterrupted: list[Row], tmp_path: Path
+) -> None:
+    with pytest.raises(InterruptionError):  # in the validation of the third epoch
+        run_fit(tmp_path, FREEZES_IN_EPOCH_3, asked_after=3 * STEPS_OF_AN_EPOCH)
+    with StateStore(tmp_path, "run") as store:
+        state = store.load()
+        assert state is not None
+        assert state["row"] is not None
+        assert len(state["history"]) == 2
+        store.save(state | without, 48)
+    assert (run_fit(tmp_path, FREEZES_IN_EPOCH_3)[1] != uninterrupted) == bool(without)
+
+
+# how the campaign judges
+
+
+@pytest.mark.parametrize(
+    ("status", "stderr", "survived"),
+    [
+        (1, "train: no space\n", True),
+        (1, "going on after image 20 of epoch 2\ntrain: no space\n", True),
+        (0, "train: no space\n", False),
+        (1, "train: no disk\n", False),
+        (1, "train: no space\ntrain: no space\n", False),
+        (1, "Traceback (most recent call last): no space\n", False),
+        (1, "", False),
+    ],
+)
+def test_one_clear_line_and_the_exit_status_are_demanded(status: int, stderr: str, survived: bool) -> None:
+    assert (Finished(status, stderr).refusal_problems("no space") == []) == survived
+
+
+def test_files_that_no_undisturbed_run_leaves_are_found(tmp_path: Path) -> None:
+    hashes = {"data/a": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb", "models/b": "0"}
+    run = Run(tmp_path, tmp_path, hashes)
+    for name in ("data/a", "models/b", "models/b.1.partial"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a")
+    assert run.wrong_files() == ["models/b is wrong", "models/b.1.partial is wrong"]
+
+
+def test_a_row_counts_what_survived() -> None:
+    row = FaultRow("kill")
+    row.add("first", [], equal=True)
+    row.add("second", ["other bytes"], equal=False)
+    assert row.cells() == ["kill", "2", "1", "", "1/2", ""]
+    assert row.failures == ["kill: second: other bytes"]
+
+
+# nothing that is read is executed
+
+
+def unsafe_calls(source: str) -> list[str]:
+    """The calls that may execute what they read, or hand it to a shell."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [ast.unparse(call) for call in calls if is_unsafe(call)]
+
+
+def is_unsafe(call: ast.Call) -> bool:
+    module, _, function = ast.unparse(call.func).rpartition(".")
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    if given.get("shell", "False") != "False" or given.get("allow_pickle", "False") != "False":
+        return True
+    match module, function:
+        case "torch", "load":
+            return given.get("weights_only") != "True"
+        case "yaml", "load" | "load_all":
+            loader = given.get("Loader") or (ast.unparse(call.args[1]) if len(call.args) > 1 else "")
+            return not loader.endswith(("SafeLoader", "_UniqueKeyLoader"))  # the latter is this project's SafeLoader
+        case "yaml", "unsafe_load" | "full_load" | "unsafe_load_all" | "full_load_all":
+            return True
+        case (("pickle" | "dill" | "joblib" | "marshal" | "shelve" | "cPickle"), _):
+            return True
+        case "os", "system" | "popen":
+            return True
+        case (("" | "builtins"), "eval" | "exec"):
+            return True
+        case "pd" | "pandas", "read_pickle":
+            return True
+    return False
+
+
+UNSAFE_IMPORTS = {
+    "pickle": {"load", "loads", "Unpickler"},
+    "torch": {"load"},
+    "yaml": {"load", "load_all", "unsafe_load", "full_load"},
+    "os": {"system", "popen"},
+}
+
+
+def unsafe_imports(source: str) -> list[str]:
+    """Imports after which an unsafe call would not be known by its name."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            names = {alias.name for alias in node.names} & UNSAFE_IMPORTS.get(node.module or "", set())
+        elif isinstance(node, ast.Import):
+            names = {alias.name for alias in node.names if alias.asname and alias.name in UNSAFE_IMPORTS}
+        else:
+            continue
+        found += sorted(names)
+    return found
+
+
+SOURCES = [path for folder in ("cclnet", "stages", "studies") for path in sorted((PROJECT / folder).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PROJECT).as_posix())
+def test_no_code_executes_what_it_reads(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert unsafe_calls(source) + unsafe_imports(source) == []
+
+
+@pytest.mark.parametrize(
+    "unsafe",
+    [
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "torch.load(path, weights_only=trusted)",
+        "pickle.load(file)",
+        "pickle.loads(content)",
+        "pickle.Unpickler(file).load()",
+        "yaml.load(text, Loader=yaml.Loader)",
+        "yaml.load(text, yaml.FullLoader)",
+        "yaml.load(text)",
+        "yaml.unsafe_load(text)",
+        "eval(text)",
+        "exec(text)",
+        "builtins.eval(text)",
+        "np.load(path, allow_pickle=True)",
+        "subprocess.run(command, shell=True)",
+        "os.system(command)",
+        "pd.read_pickle(path)",
+    ],
+)
+def test_an_unsafe_call_is_noticed(unsafe: str) -> None:
+    assert len(unsafe_calls(f"def read():\n    return {unsafe}\n")) == 1
+
+
+@pytest.mark.parametrize("unsafe", ["from pickle import loads", "from torch import load", "import yaml as y"])
+def test_an_import_that_hides_an_unsafe_call_is_noticed(unsafe: str) -> None:
+    assert len(unsafe_imports(unsafe)) == 1
+
+
+@pytest.mark.parametrize(
+    "safe",
+    [
+        "torch.load(path, weights_only=True)",
+        "yaml.load(text, Loader=yaml.SafeLoader)",
+        "yaml.safe_load(text)",
+        "np.load(path, mmap_mode='r')",
+        "json.load(file)",
+        "model.eval()",
+        "subprocess.run(command, shell=False)",
+    ],
+)
+def test_a_safe_call_is_none(safe: str) -> None:
+    assert unsafe_calls(safe) == []

@@ -1,0 +1,52 @@
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cclnet.interruption import InterruptionError, interruptible
+
+PROJECT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_waits_for_the_end_of_the_step(number: signal.Signals, status: int):
+    with interruptible() as end_if_asked_to:
+        end_if_asked_to()
+        signal.raise_signal(number)
+        done = True
+        with pytest.raises(InterruptionError, match=f"ended by {number.name}; what is done is kept") as ended:
+            end_if_asked_to()
+    assert done
+    assert ended.value.exit_status == status
+
+
+def test_handlers_are_as_before_afterwards():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(ZeroDivisionError), interruptible():
+        assert signal.getsignal(signal.SIGINT) is not before[0]
+        raise ZeroDivisionError
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+STUCK = """
+import time
+from cclnet.interruption import interruptible
+with interruptible():
+    print("ready", flush=True)
+    while True:
+        time.sleep(0.05)
+"""
+
+
+def test_a_second_signal_does_not_wait():
+    with subprocess.Popen([sys.executable, "-c", STUCK], cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(timeout=10) == -signal.SIGTERM
