@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: repro test check browser everywhere golden lock clean
+.PHONY: repro test check browser everywhere faults audit golden lock clean
 .DELETE_ON_ERROR:
 
 repro: $(INSTALLED)
@@ -24,9 +24,17 @@ check: $(INSTALLED)
 browser: $(INSTALLED)
 	$(BIN)/python -m pytest tests/browser.py
 
-# the same bytes on other x86-64 processors; needs qemu-user, takes some ten minutes
+# the same bytes on other x86-64 processors; needs qemu-user, takes some five minutes
 everywhere: $(INSTALLED)
 	$(BIN)/python tests/everywhere.py
+
+# plant faults of every kind, kill and spoil runs, and count what survives; some ten minutes
+faults: $(INSTALLED)
+	$(BIN)/python tests/faults.py
+
+# known weaknesses of the pinned packages; asks a public database
+audit: $(INSTALLED)
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
 
 # after a change of what is computed: new hashes for tests/test_golden.py
 golden: $(INSTALLED)

@@ -18,7 +18,7 @@ def write_bytes(path: Path, *parts: bytes) -> None:
         CCLNetError: the disk is full, or refuses the file for another reason.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.partial")  # one name, so that the next run replaces what a killed one left
     try:
         with partial.open("wb") as file:
             for part in parts:

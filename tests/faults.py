@@ -683,7 +683,9 @@ def training_faults(bench: Bench) -> list[Row]:
     run = bench.copy()
     first = run.start("train")
     wait_for_lock(run, first)
+    first.send_signal(signal.SIGSTOP)  # it would be done before the second one has loaded torch
     problems = run.run("train").refusal_problems(f"^train: process {first.pid} is training this very run already")
+    first.send_signal(signal.SIGCONT)
     ended = finished(first)
     difference = run.missing_files("train") + run.wrong_files()
     difference += [] if ended.status == 0 else [f"the first one ended with {ended.status}: {ended.stderr[-300:]!r}"]

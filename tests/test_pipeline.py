@@ -22,8 +22,8 @@ FLOORS = [
     {"files", "interruption", "isic", "progress", "workspace"},
     {"archives", "backbones", "ccl", "figures", "images", "metrics", "processor", "sample", "splits", "targets"},
     {"augmentation", "download", "model", "params", "statistics", "tables"},
-    {"batches", "checkpoint"},
-    {"engine"},
+    {"batches", "checkpoint", "checks"},
+    {"__main__", "engine"},
 ]
 """The modules of cclnet from the ground up: each may import those of lower floors only. Stages stand above them all."""
 
@@ -280,7 +280,7 @@ UNSAFE_METHODS = {
 
 def unsafe_loads(tree: ast.AST) -> list[str]:
     """Everything in a module that can run code out of the data that it reads."""
-    found = [name for name in imports(tree) if name.split(".")[0] in UNSAFE_MODULES]
+    found = [name for name in imports(tree) - {"pickle.UnpicklingError"} if name.split(".")[0] in UNSAFE_MODULES]
     # a loader under another name would not be seen below
     found += [name for name in imports(tree) if name in {"torch.load", "numpy.load", "yaml.load", "torch.jit.load"}]
     for node in calls(tree):
@@ -298,9 +298,12 @@ def unsafe_loads(tree: ast.AST) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("module", sorted(SOURCES))
-def test_no_module_runs_what_it_reads(module: str):
-    assert unsafe_loads(TREES[module]) == []
+STUDIES = sorted((PROJECT / "studies").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", [*SOURCES.values(), *STUDIES], ids=lambda path: path.relative_to(PROJECT).as_posix())
+def test_no_module_runs_what_it_reads(path: Path):
+    assert unsafe_loads(ast.parse(path.read_text(encoding="utf-8"))) == []
 
 
 @pytest.mark.parametrize(
