@@ -143,9 +143,9 @@ def matrices_figure(groups: Groups) -> dict[str, Matrix]:
     """The matrices to show side by side: title → the mean over the seeds."""
     shown = {
         "none-original": "The paper's head",
-        "none-shuffled": "The paper's head, shuffled labels",
+        "none-shuffled": "The paper's head,\nshuffled labels",
         "weights-original": "Balanced head",
-        "weights-shuffled": "Balanced head, shuffled labels",
+        "weights-shuffled": "Balanced head,\nshuffled labels",
     }
     return {
         title: np.mean([cell.soft_labels for cell in groups[group]], axis=0)
