@@ -66,8 +66,8 @@ def errors_in_one_line(program: str) -> Iterator[None]:
 def _exhausted(error: Exception) -> str:
     """What the machine has run out of and what to do, empty if the error is another."""
     if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return f"the disk is full ({error}); free some space and run it again" if full else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        return f"the disk or a limit on it is full ({error}); free some space and run it again" if full else ""
     # torch's own errors, told by their names so that this module does not load it
     on_gpu, on_cpu = type(error).__name__ == "OutOfMemoryError", "DefaultCPUAllocator" in str(error)
     short = isinstance(error, MemoryError) or on_gpu or on_cpu

@@ -3,6 +3,7 @@
 Every function returns a :class:`matplotlib.figure.Figure` of its own: nothing is shown, nothing is kept between calls.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from math import ceil, exp
 from pathlib import Path
@@ -13,6 +14,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
+
+from cclnet.files import write_bytes
 
 # The eight colours of Okabe and Ito (2008) without black and yellow: distinct for the colour-blind, visible on white.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]
@@ -125,7 +128,10 @@ def reliability_figure(reliability: pd.DataFrame, bins: int = 15, title: str = "
 @in_house_style
 def save_figure(figure: Figure, path: Path) -> None:
     """Write PNG or SVG, by the suffix, with the same bytes for the same figure: no date, no random identifiers."""
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})
+    undated = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix.removeprefix("."), metadata=undated)
+    write_bytes(path, picture.getvalue())
 
 
 def matrix_figure(

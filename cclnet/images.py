@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from cclnet.errors import DataError, Problem
+from cclnet.files import write_csv
 from cclnet.progress import Report, silent
 
 Item = TypeVar("Item")
@@ -138,11 +139,10 @@ def build_cache(
             pixels.write(_header(offset))
         if problems:
             raise DataError(f"{len(problems)} of {len(names)} images cannot be used; replace or remove them:", problems)
+        write_csv(index_file, pd.DataFrame(rows, columns=["image", "height", "width", "offset", "sha256"]))
         partial.replace(pixels_file)
     finally:
         partial.unlink(missing_ok=True)
-    table = pd.DataFrame(rows, columns=["image", "height", "width", "offset", "sha256"])
-    table.to_csv(index_file, index=False, lineterminator="\n")
 
 
 def _header(length: int) -> bytes:

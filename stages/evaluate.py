@@ -35,8 +35,9 @@ def main() -> None:
     results |= {"lowest_softness_epoch": description.lowest_softness_epoch}
     results |= {"converged_epoch": description.converged_epoch}
     results |= {"leakage": leakage(split)["leakage"]}
-    counts = statistics.share_explained_by_counts(matrix, training.class_counts(len(classes)).numpy())
-    results |= {"not_explained_by_counts": counts and counts.beyond}
+    counts = training.class_counts(len(classes)).numpy()
+    explained = statistics.share_explained_by_counts(matrix, counts) if counts.all() else None
+    results |= {"not_explained_by_counts": explained and explained.beyond}
     if notes := metrics.notes(validation.labels, probabilities, classes):
         results["notes"] = notes  # why a figure is null
     similarity = statistics.confused_similarity(confusion["count"].to_numpy().reshape(matrix.shape))

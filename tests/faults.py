@@ -245,10 +245,11 @@ class Bench:
 
     Args:
         folder: where all of it goes.
+        stages: those of the chain.
         block: changes of the params of the dataset's block.
     """
 
-    def __init__(self, folder: Path, **block: Any) -> None:
+    def __init__(self, folder: Path, stages: Sequence[str] = STAGES, **block: Any) -> None:
         self.folder, self.code = folder, folder / "code"
         for package in CODE:
             shutil.copytree(PROJECT / package, self.code / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -257,7 +258,7 @@ class Bench:
         self.origin = Run(folder / "undisturbed", self.code, {})
         self.origin.folder.mkdir()
         self.write_params(self.origin, self.params)
-        for stage in STAGES:
+        for stage in stages:
             begun = locked = time.monotonic()
             process = self.origin.start(stage)
             if stage == "train":

@@ -1,7 +1,7 @@
 """A stage of the pipeline with one fault planted in it, for ``faults.py``; run it where the stage would be run.
 
     python tests/planted.py STAGE none
-    python tests/planted.py STAGE kill | full | nan PLACE NAME NUMBER
+    python tests/planted.py STAGE kill | terminate | full | nan PLACE NAME NUMBER
     python tests/planted.py STAGE file-size | memory BYTES
 
 The fault strikes when the stage is at PLACE for the NUMBER-th time with a file whose name matches NAME:
@@ -13,8 +13,9 @@ The fault strikes when the stage is at PLACE for the NUMBER-th time with a file 
     unlink          the file is about to be removed
     step            the trainer is about to step; an even NUMBER is between the two optimizers' steps (NAME is ``*``)
 
-``kill``: SIGKILL; ``full``: the disk has no space left; ``nan``: the network's weights become NaN. The limits: no file
-may be longer than BYTES; the process may have so much more memory than it has once it has loaded its code.
+``kill``: SIGKILL; ``terminate``: SIGTERM; ``full``: the disk has no space left; ``nan``: the network's weights become
+NaN. The limits: no file may be longer than BYTES; the process may have so much more memory than it has once it has
+loaded its code.
 """
 
 import builtins
@@ -60,6 +61,10 @@ def killed(_: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def terminated(_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def full(_: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -69,7 +74,7 @@ def not_a_number(trainer: Any) -> None:
         parameter.data.fill_(float("nan"))
 
 
-ACTIONS: dict[str, Callable[[Any], None]] = {"kill": killed, "full": full, "nan": not_a_number}
+ACTIONS: dict[str, Callable[[Any], None]] = {"kill": killed, "terminate": terminated, "full": full, "nan": not_a_number}
 
 
 def plant(action: str, place: str, pattern: str, number: int) -> None:

@@ -34,7 +34,7 @@ def test_what_a_user_can_put_right_ends_in_its_own_words(error: CCLNetError, cap
     ("error", "status", "said"),
     [
         (KeyboardInterrupt(), 130, "train: interrupted; run it again\n"),
-        (OSError(errno.ENOSPC, "No space left on device", "a.npy"), 1, "the disk is full ([Errno 28] No space left on"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.npy"), 1, "the disk or a limit on it is full ([Errno 28]"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, "free some space and run it again\n"),
         (MemoryError(), 1, "out of memory; lower batch_size or crop in params.yaml"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), 1, "train: out of memory; lower"),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import Bench, Finished, Run, kill_problems, signalled
+from faults import STAGES, Bench, Finished, Run
 from faults import Row as FaultRow
 from test_engine import (  # noqa: F401 - the two fixtures apply by themselves
     FREEZES_IN_EPOCH_3,
@@ -25,33 +25,18 @@ PROJECT = Path(__file__).parent.parent
 # the campaign in short
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("faults"), epochs=2, milestones=[])
-
-
-@pytest.mark.parametrize(
-    "fault", [("write", "images-*", "2"), ("step", "*", "12"), ("write", "model.*", "1")], ids=lambda fault: fault[1]
-)
-def test_a_killed_run_ends_as_an_undisturbed_one(bench: Bench, fault: tuple[str, str, str]) -> None:
+def test_a_run_that_meets_one_fault_after_the_other_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, STAGES[:4], epochs=2, milestones=[])
     run = bench.copy()
-    assert kill_problems(run, *fault) == []
-    assert run.difference("train") == []
-
-
-def test_a_run_that_got_a_signal_says_so_and_goes_on(bench: Bench) -> None:
-    run = bench.copy()
-    ended, _ = signalled(run, signal.SIGTERM, 0)
+    assert run.run("train", "kill", "write", "images-*", "2").status == -signal.SIGKILL
+    assert run.states() == []
+    ended = run.run("train", "terminate", "step", "*", "10")  # in the second epoch
     assert ended.refusal_problems("^train: ended by SIGTERM; what is done is kept", 143) == []
-    assert run.hashes().keys() == {"data/images.csv", "data/images.npy", "data/provenance.json", "data/split.csv"}
-    assert run.difference("train") == []
-
-
-def test_a_full_disk_is_said_and_leaves_nothing_half_written(bench: Bench) -> None:
-    run = bench.copy()
-    assert run.run("train", "full", "write", "history.csv.*", "1").refusal_problems("No space left on device") == []
+    assert [path.name for path in run.states()] == ["images-000000000080", "images-000000000100"]
+    assert run.run("train", "kill", "step", "*", "2").status == -signal.SIGKILL  # between the two optimizers
+    assert run.run("train", "full", "write", "model.*", "1").refusal_problems("No space left on device") == []
     assert run.wrong_files() == []
-    assert len(run.states()) == 2
+    assert run.run("train", "kill", "write", "history.csv.*", "1").status == -signal.SIGKILL
     assert run.difference("train") == []
 
 
@@ -63,19 +48,28 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     return run_fit(tmp_path_factory.mktemp("uninterrupted"), FREEZES_IN_EPOCH_3)[1]
 
 
-@pytest.mark.parametrize("without", [{}, {"history": []}, {"row": None}], ids=str)
+@pytest.mark.parametrize("without", [{"history": []}, {"row": None}], ids=str)
 def test_state_without_one_of_its_parts_outside_the_trainer(
     without: dict[str, Any], uninterrupted: list[Row], tmp_path: Path
 ) -> None:
-    with pytest.raises(InterruptionError):  # in the validation of the third epoch
-        run_fit(tmp_path, FREEZES_IN_EPOCH_3, asked_after=3 * STEPS_OF_AN_EPOCH)
-    with StateStore(tmp_path, "run") as store:
+    assert history_after_changing_the_state(tmp_path, without) != uninterrupted
+
+
+def test_state_with_all_of_its_parts(uninterrupted: list[Row], tmp_path: Path) -> None:
+    assert history_after_changing_the_state(tmp_path, {}) == uninterrupted
+
+
+def history_after_changing_the_state(folder: Path, changes: dict[str, Any]) -> list[Row]:
+    """What a run goes on to that ended in the validation of its third epoch, and whose state was changed then."""
+    with pytest.raises(InterruptionError):
+        run_fit(folder, FREEZES_IN_EPOCH_3, asked_after=3 * STEPS_OF_AN_EPOCH)
+    with StateStore(folder, "run") as store:
         state = store.load()
         assert state is not None
         assert state["row"] is not None
         assert len(state["history"]) == 2
-        store.save(state | without, 48)
-    assert (run_fit(tmp_path, FREEZES_IN_EPOCH_3)[1] != uninterrupted) == bool(without)
+        store.save(state | changes, 48)
+    return run_fit(folder, FREEZES_IN_EPOCH_3)[1]
 
 
 # how the campaign judges
