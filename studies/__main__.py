@@ -1,7 +1,7 @@
 """Run a study: its data, the cells that are still missing, its report.
 
     python -m studies looks           # hours on a processor; interrupted at any time, it goes on where it was
-    python -m studies looks --tiny    # every step of it in a minute, on a drawn sample, in a temporary folder
+    python -m studies looks --tiny    # every step of it in small, on a drawn sample, in a temporary folder
 
 `dvc repro studies/looks/dvc.yaml` does the same under DVC, which also repeats cells when code or data have changed.
 """

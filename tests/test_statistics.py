@@ -1,6 +1,6 @@
 import math
 from collections.abc import Callable
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from cclnet.metrics import evaluate
 from cclnet.statistics import (
     apply_temperature,
     clustered_bootstrap,
+    confused_similarity,
     count_pattern,
     fit_temperature,
     holm,
@@ -417,3 +418,17 @@ def test_what_makes_no_sense_is_refused_in_one_line(call: Callable[[], object], 
     with pytest.raises(DataError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_confused_classes_are_alike_in_both_directions():
+    confusion = np.array([[6, 3, 1], [10, 80, 10], [0, 1, 1]])
+    similarity = confused_similarity(confusion)
+    assert similarity is not None
+    for i, j in product(range(3), repeat=2):
+        expected = (confusion[i, j] / confusion[i].sum() + confusion[j, i] / confusion[j].sum()) / 2
+        assert similarity[i, j] == pytest.approx(expected)
+    assert (similarity == similarity.T).all()
+
+
+def test_a_class_without_images_is_confused_with_none():
+    assert confused_similarity([[3, 1], [0, 0]]) is None
