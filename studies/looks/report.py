@@ -142,10 +142,10 @@ def comparison(groups: Groups) -> list[str]:
 def matrices_figure(groups: Groups) -> dict[str, Matrix]:
     """The matrices to show side by side: title → the mean over the seeds."""
     shown = {
-        "none-original": "The paper's head",
-        "none-shuffled": "The paper's head,\nshuffled labels",
-        "weights-original": "Balanced head",
-        "weights-shuffled": "Balanced head,\nshuffled labels",
+        "none-original": "Paper's, true labels",
+        "none-shuffled": "Paper's, shuffled",
+        "weights-original": "Balanced, true labels",
+        "weights-shuffled": "Balanced, shuffled",
     }
     return {
         title: np.mean([cell.soft_labels for cell in groups[group]], axis=0)
