@@ -24,11 +24,11 @@ check: $(INSTALLED)
 browser: $(INSTALLED)
 	$(BIN)/python -m pytest tests/browser.py
 
-# the same bytes on other x86-64 processors; needs qemu-user, takes some five minutes
+# the same bytes on other x86-64 processors; needs qemu-user, takes some minutes
 everywhere: $(INSTALLED)
 	$(BIN)/python tests/everywhere.py
 
-# plant faults of every kind, kill and spoil runs, and count what survives; some ten minutes
+# plant faults of every kind, kill and spoil runs, and count what survives; some twelve minutes
 faults: $(INSTALLED)
 	$(BIN)/python tests/faults.py
 

@@ -3,7 +3,8 @@
     python -m studies looks           # hours on a processor; interrupted at any time, it goes on where it was
     python -m studies looks --tiny    # every step of it in small, on a drawn sample, in a temporary folder
 
-`dvc repro studies/looks/dvc.yaml` does the same under DVC, which also repeats cells when code or data have changed.
+`dvc repro studies/looks/dvc.yaml` runs data and cells under DVC, which repeats those whose code or data have changed;
+the report is written here.
 """
 
 import argparse
@@ -44,7 +45,7 @@ def run_study(study: str, source: str | None) -> None:
         CCLNetError: there is no such study, or a command failed.
     """
     console = Console(stderr=True)
-    missing = [command for command in commands(study) if command.module != "studies.report" and not command.done]
+    missing = [command for command in commands(study) if not command.done]
     started = time.monotonic()
     for done, command in enumerate(missing):
         minutes = (time.monotonic() - started) / 60

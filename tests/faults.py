@@ -6,7 +6,7 @@
 It trains a small network (100 drawn images, 5 epochs of 4 steps, on the processor) with the stages' own code, each run
 a process of its own in a folder of its own, kills or spoils it, runs it again, and compares the sha256 of all that it
 leaves with what an undisturbed run left. It needs Linux, two cores, 2 GB of memory and 1 GB of disk, no network and no
-GPU, and takes some ten minutes. Exit status 0: everything survived; 1 otherwise.
+GPU, and takes some twelve minutes. Exit status 0: everything survived; 1 otherwise.
 """
 
 import argparse

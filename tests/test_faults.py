@@ -1,4 +1,4 @@
-"""The fault campaign in short, and what holds for the code as a whole: no part of it loads anything that could run."""
+"""The fault campaign in short, and how it judges."""
 
 import signal
 from pathlib import Path
@@ -18,9 +18,6 @@ from test_engine import (  # noqa: F401 - the two fixtures apply by themselves
 from cclnet.checkpoint import StateStore
 from cclnet.engine import Row
 from cclnet.interruption import InterruptionError
-
-PROJECT = Path(__file__).parent.parent
-
 
 # the campaign in short
 
