@@ -11,9 +11,11 @@ from pathlib import Path
 import matplotlib.style
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
+from scipy.stats import rankdata
 
 from cclnet.files import write_bytes
 
@@ -65,6 +67,27 @@ def soft_label_figures(matrices: Mapping[str, ArrayLike], classes: Sequence[str]
     arrays = {title: np.asarray(matrix, dtype=float) for title, matrix in matrices.items()}
     texts = {title: [[f"{value:.2f}" for value in row] for row in array] for title, array in arrays.items()}
     return matrix_figure(arrays, texts, classes, xlabel="probability given to", ylabel="class", scale="probability")
+
+
+@in_house_style
+def rank_figure(matrices: Mapping[str, ArrayLike], classes: Sequence[str]) -> Figure:
+    """What is alike in several matrices of classes (title → K×K, at least one): a colour for the rank of each cell.
+
+    Rank correlations compare just these colours. The numbers are the cells' own; the diagonal has no rank.
+    """
+    arrays = {title: np.asarray(matrix, dtype=float) for title, matrix in matrices.items()}
+    texts = {title: [[f"{value:.2f}" for value in row] for row in array] for title, array in arrays.items()}
+    ranks = {title: off_diagonal_ranks(array) for title, array in arrays.items()}
+    scale = "rank among the cells off the diagonal (0 lowest, 1 highest)"
+    return matrix_figure(ranks, texts, classes, xlabel="", ylabel="class", scale=scale)
+
+
+def off_diagonal_ranks(matrix: np.ndarray) -> np.ndarray:
+    """The ranks of the cells off the diagonal, equal ones sharing theirs, from 0 to 1; NaN on the diagonal."""
+    ranks = np.full(matrix.shape, np.nan)
+    beside = ~np.eye(len(matrix), dtype=bool)
+    ranks[beside] = (rankdata(matrix[beside]) - 1) / (beside.sum() - 1)
+    return ranks
 
 
 @in_house_style
@@ -143,7 +166,10 @@ def matrix_figure(
     ylabel: str,
     scale: str,
 ) -> Figure:
-    """Square matrices (title → K×K in [0, 1]) with texts in their cells, large enough to read 800 pixels wide."""
+    """Square matrices (title → K×K in [0, 1]) with texts in their cells, large enough to read 800 pixels wide.
+
+    A cell that is NaN is left grey.
+    """
     columns = min(len(matrices), PANELS_PER_ROW)
     rows = ceil(len(matrices) / columns)
     side = max({1: 5.0, 2: 3.2}.get(columns, 2.1), 0.3 * len(classes))
@@ -160,7 +186,7 @@ def matrix_figure(
 
 def draw_matrix(axes: Axes, matrix: np.ndarray, texts: list[list[str]], points: float) -> None:
     """Colour the cells on the fixed scale from 0 to 1 and write the texts in them, in black or white."""
-    image = axes.imshow(matrix, cmap="viridis", vmin=0, vmax=1)
+    image = axes.imshow(matrix, cmap=colormaps["viridis"].with_extremes(bad="#eeeeee"), vmin=0, vmax=1)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     for row, cells in enumerate(texts):

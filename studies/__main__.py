@@ -1,6 +1,7 @@
 """Run a study: its data, the cells that are still missing, its report.
 
     python -m studies looks           # hours on a processor; interrupted at any time, it goes on where it was
+    python -m studies looks --jobs 2  # two cells at a time, for cells of one thread each
     python -m studies looks --tiny    # every step of it in small, on a drawn sample, in a temporary folder
 
 `dvc repro studies/looks/dvc.yaml` runs data and cells under DVC, which repeats those whose code or data have changed;
@@ -8,18 +9,20 @@ the report is written here.
 """
 
 import argparse
+import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
 
-from cclnet.errors import errors_in_one_line
-from studies import cell, data
+from cclnet.errors import CCLNetError, errors_in_one_line
+from studies import cell
 from studies.grid import Command, commands, study_names
-from studies.projects import ROOT, parsed_settings
+from studies.projects import ROOT
 
 TINY = {
     "dataset": "sample",
@@ -33,51 +36,78 @@ TINY = {
     "threads": "1",
 }
 
+console = Console(stderr=True)
 
-def run_study(study: str, source: str | None) -> None:
+
+def run_study(study: str, source: str | None, jobs: int) -> None:
     """Run what is missing of a study, then its report.
 
     Args:
         study: its folder's name.
         source: where the official files come from, None for where ``params.yaml`` says.
+        jobs: cells that run at the same time.
 
     Raises:
         CCLNetError: there is no such study, or a command failed.
     """
-    console = Console(stderr=True)
     missing = [command for command in commands(study) if not command.done]
-    started = time.monotonic()
-    for done, command in enumerate(missing):
-        minutes = (time.monotonic() - started) / 60
-        left = f", about {minutes / done * (len(missing) - done):.0f} minutes left" if done else ""
-        console.print(f"{study}: {done + 1} of {len(missing)}{left}: {' '.join(command.arguments)}", highlight=False)
-        run(command, source)
+    data = [command for command in missing if command.module == "studies.data"]
+    elsewhere = [f"source={source}"] if source else []
+    run_all(study, [Command(step.module, [*step.arguments, *elsewhere], step.outputs) for step in data], jobs=1)
+    run_all(study, [command for command in missing if command not in data], jobs)
     report(study, ROOT / "studies" / study)
 
 
-def run_tiny(study: str) -> None:
+def run_tiny(study: str, jobs: int) -> None:
     """Run the first seed of every cell and the report on a small drawn sample, in a temporary folder."""
+    small = [f"{key}={value}" for key, value in TINY.items()]
+    cells = [command for command in commands(study) if command.module == "studies.cell"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        data.prepare_data(folder / "data", TINY)
-        cells = [command for command in commands(study) if command.module == "studies.cell"]
-        first = [command for command in cells if "seed=0" in command.arguments]
-        for command in first:
-            arguments = cell.parser().parse_intermixed_args(command.arguments)
-            settings = parsed_settings(arguments.settings) | TINY
-            cell.run_cell(folder / "cells" / arguments.name.name, folder / "data", settings)
+        run_all(study, [Command("studies.data", [str(folder / "data"), *small], [])], jobs=1)
+        run_all(study, [shrunk(command, folder, small) for command in cells if "seed=0" in command.arguments], jobs)
         report(study, folder)
 
 
-def run(command: Command, source: str | None) -> None:
-    """Prepare data or run a cell."""
-    if command.module == "studies.data":
-        arguments = data.parser().parse_args(command.arguments)
-        settings = parsed_settings(arguments.settings)
-        data.prepare_data(arguments.folder, settings | {"source": source} if source else settings)
-    else:
-        arguments = cell.parser().parse_intermixed_args(command.arguments)
-        cell.run_cell(arguments.name, arguments.data, parsed_settings(arguments.settings))
+def shrunk(command: Command, folder: Path, small: list[str]) -> Command:
+    """A cell's command with the data and the results in the folder and some settings changed."""
+    arguments = cell.parser().parse_intermixed_args(command.arguments)
+    name = str(folder / "cells" / arguments.name.name)
+    return Command(command.module, [name, "--data", str(folder / "data"), *arguments.settings, *small], [])
+
+
+def run_all(study: str, planned: list[Command], jobs: int) -> None:
+    """Run commands, several at the same time; the first that fails ends the study once those under way are through.
+
+    Raises:
+        CCLNetError: a command failed.
+    """
+    started = time.monotonic()
+    with ThreadPoolExecutor(jobs) as pool:
+        running = [pool.submit(run, command, quiet=jobs > 1) for command in planned]
+        try:
+            for done, finished in enumerate(as_completed(running), start=1):
+                finished.result()
+                minutes = (time.monotonic() - started) / 60 / done * (len(planned) - done)
+                console.print(f"{study}: {done} of {len(planned)} done, about {minutes:.0f} minutes left")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def run(command: Command, quiet: bool) -> None:
+    """Run a command in a process of its own; quiet, what it says is shown only if it fails.
+
+    Raises:
+        CCLNetError: it failed.
+    """
+    console.print(f"python -m {command.module} {' '.join(command.arguments)}", highlight=False, style="dim")
+    captured = subprocess.PIPE if quiet else None
+    line = [sys.executable, "-m", command.module, *command.arguments]
+    finished = subprocess.run(line, cwd=ROOT, stdout=captured, stderr=captured, text=True, check=False)  # noqa: S603
+    if finished.returncode:
+        console.print(finished.stderr or "", highlight=False)
+        raise CCLNetError(f"{' '.join(command.arguments[:1])} ended with exit status {finished.returncode}")
 
 
 def report(study: str, folder: Path) -> None:
@@ -93,11 +123,12 @@ def main() -> None:
     parser.add_argument("study", help=", ".join(study_names()))
     parser.add_argument("--tiny", action="store_true", help="all steps in small, in a temporary folder")
     parser.add_argument("--source", help="base URL or folder of the official files, if not the one in params.yaml")
+    parser.add_argument("--jobs", type=int, default=1, help="cells at the same time (1); more show less of each")
     arguments = parser.parse_args()
     if arguments.tiny:
-        run_tiny(arguments.study)
+        run_tiny(arguments.study, arguments.jobs)
     else:
-        run_study(arguments.study, arguments.source)
+        run_study(arguments.study, arguments.source, arguments.jobs)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,11 @@ class Cell:
         return self.name.rpartition("-")[0]
 
     @property
+    def seed(self) -> str:
+        """What tells it from its repetitions."""
+        return self.name.rpartition("-")[2]
+
+    @property
     def metrics(self) -> dict[str, Any]:
         """What the evaluate stage measured."""
         return self.results["metrics"]

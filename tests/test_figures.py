@@ -16,6 +16,8 @@ from cclnet.figures import (
     confusion_figure,
     history_figure,
     is_dark,
+    off_diagonal_ranks,
+    rank_figure,
     reliability_figure,
     save_figure,
     soft_label_figure,
@@ -121,6 +123,20 @@ def test_matrices_side_by_side_share_scale_and_order():
     for axes, matrix in zip(panels, matrices.values(), strict=True):
         assert texts(axes) == [f"{value:.2f}" for value in matrix.ravel()]
     assert colour_bar.get_ylabel() == "probability"
+
+
+def test_ranks_are_those_of_the_cells_beside_the_diagonal():
+    ranks = off_diagonal_ranks(np.array([[9.0, 0.1, 0.4], [0.2, 9.0, 0.2], [0.8, 0.3, 9.0]]))
+    # 0.1, then 0.2 twice (places 1 and 2 of 0 … 5), 0.3, 0.4, 0.8
+    expected = [[np.nan, 0, 4], [1.5, np.nan, 1.5], [5, 3, np.nan]]
+    np.testing.assert_allclose(ranks, np.array(expected) / 5)
+
+
+def test_rank_figure_colours_ranks_and_writes_values_also_on_the_grey_diagonal():
+    [axes, _] = rank_figure({"first": MATRIX}, CLASSES).axes
+    assert texts(axes) == ["0.50", "0.31", "0.19", "0.10", "0.85", "0.05", "0.00", "0.00", "1.00"]
+    np.testing.assert_allclose(axes.images[0].get_array().filled(np.nan), off_diagonal_ranks(MATRIX))
+    assert {axes.texts[place].get_color() for place in (0, 4, 8)} == {"black"}
 
 
 def test_confusion_matrix_shows_counts_and_colours_shares_of_the_row():

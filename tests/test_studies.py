@@ -13,12 +13,18 @@ import yaml
 from cclnet.errors import CCLNetError
 from cclnet.isic import CLASSES
 from cclnet.metrics import evaluate
+from cclnet.sample import PLANTED_SIMILARITY
+from cclnet.statistics import mantel_test
 from studies import cell, data
-from studies.grid import commands, study_names
-from studies.looks.report import write
+from studies.__main__ import run_all
+from studies.grid import Command, commands, study_names
+from studies.imbalance import report as imbalance
+from studies.looks import report as looks
 from studies.projects import ROOT, params_with, parsed_settings
 from studies.results import load_cells, markdown_table, mean_scores, spread
 
+LABELS = ("original", "shuffled")
+VARIANTS = ("fast", "mobilenet_v2")
 COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
@@ -75,17 +81,38 @@ def test_a_grid_s_commands_are_plain_and_name_their_outputs(study: str):
             params_with(parsed_settings(arguments.settings))
 
 
-def test_the_grid_of_looks_is_the_product_of_its_matrix():
-    heads, labels = ("none", "weights", "logits", "sampling"), ("original", "shuffled")
-    groups = {f"{head}-{kind}" for head, kind in product(heads, labels)}
-    groups |= {"baseline-original", "none-random", "weights-random"}
-    cells = [command.outputs[0].stem for command in commands("looks") if command.module == "studies.cell"]
-    assert sorted(cells) == sorted(f"{group}-{seed}" for group, seed in product(groups, range(3)))
+def cells_of(study: str) -> list[str]:
+    return [command.outputs[0].stem for command in commands(study) if command.module == "studies.cell"]
 
 
-def test_a_study_that_does_not_exist_is_refused():
-    with pytest.raises(CCLNetError, match="there is no study 'loks', only looks"):
-        commands("loks")
+def test_the_grid_of_looks_is_the_product_of_its_matrices():
+    groups = [f"{head}-{kind}" for head, kind in product(("none", "weights", "logits", "sampling"), LABELS)]
+    groups += ["baseline-original", "balanced_baseline-original"]
+    single = ["none-random", "weights-random"]
+    single += [f"{variant}-{head}-{kind}" for variant, head, kind in product(VARIANTS, ("none", "weights"), LABELS)]
+    expected = [f"{group}-{seed}" for group, seed in product(groups, range(3))] + [f"{group}-0" for group in single]
+    assert sorted(cells_of("looks")) == sorted(expected)
+
+
+def test_the_grid_of_imbalance_is_the_product_of_its_matrices():
+    runs = [(head, "original") for head in ("none", "weights", "logits", "sampling")]
+    runs += [(head, "shuffled") for head in ("none", "weights")]
+    expected = [
+        f"{head}-{imbalance}-{kind}-{seed}" for (head, kind), imbalance, seed in product(runs, (1, 5, 50), range(5))
+    ]
+    assert sorted(cells_of("imbalance")) == sorted(expected)
+    data = {command.outputs[0].parent for command in commands("imbalance") if command.module == "studies.data"}
+    for command in commands("imbalance"):
+        if command.module == "studies.cell":
+            assert cell.parser().parse_intermixed_args(command.arguments).data in data
+
+
+def test_the_reports_know_every_group_of_their_grids():
+    heads = [*looks.HEADS, *looks.BASELINES]
+    known = {f"{start}{head}-{kind}" for start, head, kind in product(looks.VARIANTS, heads, looks.LABELS)}
+    assert {name.rpartition("-")[0] for name in cells_of("looks")} <= known
+    known = {f"{head}-{step}-{kind}" for head, step, kind in product(looks.HEADS, imbalance.IMBALANCES, LABELS)}
+    assert {name.rpartition("-")[0] for name in cells_of("imbalance")} <= known
 
 
 # a cell, from its stages to the report
@@ -132,9 +159,16 @@ def test_a_cell_without_data_says_how_to_prepare_them(tmp_path: Path):
 
 
 def test_the_report_has_a_row_for_every_group(study: Path):
-    write(study)
+    looks.write(study)
     report = (study / "report.md").read_text(encoding="utf-8")
-    assert len(re.findall(r"^\| (?:the paper's \| original|weights \| shuffled) \| 1 \|", report, re.MULTILINE)) == 2
+    assert (
+        len(
+            re.findall(
+                r"^\| ResNet-18 \| (?:the paper's \| original|weights \| shuffled) \| 1 \|", report, re.MULTILINE
+            )
+        )
+        == 2
+    )
     assert "There are no two cells to compare yet." in report
     assert (study / "matrices.png").stat().st_size > 10_000
 
@@ -177,12 +211,73 @@ def test_differences_and_agreements_are_those_of_the_cells(tmp_path: Path):
     groups = load_cells(cells)
     assert {name: len(group) for name, group in groups.items()} == {"none-original": 2, "weights-original": 2}
     assert mean_scores(groups["weights-original"])(np.ones((1, 140)))["accuracy"] == pytest.approx([0.875])
-    write(tmp_path)
+    looks.write(tmp_path)
     report = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "| the paper's | original | 2 | 0.500 ± 0.000 |" in report
-    assert "| weights | original | 2 | 0.875 ± 0.177 |" in report
-    assert re.search(r"^\| the paper's \| 1\.00 \(0\.000\) \|", report, re.MULTILINE)
+    assert "| ResNet-18 | the paper's | original | 2 | 0.500 ± 0.000 |" in report
+    assert "| ResNet-18 | weights | original | 2 | 0.875 ± 0.177 |" in report
+    assert re.search(r"^\| the paper's \| original \| 1\.00 \(0\.0002\) \| – \|", report, re.MULTILINE)
     assert re.search(r"^\| weights \| 2 \| \+0\.375 \(\+0\.\d{3}, \+0\.\d{3}\), p = 0\.\d{3} \|", report, re.MULTILINE)
+
+
+def test_what_a_matrix_follows_is_looked_up_in_the_cells_of_its_own_head(tmp_path: Path):
+    random = np.random.default_rng(1)
+    made = {name: random.random((len(CLASSES), len(CLASSES))) for name in ("true", "shuffled", "random", "other")}
+    make_cell(tmp_path, "weights-original-0", [True] * 70, made["true"])
+    make_cell(tmp_path, "weights-shuffled-0", [True] * 70, made["shuffled"])
+    make_cell(tmp_path, "weights-random-0", [True] * 70, made["random"])
+    make_cell(tmp_path, "none-shuffled-0", [True] * 70, made["true"])
+    make_cell(tmp_path, "mobilenet_v2-weights-original-0", [True] * 70, made["other"])
+    make_cell(tmp_path, "balanced_baseline-original-0", [row % 3 > 0 for row in range(70)], made["other"])
+    groups = load_cells(tmp_path)
+
+    def told(other: np.ndarray) -> str:
+        test = mantel_test(made["true"], other)
+        return f"{test.correlation:.2f} ({test.p_two_sided:.4f})"
+
+    first, _ = looks.what_matrices_follow(groups)
+    assert first["shuffled labels"] == told(made["shuffled"])
+    assert first["a network that never learns"] == told(made["random"])
+    assert first["the plain baseline's confusions"] == "–"
+    confused = groups["balanced_baseline-original"][0].confusion
+    rates = confused / confused.sum(axis=1, keepdims=True)
+    assert first["a balanced baseline's confusions"] == told(rates + rates.T)
+    rarity = 1 / groups["weights-original"][0].class_counts
+    assert first["the class counts"] == told(rarity[:, None] * rarity)
+    (true,) = [row for row in looks.consistency_table(groups) if row["labels"] == "original"]
+    assert true == {
+        "head": "weights",
+        "labels": "original",
+        "another seed": "–",
+        "another backbone": told(made["other"]),
+    }
+
+
+def test_recovery_is_the_correlation_with_what_was_planted(tmp_path: Path):
+    cells = tmp_path / "cells"
+    cells.mkdir()
+    planted = np.array(PLANTED_SIMILARITY)
+    make_cell(cells, "weights-50-original-0", [True] * 70, planted**2)
+    make_cell(cells, "weights-50-original-1", [True] * 70, -planted)
+    make_cell(cells, "none-1-shuffled-0", [True] * 70, np.random.default_rng(0).random(planted.shape))
+    imbalance.write(tmp_path)
+    report = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "| original | 50 | weights | 2 | 0.00 ± 1.41 | 1 of 2 |" in report
+    assert "| shuffled | 1 | the paper's | 1 |" in report
+    axes = imbalance.recovery_figure(load_cells(cells)).axes[0]
+    means = {line.get_label(): np.asarray(line.get_xydata()).tolist() for line in axes.lines}
+    assert means["weights"] == [[50, pytest.approx(0)]]
+    assert "the paper's, shuffled labels" in means
+
+
+# running
+
+
+def test_commands_run_at_the_same_time_and_one_that_fails_ends_the_study(tmp_path: Path, capfd):
+    settings = ["dataset=sample", "no_such_key=1"]
+    failing = [Command("studies.data", [str(tmp_path / name), *settings], []) for name in ("a", "b")]
+    with pytest.raises(CCLNetError, match=r"a ended with exit status 1$|b ended with exit status 1$"):
+        run_all("looks", failing, jobs=2)
+    assert "no_such_key: params.yaml has no such key" in capfd.readouterr().err
 
 
 def test_spread_is_mean_and_sample_deviation():
