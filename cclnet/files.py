@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,17 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, f"{json.dumps(value, indent=2, sort_keys=True, allow_nan=False)}\n".encode())
 
 
+def read_json(path: Path) -> Any:
+    """Read what ``write_json`` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def write_csv(path: Path, rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> None:
     """Write a table with a header; what is missing stays empty."""
     table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
     write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
+
+
+def read_csv(path: Path, text: Sequence[str]) -> pd.DataFrame:
+    """Read a table of ``write_csv`` without a gap; the columns of text come as they stand, ``007`` and ``NA`` too."""
+    return pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False)
