@@ -2,17 +2,19 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 
 from cclnet.errors import CCLNetError
 
 
-def write_bytes(path: Path, *parts: bytes) -> None:
-    """Write the parts one after the other, so that a reader sees the whole file or the one before it.
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that gets its name as the block ends, so that a reader sees the whole of it or the one before it.
 
     Raises:
         CCLNetError: the disk is full, or refuses the file for another reason.
@@ -21,8 +23,7 @@ def write_bytes(path: Path, *parts: bytes) -> None:
     partial = path.with_name(f"{path.name}.partial")  # one name, so that the next run replaces what a killed one left
     try:
         with partial.open("wb") as file:
-            for part in parts:
-                file.write(part)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -35,6 +36,13 @@ def write_bytes(path: Path, *parts: bytes) -> None:
         os.fsync(folder)  # the new name itself
     finally:
         os.close(folder)
+
+
+def write_bytes(path: Path, *parts: bytes) -> None:
+    """Write the parts one after the other, as ``whole_file`` does."""
+    with whole_file(path) as file:
+        for part in parts:
+            file.write(part)
 
 
 def write_json(path: Path, value: Any) -> None:
