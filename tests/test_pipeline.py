@@ -20,9 +20,9 @@ BLOCK = "datasets.${dataset}."
 FLOORS = [
     {"errors"},
     {"files", "interruption", "isic", "progress", "workspace"},
-    {"archives", "backbones", "ccl", "figures", "images", "metrics", "processor", "sample", "splits", "targets"},
+    {"archives", "backbones", "ccl", "figures", "images", "metrics", "processor", "splits", "targets"},
     {"augmentation", "download", "model", "params", "statistics", "tables"},
-    {"batches", "checkpoint", "checks"},
+    {"batches", "checkpoint", "checks", "folders", "sample"},
     {"__main__", "engine"},
 ]
 """The modules of cclnet from the ground up: each may import those of lower floors only. Stages stand above them all."""
