@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 import pandas as pd
@@ -68,15 +69,15 @@ def show_evaluation(console: Console, evaluation: Evaluation) -> None:
         note = [evaluation.notes.get(name, "")] if evaluation.notes else []
         add_row(table, name.replace("_", " "), number(value), between, *note)
     console.print(table)
-    classes = empty_table(console, *evaluation.classes.columns)
+    classes = empty_table(console, *evaluation.classes.columns, justify="right")
     for row in evaluation.class_rows():
         name, images, *figures = row.values()
         add_row(classes, name, f"{images:,}", *map(number, figures))
     console.print(classes)
     if evaluation.lesions is None:
-        whole, drawn = "", "images: too narrow where a lesion has several images, which --lesions TABLE would tell"
+        whole, drawn = "", "the images, too narrow if lesions have several (--lesions)"
     else:
-        whole, drawn = f" of {evaluation.lesions:,} lesions", "lesions"
+        whole, drawn = f" of {evaluation.lesions:,} lesions", "the lesions"
     say(console, f"{evaluation.images:,} images{whole}; intervals from {RESAMPLES:,} bootstrap resamples of {drawn}")
 
 
@@ -115,7 +116,7 @@ def coloured(value: float) -> Style:
     """The colours of a cell in [0, 1], those of the figures."""
     red, green, blue, _ = matplotlib.colormaps["viridis"](value)
     background = Color.from_rgb(255 * red, 255 * green, 255 * blue)
-    return Style(color="white" if is_dark(red, green, blue) else "black", bgcolor=background)
+    return Style(color="#ffffff" if is_dark(red, green, blue) else "#000000", bgcolor=background)
 
 
 def number(value: float | None) -> str:
@@ -123,11 +124,17 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def empty_table(console: Console, *headings: str) -> Table:
-    """A table with a line below its headings in a terminal, and nothing but words elsewhere."""
+def empty_table(console: Console, *headings: str, justify: Literal["left", "right"] = "left") -> Table:
+    """A table with a line below its headings in a terminal, and nothing but words elsewhere.
+
+    Args:
+        console: where it is to be printed.
+        headings: of its columns.
+        justify: where the text of its columns stands, but for the first one.
+    """
     table = Table(box=box.SIMPLE if console.is_terminal else None, pad_edge=False)
-    for heading in headings:
-        table.add_column(Text(heading), overflow="fold")
+    for place, heading in enumerate(headings):
+        table.add_column(Text(heading), overflow="fold", justify=justify if place else "left")
     return table
 
 
