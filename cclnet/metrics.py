@@ -98,6 +98,13 @@ def class_table(true_labels: ArrayLike, probabilities: ArrayLike, classes: Seque
     )
 
 
+def prediction_table(images: Sequence[str], probabilities: ArrayLike, classes: Sequence[str]) -> pd.DataFrame:
+    """The challenge's table of predictions: image and, in the order of the classes, their probabilities (n×K)."""
+    table = pd.DataFrame(probabilities, columns=list(classes))
+    table.insert(0, "image", images)
+    return table
+
+
 def confusion_table(true_labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> pd.DataFrame:
     """The K×K confusion matrix as K² rows, the true class the slower to change.
 

@@ -62,9 +62,8 @@ def main() -> None:
     )
     write_csv(Path("metrics/reliability.csv"), metrics.reliability_table(validation.labels, probabilities))
     write_json(Path("metrics/soft_labels.json"), cells)
-    predictions = pd.DataFrame(probabilities, columns=classes)
-    predictions.insert(0, "image", [cache.images[row] for row in validation.rows])
-    write_csv(Path("metrics/predictions.csv"), predictions)
+    images = [cache.images[row] for row in validation.rows]
+    write_csv(Path("metrics/predictions.csv"), metrics.prediction_table(images, probabilities, classes))
 
 
 if __name__ == "__main__":

@@ -21,9 +21,12 @@ FLOORS = [
     {"errors"},
     {"files", "interruption", "isic", "progress", "workspace"},
     {"archives", "backbones", "ccl", "figures", "images", "metrics", "processor", "splits", "targets"},
-    {"augmentation", "download", "model", "params", "statistics", "tables"},
-    {"batches", "checkpoint", "checks", "folders", "sample"},
-    {"__main__", "engine"},
+    {"augmentation", "download", "model", "params", "pictures", "statistics", "tables"},
+    {"batches", "checkpoint", "checks", "evaluation", "folders", "sample"},
+    {"engine"},
+    {"prediction"},
+    {"screen"},
+    {"__main__"},
 ]
 """The modules of cclnet from the ground up: each may import those of lower floors only. Stages stand above them all."""
 
