@@ -174,6 +174,14 @@ def lesions_in(path: Path) -> tuple[dict[str, str], list[Problem]]:
     return {row.image: "".join(row.values) for row in rows}, problems
 
 
+def header_in(data: bytes) -> list[str]:
+    """The names in the first line of a CSV table; none if it cannot be read, and ``rows_in`` says why."""
+    try:
+        return next(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True), [])
+    except (UnicodeDecodeError, csv.Error):
+        return []
+
+
 def rows_in(data: bytes, where: str, columns: Sequence[str]) -> tuple[list[Row], list[Problem]]:
     """Read a CSV table whose header begins with the given columns, the first of them the image's name.
 

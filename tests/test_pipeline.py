@@ -21,8 +21,8 @@ FLOORS = [
     {"errors"},
     {"files", "interruption", "isic", "progress", "workspace"},
     {"archives", "backbones", "ccl", "figures", "images", "metrics", "processor", "sample", "splits", "targets"},
-    {"augmentation", "download", "model", "params", "statistics", "tables"},
-    {"batches", "checkpoint", "checks"},
+    {"augmentation", "download", "model", "params", "revisions", "statistics", "tables"},
+    {"batches", "checkpoint", "checks", "comparison"},
     {"__main__", "engine"},
 ]
 """The modules of cclnet from the ground up: each may import those of lower floors only. Stages stand above them all."""
