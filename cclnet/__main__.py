@@ -27,7 +27,6 @@ app = typer.Typer(
 
 STANDARD_OUTPUT = Path("-")
 
-EXPERIMENT = "Branch, tag, commit, experiment, 'workspace', or a prediction file (.csv)."
 JsonFile = Annotated[
     Path | None,
     typer.Option("--json", metavar="FILE", help="Write the findings to FILE as JSON; - prints nothing but them."),
@@ -63,9 +62,12 @@ def check(
     raise typer.Exit(1 if findings.problems else 0)
 
 
-@app.command(epilog="Example: python -m cclnet compare HEAD muggy-tuna --json comparison.json")
+@app.command(epilog="Example: python -m cclnet compare HEAD muggy-tuna --json difference.json")
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help=EXPERIMENT)],
+    a: Annotated[
+        str,
+        typer.Argument(metavar="A", help="Branch, tag, commit, experiment, workspace, or a prediction file (….csv)."),
+    ],
     b: Annotated[str, typer.Argument(metavar="B", help="What to compare with it, likewise.")],
     labels: Annotated[
         Path,

@@ -28,7 +28,6 @@ SPLIT = "data/split.csv"
 METRICS = "metrics"
 LOWER_IS_BETTER = ("nll", "brier", "ece", "classwise_ece")
 LEVEL = 0.05
-VERDICTS = ("better", "worse", "")
 NAMED_IMAGES = 3  # of all that an error is about
 
 
@@ -39,7 +38,7 @@ class Experiment:
     Attributes:
         name: as the user wrote it.
         classes: their names (K).
-        truth: the columns label (0 … K−1) and lesion, one row an image; the index is the images, sorted.
+        truth: the columns label (a class's name) and lesion, one row an image; the index is the images, sorted.
         probabilities: n×K, rows as in ``truth``.
         soft_labels: the K×K matrix that its head learned; None without a head, and of a prediction file.
     """
@@ -52,8 +51,13 @@ class Experiment:
 
     @property
     def labels(self) -> NDArray[np.integer]:
-        """The true class of each image (n)."""
-        return self.truth["label"].to_numpy()
+        """The true class of each image (n) as its place among the classes."""
+        return np.array([self.classes.index(label) for label in self.truth["label"]])
+
+    @property
+    def hits(self) -> NDArray[np.bool_]:
+        """Whether the most probable class of each image (n) is the true one."""
+        return self.probabilities.argmax(axis=1) == self.labels
 
 
 class Change(NamedTuple):
@@ -124,15 +128,16 @@ class Comparison:
     def conclusion(self) -> str:
         """What the tests show, and what they cannot."""
         tested = [change for change in self.metrics if change.p_holm is not None]
-        better, worse, neither = (
-            listed([change.name for change in tested if change.verdict == verdict]) for verdict in VERDICTS
-        )
-        shown = " and ".join(f"{verdict} in {names}" for verdict, names in zip(VERDICTS, (better, worse)) if names)
-        if shown:
-            found = f"the data show that {self.b} is {shown} than {self.a}"
-            found += f", and no difference in {neither}" if neither else ""
+        names = {
+            verdict: listed([change.name for change in tested if change.verdict == verdict])
+            for verdict in ("better", "worse", "")
+        }
+        if names["better"] or names["worse"]:
+            parts = {"better": "better in", "worse": "worse in", "": "no difference shown in"}
+            shown = "; ".join(f"{words} {names[verdict]}" for verdict, words in parts.items() if names[verdict])
+            found = f"the data show that {self.b} differs from {self.a}: {shown}"
         else:
-            found = f"the data show no difference between {self.a} and {self.b} in {neither}"
+            found = f"the data show no difference between {self.a} and {self.b} in {names['']}"
         return (
             f"At p < {LEVEL} after Holm's correction for {len(tested)} tests, {found}. A difference that is not shown "
             "may still be there, and one run each says nothing about other seeds."
@@ -175,9 +180,9 @@ def read_experiment(
     if problems:
         raise DataError(f"{name} cannot be compared: mend what follows or name another experiment", problems)
     table = pd.DataFrame.from_dict(truth, orient="index", columns=["label", "lesion"]).sort_index()
-    table["label"] = [classes.index(label) for label in table["label"]]
+    labels = [classes.index(label) for label in table["label"]]
     try:
-        _, probabilities = checked_predictions(table["label"], [predicted[image] for image in table.index], classes)
+        _, probabilities = checked_predictions(labels, [predicted[image] for image in table.index], classes)
     except DataError as error:
         raise DataError(f"{name}: {prediction_table.name}: {error}") from None
     return Experiment(name, classes, table, probabilities, soft_labels)
@@ -196,7 +201,7 @@ def predictions_in(path: Path) -> tuple[Sequence[str], dict[str, list[float]], l
 def truth_in(path: Path) -> tuple[dict[str, tuple[str, str]], list[Problem]]:
     """The label and the lesion of each validation image, and the problems of the split."""
     if not path.is_file():
-        return {}, [Problem(path.name, "is missing")]
+        return {}, [Problem(path.name, "is missing; --labels names another for prediction files")]
     rows, problems = rows_in(path.read_bytes(), path.name, ["image", "label", "lesion", "subset"])
     truth: dict[str, tuple[str, str]] = {}
     for row in rows:
@@ -230,12 +235,13 @@ def learned_soft_labels(name: str, folder: Path) -> NDArray[np.float64] | None:
         metrics, cells = (json.loads((folder / file).read_bytes()) for file in ("metrics.json", "soft_labels.json"))
         num_classes = math.isqrt(len(cells))
         matrix = np.reshape([float(cell["value"]) for cell in cells], (num_classes, num_classes))
-        return None if metrics["softness_epoch"] is None else matrix
+        return None if metrics.get("softness_epoch") is None else matrix
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{name}: metrics.json or soft_labels.json is of another program ({error!r}): dvc repro"
+            f"{name}: metrics.json and soft_labels.json are not what the evaluate stage writes ({error!r}): "
+            "make them again with dvc repro"
         ) from None
 
 
@@ -246,16 +252,14 @@ def compare_experiments(a: Experiment, b: Experiment) -> Comparison:
         DataError: they have other classes, images, labels or lesions.
     """
     require_same_truth(a, b)
-    hits_a, hits_b = (each.probabilities.argmax(axis=1) == each.labels for each in (a, b))
-    matrices = [each.soft_labels for each in (a, b) if each.soft_labels is not None]
     return Comparison(
         a=a.name,
         b=b.name,
         images=len(a.truth),
-        lesions=a.truth["lesion"].nunique(),
+        lesions=len(set(a.truth["lesion"])),
         metrics=metric_changes(a, b),
-        mcnemar=mcnemar(hits_a, hits_b),
-        soft_labels=mantel_test(*matrices) if len(matrices) == 2 else None,
+        mcnemar=mcnemar(a.hits, b.hits),
+        soft_labels=agreement(a.soft_labels, b.soft_labels),
         sensitivity=sensitivity_changes(a, b),
     )
 
@@ -295,6 +299,11 @@ def metric_changes(a: Experiment, b: Experiment) -> list[Change]:
     return changes
 
 
+def agreement(a: NDArray[np.float64] | None, b: NDArray[np.float64] | None) -> MantelTest | None:
+    """How far two soft-label matrices agree, None if one of them was not learned."""
+    return None if a is None or b is None else mantel_test(a, b)
+
+
 def sensitivity_changes(a: Experiment, b: Experiment) -> list[ClassChange]:
     """The share of each class's images that both recognise."""
     table_a, table_b = (class_table(each.labels, each.probabilities, each.classes) for each in (a, b))
@@ -326,30 +335,29 @@ def listed(words: Sequence[str]) -> str:
 def show(comparison: Comparison, console: Console) -> None:
     """Print what was compared, both tables, the tests of the whole and the conclusion."""
     a, b = comparison.a, comparison.b
-    say(console, f"{a} → {b}: {comparison.images:,} validation images of {comparison.lesions:,} lesions")
-    show_table(
-        console,
-        ["metric", a, b, "difference", "95 % interval", "p", "p (Holm)"],
-        [
-            [each.name, decimal(each.a), decimal(each.b), signed(each.difference)]
-            + [interval(each.low, each.high), decimal(each.p), decimal(each.p_holm)]
-            for each in comparison.metrics
-        ],
-    )
-    show_table(
-        console,
-        ["sensitivity", "images", a, b, "difference"],
-        [
-            [each.name, f"{each.images:,}", decimal(each.a), decimal(each.b), signed(each.difference)]
-            for each in comparison.sensitivity
-        ],
-    )
+    say(console, f"A {a}, B {b}: {comparison.images:,} validation images of {comparison.lesions:,} lesions")
+    metrics = [
+        (
+            change.name,
+            *figures(change),
+            interval(change.low, change.high),
+            probability(change.p),
+            probability(change.p_holm),
+        )
+        for change in comparison.metrics
+    ]
+    show_table(console, ("metric", "A", "B", "B − A", "95 % interval", "p", "Holm p"), metrics)
+    classes = [(change.name, f"{change.images:,}", *figures(change)) for change in comparison.sensitivity]
+    show_table(console, ("sensitivity", "images", "A", "B", "B − A"), classes)
     only_a, only_b, p = comparison.mcnemar
-    say(console, f"right alone: {a} {only_a:,}, {b} {only_b:,}; exact McNemar p {decimal(p)} (by image, not by lesion)")
+    say(
+        console,
+        f"right alone: {a} {only_a:,}, {b} {only_b:,}; exact McNemar p {probability(p)} (by image, not by lesion)",
+    )
     if test := comparison.soft_labels:
         say(
             console,
-            f"soft labels of both: rank correlation {signed(test.correlation)}, Mantel p {decimal(test.p_two_sided)}",
+            f"soft labels of both: rank correlation {signed(test.correlation)}, Mantel p {probability(test.p_two_sided)}",
         )
     say(console, comparison.conclusion())
 
@@ -362,17 +370,22 @@ def say(console: Console, words: str) -> None:
 def show_table(console: Console, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table in a terminal, elsewhere a line for each row with its columns one below the other."""
     if console.is_terminal:
-        table = Table(box=box.SIMPLE)
+        table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), show_edge=False)  # fits into 80 columns
         for position, name in enumerate(header):
-            table.add_column(Text(name, overflow="fold"), justify="right" if position else "left")
+            table.add_column(name, justify="right" if position else "left", no_wrap=True)
         for row in rows:
             table.add_row(*row)
-        console.print(table)
+        console.print(table, "")
     else:
         widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
         for row in [header, *rows]:
             cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
             say(console, "  ".join([row[0].ljust(widths[0]), *cells]))
+
+
+def figures(change: Change | ClassChange) -> tuple[str, str, str]:
+    """That of a, that of b and their difference."""
+    return decimal(change.a), decimal(change.b), signed(change.difference)
 
 
 def decimal(value: float | None) -> str:
@@ -385,6 +398,11 @@ def signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.4f}"
 
 
+def probability(p: float | None) -> str:
+    """Four decimals, never 0, a dash of what was not tested."""
+    return "<0.0001" if p is not None and p < 0.0001 else decimal(p)
+
+
 def interval(low: float | None, high: float | None) -> str:
-    """``(low, high)``, a dash of what was not tested."""
-    return "–" if low is None else f"({signed(low)}, {signed(high)})"
+    """Both ends, a dash of what was not tested."""
+    return "–" if low is None else f"{signed(low)}, {signed(high)}"

@@ -53,11 +53,11 @@ def _fetch(revision: str, path: str, target: Path) -> None:
 def _reason(revision: str, path: str, complaint: str) -> str:
     """What is wrong and what to do, from what DVC complained of."""
     if "unknown Git revision" in complaint:
-        return "is no branch, tag, commit or experiment; dvc exp list --all-commits names the experiments"
+        return "no branch, tag, commit or experiment; dvc exp list --all-commits names the experiments"
     if "No storage files available" in complaint:
         return (
-            f"outputs in {path} are not in DVC's cache: dvc pull --all-commits gets what was pushed; else dvc exp apply "
-            f"{revision} (a commit: git checkout {revision}) and dvc repro make them again"
+            f"outputs in {path} are not in DVC's cache: dvc pull --all-commits gets what was pushed, else "
+            f"dvc exp apply {revision} (a commit: git checkout {revision}) and dvc repro make them again"
         )
     errors = [line.removeprefix("ERROR: ") for line in complaint.splitlines() if line.startswith("ERROR: ")]
     return (
