@@ -336,29 +336,16 @@ def show(comparison: Comparison, console: Console) -> None:
     """Print what was compared, both tables, the tests of the whole and the conclusion."""
     a, b = comparison.a, comparison.b
     say(console, f"A {a}, B {b}: {comparison.images:,} validation images of {comparison.lesions:,} lesions")
-    metrics = [
-        (
-            change.name,
-            *figures(change),
-            interval(change.low, change.high),
-            probability(change.p),
-            probability(change.p_holm),
-        )
-        for change in comparison.metrics
-    ]
+    metrics = [(change.name, *figures(change), *test_of(change)) for change in comparison.metrics]
     show_table(console, ("metric", "A", "B", "B − A", "95 % interval", "p", "Holm p"), metrics)
     classes = [(change.name, f"{change.images:,}", *figures(change)) for change in comparison.sensitivity]
     show_table(console, ("sensitivity", "images", "A", "B", "B − A"), classes)
     only_a, only_b, p = comparison.mcnemar
-    say(
-        console,
-        f"right alone: {a} {only_a:,}, {b} {only_b:,}; exact McNemar p {probability(p)} (by image, not by lesion)",
-    )
+    exact = f"exact McNemar p {probability(p)} (by image, not by lesion)"
+    say(console, f"right alone: {a} {only_a:,}, {b} {only_b:,}; {exact}")
     if test := comparison.soft_labels:
-        say(
-            console,
-            f"soft labels of both: rank correlation {signed(test.correlation)}, Mantel p {probability(test.p_two_sided)}",
-        )
+        mantel = f"Mantel p {probability(test.p_two_sided)}"
+        say(console, f"soft labels of both: rank correlation {signed(test.correlation)}, {mantel}")
     say(console, comparison.conclusion())
 
 
@@ -388,8 +375,14 @@ def figures(change: Change | ClassChange) -> tuple[str, str, str]:
     return decimal(change.a), decimal(change.b), signed(change.difference)
 
 
+def test_of(change: Change) -> tuple[str, str, str]:
+    """The interval, p alone and p after Holm; dashes of what was not tested."""
+    interval = "–" if change.low is None else f"{signed(change.low)}, {signed(change.high)}"
+    return interval, probability(change.p), probability(change.p_holm)
+
+
 def decimal(value: float | None) -> str:
-    """Four decimals, a dash of what is undefined or was not tested."""
+    """Four decimals, a dash of what is undefined."""
     return "–" if value is None else f"{value:.4f}"
 
 
@@ -401,8 +394,3 @@ def signed(value: float | None) -> str:
 def probability(p: float | None) -> str:
     """Four decimals, never 0, a dash of what was not tested."""
     return "<0.0001" if p is not None and p < 0.0001 else decimal(p)
-
-
-def interval(low: float | None, high: float | None) -> str:
-    """Both ends, a dash of what was not tested."""
-    return "–" if low is None else f"{signed(low)}, {signed(high)}"
