@@ -180,12 +180,13 @@ def read_experiment(
     if problems:
         raise DataError(f"{name} cannot be compared: mend what follows or name another experiment", problems)
     table = pd.DataFrame.from_dict(truth, orient="index", columns=["label", "lesion"]).sort_index()
-    labels = [classes.index(label) for label in table["label"]]
+    probabilities = np.array([predicted[image] for image in table.index])
+    experiment = Experiment(name, classes, table, probabilities, soft_labels)
     try:
-        _, probabilities = checked_predictions(labels, [predicted[image] for image in table.index], classes)
+        checked_predictions(experiment.labels, probabilities, classes)
     except DataError as error:
         raise DataError(f"{name}: {prediction_table.name}: {error}") from None
-    return Experiment(name, classes, table, probabilities, soft_labels)
+    return experiment
 
 
 def predictions_in(path: Path) -> tuple[Sequence[str], dict[str, list[float]], list[Problem]]:

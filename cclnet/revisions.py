@@ -40,10 +40,8 @@ def files_of(revision: str, *paths: str) -> Iterator[Path]:
 def _fetch(revision: str, path: str, target: Path) -> None:
     program = shutil.which("dvc") or shutil.which("dvc", path=Path(sys.executable).parent)
     if not program:
-        raise CCLNetError(
-            f"{revision}: only DVC can fetch it, and there is no dvc: install it with pip install 'cclnet[pipeline]'"
-        )
-    target.parent.mkdir(exist_ok=True)
+        raise CCLNetError(f"{revision}: only DVC can fetch it, and there is no dvc: pip install dvc")
+    target.parent.mkdir(parents=True, exist_ok=True)
     command = [program, "get", ".", path, f"--rev={revision}", f"--out={target}"]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if finished.returncode:
@@ -60,7 +58,8 @@ def _reason(revision: str, path: str, complaint: str) -> str:
             f"dvc exp apply {revision} (a commit: git checkout {revision}) and dvc repro make them again"
         )
     errors = [line.removeprefix("ERROR: ") for line in complaint.splitlines() if line.startswith("ERROR: ")]
+    reason = "; ".join(errors or complaint.splitlines()[-1:])
     return (
-        f"dvc get cannot fetch {path}: {'; '.join(errors) or complaint.strip()}: run this in the top folder of the "
+        f"dvc get cannot fetch {path}: {reason}: run this in the top folder of the "
         "checkout, and name a revision of this pipeline"
     )
