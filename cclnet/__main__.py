@@ -5,11 +5,11 @@ A command imports what it needs when it is called, so that help and the light co
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -33,6 +33,11 @@ app = typer.Typer(
 )
 
 STANDARD_OUTPUT = Path("-")
+
+JsonFile = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write the findings to FILE as JSON; - prints nothing but them."),
+]
 
 
 class Device(StrEnum):
@@ -65,23 +70,14 @@ def program(
 @app.command(epilog="Example: python -m cclnet check data/raw --json problems.json")
 def check(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Where the three official files are.")],
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", metavar="FILE", help="Write the findings to FILE as JSON; - prints nothing but them."),
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Find everything that is wrong with a dataset: zips, tables and every image. Nothing in FOLDER is changed."""
     from cclnet.checks import check_dataset, show
-    from cclnet.files import write_json
 
     with redirect_stdout(sys.stderr), progress() as report:
         findings = check_dataset(folder, report)
-    if json_file == STANDARD_OUTPUT:
-        typer.echo(json.dumps(findings.as_dict(), indent=2, sort_keys=True))
-    else:
-        show(findings, Console())
-        if json_file:
-            write_json(json_file, findings.as_dict())
+    give(findings.as_dict(), lambda: show(findings, Console()), json_file)
     raise typer.Exit(1 if findings.problems else 0)
 
 
@@ -214,6 +210,38 @@ def with_progress(
     place = select_device(device)
     with redirect_stdout(sys.stderr), progress() as report:
         return predict_pictures(model.to(place), description, pictures, place, report)
+
+
+@app.command(epilog="Example: python -m cclnet compare HEAD muggy-tuna --json difference.json")
+def compare(
+    a: Annotated[
+        str,
+        typer.Argument(metavar="A", help="Branch, tag, commit, experiment, workspace, or a prediction file (….csv)."),
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="What to compare with it, likewise.")],
+    labels: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="The split that prediction files are scored with; a revision has its own."),
+    ] = Path("data/split.csv"),
+    json_file: JsonFile = None,
+) -> None:
+    """Say whether two experiments differ on the same validation images, or only by chance. Differences are B − A."""
+    from cclnet.comparison import compare_experiments, load_experiment, show
+
+    comparison = compare_experiments(load_experiment(a, labels), load_experiment(b, labels))
+    give(comparison.as_dict(), lambda: show(comparison, Console()), json_file)
+
+
+def give(findings: dict[str, Any], show: Callable[[], None], json_file: Path | None) -> None:
+    """Show the findings and write them to the file, if there is one; as JSON alone to the standard output."""
+    from cclnet.files import write_json
+
+    if json_file == STANDARD_OUTPUT:
+        typer.echo(json.dumps(findings, indent=2, sort_keys=True))
+        return
+    show()
+    if json_file:
+        write_json(json_file, findings)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from cclnet import metrics, statistics
 from cclnet.batches import Subset

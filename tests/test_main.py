@@ -53,7 +53,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("arguments", [[], ["--help"]])
 def test_help_names_the_commands(run, arguments: list[str]):
     shown = run(*arguments)
-    for words in ("Usage: cclnet", "check", "predict", "evaluate", "matrix", "--version"):
+    for words in ("Usage: cclnet", "check", "predict", "evaluate", "matrix", "compare", "--version"):
         assert words in shown.out
 
 
@@ -64,6 +64,7 @@ def test_help_names_the_commands(run, arguments: list[str]):
         ("predict", "cclnet predict models/model.safetensors photos/ more.zip one.png -o predictions.csv"),
         ("evaluate", "cclnet evaluate models/model.safetensors --images ISIC2018_Task3_Test_Input.zip --labels"),
         ("matrix", "cclnet matrix models/model.safetensors --csv matrix.csv --figure matrix.png"),
+        ("compare", "python -m cclnet compare HEAD muggy-tuna --json difference.json"),
     ],
 )
 def test_help_of_a_command_has_an_example(run, command: str, example: str):
@@ -81,22 +82,32 @@ def test_the_version(run):
     assert run("--version") == (0, f"cclnet {__version__}\n", "")
 
 
-@pytest.mark.parametrize("arguments", [["chekc"], ["check"], ["check", "data", "--jsn"], ["check", "a", "b"]])
+@pytest.mark.parametrize(
+    "arguments", [["chekc"], ["check"], ["check", "data", "--jsn"], ["check", "a", "b"], ["compare", "a"]]
+)
 def test_wrong_usage(run, arguments: list[str]):
     status, out, err = run(*arguments)
     assert (status, out) == (2, "")
     assert "Usage: cclnet" in err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["check", "nothing"], ["predict", "model", "nothing"]])
-def test_light_commands_do_without_torch(arguments: list[str]):
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--help"], 0),
+        (["check", "nothing"], 2),
+        (["predict", "model", "nothing"], 1),
+        (["compare", "a.csv", "b.csv"], 1),
+    ],
+)
+def test_light_commands_do_without_torch(arguments: list[str], status: int):
     code = (
         "import sys\nfrom cclnet.__main__ import main\n"
         "try: main(sys.argv[1:])\nfinally: assert 'torch' not in sys.modules"
     )
     ended = subprocess.run([sys.executable, "-c", code, *arguments], cwd=PROJECT, capture_output=True, text=True)
     assert "AssertionError" not in ended.stderr
-    assert ended.returncode == {"--help": 0, "check": 2, "predict": 1}[arguments[0]]
+    assert ended.returncode == status
 
 
 # check: a dataset with a fault of every kind that leaves the others visible
@@ -451,3 +462,47 @@ def test_a_figure_is_png_or_svg(run, model: Path):
 def test_no_model(run, model: Path):
     for command in (["predict", "none", "in.zip"], ["matrix", "none"]):
         assert run(*command) == (1, "", "cclnet: there is no model none; train one first\n")
+
+
+# compare
+
+PREDICTIONS = "image,MEL,NV\na,0.75,0.25\nb,0.5,0.5\nc,0.25,0.75\n"
+SPLIT = "image,label,lesion,subset\na,MEL,L1,validation\nb,NV,L2,validation\nc,NV,L3,validation\nd,NV,L4,train\n"
+
+
+@pytest.fixture
+def predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the process runs: a.csv and b.csv, that alone predicts all three images, and the labels."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text(PREDICTIONS)
+    (tmp_path / "b.csv").write_text(PREDICTIONS.replace("0.5,0.5", "0.25,0.75"))
+    (tmp_path / "labels.csv").write_text(SPLIT)
+    return tmp_path
+
+
+def test_compare_prints_and_writes_what_it_finds(run, predictions: Path):
+    status, out, err = run("compare", "a.csv", "b.csv", "--labels", "labels.csv", "--json", "new/difference.json")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "A a.csv, B b.csv: 3 validation images of 3 lesions"
+    assert lines[2].split()[:4] == ["accuracy", "0.6667", "1.0000", "+0.3333"]
+    written = (predictions / "new" / "difference.json").read_text(encoding="utf-8")
+    found = json.loads(written)
+    assert list(found) == [
+        *("a", "b", "conclusion", "images", "lesions"),
+        *("mcnemar", "metrics", "sensitivity", "soft_labels"),
+    ]
+    assert (found["a"], found["b"], found["images"]) == ("a.csv", "b.csv", 3)
+    assert found["mcnemar"] == {"only_a": 0, "only_b": 1, "p": 1}
+    assert found["conclusion"] == lines[-1]
+    alone = run("compare", "a.csv", "b.csv", "--labels", "labels.csv", "--json", "-")
+    assert (alone.status, alone.out) == (0, written)
+
+
+def test_compare_of_what_cannot_be_read_ends_with_1(run, predictions: Path):
+    status, out, err = run("compare", "a.csv", "b.csv", "--json", "-")
+    assert (status, out) == (1, "")
+    assert err.splitlines() == [
+        "cclnet: a.csv cannot be compared: mend what follows or name another experiment",
+        "  split.csv: is missing; --labels names another for prediction files",
+    ]
