@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cclnet.backbones import library
 from cclnet.batches import Subset
 from cclnet.checkpoint import StateStore, save_model
 from cclnet.engine import Trainer, fit
@@ -24,7 +25,7 @@ INDEX, SPLIT = Path("data/images.csv"), Path("data/split.csv")
 def main() -> None:
     params = PARAMS.stage(TrainParams)
     device = select_device(PARAMS.device)
-    ran_on = conditions(params.processor, device)
+    ran_on = conditions(params.processor, device, library(params.backbone))
     cache, split = ImageCache.open(Path("data/images.npy"), INDEX), pd.read_csv(SPLIT)
     training, validation = (Subset.of_split(cache, split, subset, CLASSES) for subset in ("train", "validation"))
     if params.training_labels == "shuffled":
