@@ -305,7 +305,7 @@ def test_a_model_of_a_library_that_is_missing_is_not_called_damaged(tmp_path: Pa
     made = build_model("timm/test_vit", None, 32, 3, with_head=False)
     save_model(tmp_path / "model", made, replace(description("baseline"), backbone="timm/test_vit"))
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MissingPackageError, match="^backbone: timm/test_vit needs timm, which is not installed: pip"):
+    with pytest.raises(MissingPackageError, match=r"^backbone: timm/test_vit needs timm, which is not"):
         load_model(tmp_path / "model")
 
 

@@ -23,7 +23,8 @@ FLOORS = [
     {"archives", "backbones", "ccl", "figures", "images", "metrics", "processor", "sample", "splits", "targets"},
     {"augmentation", "download", "model", "params", "statistics", "tables"},
     {"batches", "checkpoint", "checks"},
-    {"__main__", "engine"},
+    {"engine", "export"},
+    {"__main__"},
 ]
 """The modules of cclnet from the ground up: each may import those of lower floors only. Stages stand above them all."""
 
