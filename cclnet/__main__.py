@@ -244,6 +244,32 @@ def give(findings: dict[str, Any], show: Callable[[], None], json_file: Path | N
         write_json(json_file, findings)
 
 
+@app.command(epilog="Example: python -m cclnet export models/model.safetensors --onnx model.onnx --with-preprocessing")
+def export(
+    model_file: ModelFile,
+    onnx_file: Annotated[Path, typer.Option("--onnx", metavar="FILE", help="Where the ONNX file goes.")],
+    with_preprocessing: Annotated[
+        bool, typer.Option("--with-preprocessing", help="Take bytes, n × crop × crop × 3, RGB; normalise inside.")
+    ] = False,
+) -> None:
+    """Write a model as ONNX, for any number of images, and check it against torch first.
+
+    The input `images` is n × 3 × crop × crop float32, scaled to [0, 1] and normalised; the outputs are `logits` and
+    `probabilities`, n × classes. The file's metadata say what the classes are, the crop, what normalises and the rest.
+
+    Not in the file: each image is first resized to the metadata's `short_side` (bilinear, antialiased, aspect kept) and
+    cut to its central `crop`.
+    """
+    from cclnet.checkpoint import load_model
+    from cclnet.export import to_onnx
+    from cclnet.files import write_bytes
+
+    model, description = load_model(model_file)
+    exported = to_onnx(model, description, with_preprocessing)
+    write_bytes(onnx_file, exported.content)
+    typer.echo(f"{onnx_file}: {description.backbone}, differs from torch by {exported.difference:.1e} at most")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command that the arguments name, by default those of the process, and end with its exit status."""
     with errors_in_one_line("cclnet"):

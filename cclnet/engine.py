@@ -56,6 +56,7 @@ class Trainer:
         self.model = build_model(
             params.backbone,
             params.weights,
+            params.crop,
             len(class_counts),
             with_head=params.method == "ccl",
             margin=params.margin,

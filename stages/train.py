@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cclnet.backbones import library
 from cclnet.batches import Subset
 from cclnet.checkpoint import StateStore, save_model
 from cclnet.engine import Trainer, fit
@@ -22,7 +23,7 @@ CLASSES, INDEX, SPLIT = Path("data/classes.json"), Path("data/images.csv"), Path
 def main() -> None:
     params = PARAMS.stage(TrainParams)
     device = select_device(PARAMS.device)
-    ran_on = conditions(params.processor, device)
+    ran_on = conditions(params.processor, device, library(params.backbone))
     classes, split = read_json(CLASSES), read_split(SPLIT)
     cache = ImageCache.open(Path("data/images.npy"), INDEX)
     training, validation = (Subset.of_split(cache, split, subset, classes) for subset in ("train", "validation"))

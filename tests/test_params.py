@@ -245,6 +245,25 @@ def test_backbones_and_weights_are_torchvisions(load: Callable[[Any], Params]):
         load(changed(weights="IMAGENET1K_V3")).check_backbone()
 
 
+def test_backbones_and_weights_are_timms(load: Callable[[Any], Params], monkeypatch: pytest.MonkeyPatch):
+    for backbone in ("timm/convnext_atto", "timm/convnext_atto.d2_in1k"):
+        load(changed(backbone=backbone, weights="DEFAULT")).check_backbone()
+    with pytest.raises(
+        ParamsError, match=r"backbone: timm has no 'timm/convnext_ato'; did you mean timm/convnext_atto"
+    ):
+        load(changed(backbone="timm/convnext_ato")).check_backbone()
+    with pytest.raises(ParamsError, match="weights: timm/coatnet_0_224 has no 'DEFAULT', only null"):
+        load(changed(backbone="timm/coatnet_0_224", weights="DEFAULT")).check_backbone()
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(
+        ParamsError, match="backbone: timm/test_vit needs timm, which is not installed: pip install timm"
+    ):
+        load(changed(backbone="timm/test_vit")).check_backbone()
+    with pytest.raises(ParamsError, match="backbone: timm/test_vit needs timm") as caught:
+        load(changed(backbone="timm/test_vit", lr_ccl=-1))
+    assert "lr_ccl: input should be greater than 0" in str(caught.value)
+
+
 @pytest.mark.parametrize("dataset", ["sample", "isic2018", "isic2018_64"])
 @pytest.mark.parametrize("model", STAGES, ids=lambda model: model.__name__)
 def test_a_stage_sees_the_chosen_block(load: Callable[[Any], Params], model: type[Keys], dataset: str):

@@ -23,7 +23,7 @@ FLOORS = [
     {"archives", "backbones", "ccl", "figures", "images", "metrics", "processor", "splits", "targets"},
     {"augmentation", "download", "model", "params", "pictures", "revisions", "statistics", "tables"},
     {"batches", "checkpoint", "checks", "comparison", "evaluation", "folders", "sample"},
-    {"engine"},
+    {"engine", "export"},
     {"prediction"},
     {"screen"},
     {"__main__"},
