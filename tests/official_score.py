@@ -41,7 +41,7 @@ def score_of_files(truth: Path, predictions: Path) -> dict:
 
 @pytest.fixture
 def official(tmp_path: Path):
-    """The program's score of labels and probabilities."""
+    """The program's score of labels and probabilities, of images with numbers from ``first`` on."""
 
     def score(labels: NDArray[np.integer], probabilities: NDArray[np.float64], first: int = 24306) -> dict:
         images = [f"ISIC_{first + i:07}" for i in range(len(labels))]
@@ -154,6 +154,16 @@ def test_a_class_without_images(official, tmp_path: Path):
     assert ours["auc"] is None
 
 
+def test_a_class_that_is_never_said_has_a_ppv_of_1(official):
+    labels, probabilities = drawn(9)
+    probabilities[:, CLASSES.index("DF")] /= 1000
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    score = official(labels, probabilities)["per_category"]
+    assert score["ppv"]["DF"] == 1
+    assert np.isnan(by_class(labels, probabilities)["precision"]["DF"])
+    assert score["sensitivity"]["DF"] == by_class(labels, probabilities)["sensitivity"]["DF"] == 0
+
+
 def test_probabilities_of_0_and_1_are_accepted(official):
     labels = drawn_labels(7)
     probabilities = np.eye(7)[(labels + (np.arange(len(labels)) % 4 == 0)) % 7]
@@ -169,6 +179,18 @@ def test_the_program_leaves_out_one_image_by_its_name(official):
     score = official(labels, probabilities, first=34500)
     others = np.arange(len(labels)) != left_out
     assert score["overall"] == same(evaluate(labels[others], probabilities[others])["balanced_accuracy"])
+
+
+@pytest.mark.parametrize(
+    "table", sorted((ROOT / "studies" / "looks" / "cells").glob("*.csv")), ids=lambda path: path.stem
+)
+def test_predictions_of_real_images(official, table: Path):
+    predictions = pd.read_csv(table)
+    labels = np.array([CLASSES.index(label) for label in predictions["label"]])
+    probabilities = predictions[list(CLASSES)].to_numpy()
+    score, ours = official(labels, probabilities), evaluate(labels, probabilities)
+    assert score["overall"] == same(ours["balanced_accuracy"])
+    assert score["macro_average"]["auc"] == same(ours["auc"])
 
 
 def test_what_the_pipeline_leaves_is_a_submission(tmp_path: Path):
