@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from cclnet.errors import DataError, Problem
-from cclnet.files import write_csv
+from cclnet.files import read_csv, write_csv
 from cclnet.progress import Report, silent
 
 Item = TypeVar("Item")
@@ -258,7 +258,7 @@ class ImageCache:
     @classmethod
     def open(cls, pixels_file: Path, index_file: Path) -> Self:
         """Open what ``build_cache`` wrote."""
-        index = pd.read_csv(index_file)
+        index = read_csv(index_file, ["image", "sha256"])
         columns = (index[name].to_numpy(np.int64) for name in ("height", "width", "offset"))
         return cls(np.load(pixels_file, mmap_mode="r"), index["image"].tolist(), *columns)
 

@@ -47,7 +47,7 @@ class ProcessorKeys(Keys):
 
 
 class SourceKeys(Keys):
-    """Where the official files come from."""
+    """Where the images and their labels come from."""
 
     source: Text
 

@@ -24,7 +24,7 @@ from cclnet.progress import silent
 OWN_LABELS = "own_labels.csv"
 """The name, in its zip, of a label table with classes of its own; one of any other name must have the challenge's."""
 LESION_COLUMNS = ("image", "lesion_id")
-IMAGE_SUFFIXES = (".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 NOTES = ("ATTRIBUTION", "LICENSE")
 COLUMNS = ("image", "label", "lesion")
 """No class may be called so: tables of predictions have a column for each class beside these."""
@@ -214,6 +214,21 @@ def class_of(classes: Sequence[str], values: Sequence[str]) -> tuple[str, str]:
     return ones[0], ""
 
 
+def one_hot_table(classes: Sequence[str], labels: Mapping[str, str]) -> bytes:
+    """The label table of images and their classes (image → class), as ``labels_in`` reads it."""
+    rows = ([image, *("1.0" if name == label else "0.0" for name in classes)] for image, label in labels.items())
+    return csv_table(["image", *classes], rows)
+
+
+def csv_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
+    """A table as ``rows_in`` reads it."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
 def number(text: str) -> float:
     """The number that a text stands for, NaN if it is none."""
     try:
@@ -279,12 +294,12 @@ def members_in(path: Path, suffixes: Sequence[str]) -> tuple[list[zipfile.ZipInf
     files, problems = zip_directory(path, path.name)
     members = [file for file in files if PurePosixPath(file.filename).suffix.lower() in suffixes]
     problems += [
-        Problem(f"{path.name}: {file.filename!r}", f"is neither {' nor '.join(suffixes)} nor a note")
+        Problem(f"{path.name}: {file.filename!r}", f"is neither {', '.join(suffixes)} nor a note")
         for file in files
         if file not in members and PurePosixPath(file.filename).stem.upper() not in NOTES
     ]
     if files and not members:
-        problems.append(Problem(path.name, f"holds no file with the suffix {' or '.join(suffixes)}"))
+        problems.append(Problem(path.name, f"holds no file with the suffix {', '.join(suffixes)}"))
     return members, problems
 
 

@@ -133,7 +133,7 @@ MEMBERS_AT_FAULT: dict[str, str] = {
     "/etc/ISIC_ABSOLUTE.jpg": LEADS_OUT,
     "C:/ISIC_DRIVE.jpg": LEADS_OUT,
     "..\\ISIC_BACKSLASH.jpg": LEADS_OUT,
-    "Input/thumbs.db": "is neither .jpg nor .jpeg nor a note",
+    "Input/thumbs.db": "is neither .jpg, .jpeg, .png, .tif, .tiff, .bmp, .gif, .webp nor a note",
     "Input/ISIC_SUFFIX.jpeg": "is the same image as 'Input/ISIC_SUFFIX.jpg'",
     "Input/isic_letters.jpg": "is the same image as 'Input/ISIC_LETTERS.jpg'",
 }

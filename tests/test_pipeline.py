@@ -20,9 +20,9 @@ BLOCK = "datasets.${dataset}."
 FLOORS = [
     {"errors"},
     {"files", "interruption", "isic", "progress", "workspace"},
-    {"archives", "backbones", "ccl", "figures", "images", "metrics", "processor", "sample", "splits", "targets"},
+    {"archives", "backbones", "ccl", "figures", "images", "metrics", "processor", "splits", "targets"},
     {"augmentation", "download", "model", "params", "pictures", "statistics", "tables"},
-    {"batches", "checkpoint", "checks", "evaluation"},
+    {"batches", "checkpoint", "checks", "evaluation", "folders", "sample"},
     {"engine"},
     {"prediction"},
     {"screen"},

@@ -356,10 +356,11 @@ def test_an_image_that_is_there_under_two_names(folder, name):
     assert (f"{INPUT_ZIP}: {name!r}", "is the same image as 'Input/ISIC_0000001.jpg'") in dataset_problems(folder)
 
 
-@pytest.mark.parametrize("name", ["Input/thumbs.db", "Input/ISIC_0000005.png", "__MACOSX/ATTRIBUTION2.txt"])
+@pytest.mark.parametrize("name", ["Input/thumbs.db", "Input/ISIC_0000005.heic", "__MACOSX/ATTRIBUTION2.txt"])
 def test_a_member_that_does_not_belong_there(folder, name):
     write_zip(folder / INPUT_ZIP, {**good_images(), name: b"?"})
-    assert only_problem(folder) == (f"{INPUT_ZIP}: {name!r}", "is neither .jpg nor .jpeg nor a note")
+    said = "is neither .jpg, .jpeg, .png, .tif, .tiff, .bmp, .gif, .webp nor a note"
+    assert only_problem(folder) == (f"{INPUT_ZIP}: {name!r}", said)
 
 
 @pytest.mark.parametrize(
@@ -428,7 +429,7 @@ def test_all_problems_come_in_one_report(folder):
     write_lesions(folder, ["ISIC_0000001,HAM_1,x", "ISIC_0000002,,x", "ISIC_0000003,HAM_1,x"])
     whats = [what for _, what in dataset_problems(folder)]
     assert whats == [
-        "is neither .jpg nor .jpeg nor a note",
+        "is neither .jpg, .jpeg, .png, .tif, .tiff, .bmp, .gif, .webp nor a note",
         "is labelled NV and DF instead of with one class",
         "is labelled with no class instead of with one class",
         "names no lesion",
