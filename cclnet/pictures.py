@@ -1,6 +1,5 @@
 """Pictures from anywhere: single files, folders, zips."""
 
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
@@ -9,11 +8,11 @@ from typing import NamedTuple, TypeVar
 
 from cclnet.archives import LARGEST_MEMBER, zip_directory
 from cclnet.errors import DataError, Problem
+from cclnet.folders import visible_files
 from cclnet.images import map_files, map_members
+from cclnet.tables import IMAGE_SUFFIXES
 
 Result = TypeVar("Result")
-
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 
 
 class Picture(NamedTuple):
@@ -50,7 +49,8 @@ def pictures_in(sources: Sequence[Path]) -> tuple[list[Picture], list[Problem]]:
     """The pictures of files, folders (with all that is below them) and zips, and what is wrong with these.
 
     A file that is named is taken for a picture whatever its suffix. In folders and zips everything without the suffix
-    of a picture is passed over, as are hidden files, which some systems put beside every picture. Nothing is decoded.
+    of a picture is passed over, and so is what is hidden, which some systems put beside every picture. Nothing is
+    decoded.
 
     Returns:
         The pictures, source by source, those of a source sorted by image, and the problems.
@@ -65,7 +65,7 @@ def pictures_in(sources: Sequence[Path]) -> tuple[list[Picture], list[Problem]]:
         pictures += sorted(found, key=lambda picture: (picture.image, picture.where))
         problems += faults
         if not found and not faults:
-            problems.append(Problem(str(source), f"holds no picture ({', '.join(PICTURE_SUFFIXES)})"))
+            problems.append(Problem(str(source), f"holds no picture ({', '.join(IMAGE_SUFFIXES)})"))
     return pictures, problems
 
 
@@ -94,28 +94,14 @@ def map_pictures(
 
 def _pictures_of(source: Path) -> tuple[list[Picture], list[Problem]]:
     if source.is_dir():
-        return _from_files(sorted(filter(_looks_like_a_picture, _files_below(source))))
+        return _from_files(sorted(filter(_looks_like_a_picture, visible_files(source))))
     if source.suffix.lower() == ".zip":
         return _from_zip(source)
     return _from_files([source])
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """All files in a folder and in those below it, links to folders not followed.
-
-    Raises:
-        OSError: one of the folders cannot be read.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for parent, _, names in os.walk(folder, onerror=refuse):
-        yield from (Path(parent, name) for name in names)
-
-
 def _looks_like_a_picture(path: PurePath) -> bool:
-    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _from_files(paths: Sequence[Path]) -> tuple[list[Picture], list[Problem]]:
@@ -139,5 +125,6 @@ def _from_zip(path: Path) -> tuple[list[Picture], list[Problem]]:
         Picture(name.stem, f"{path}: {member.orig_filename!r}", path, member)
         for member in members
         if _looks_like_a_picture(name := PurePosixPath(member.filename))
+        and not any(part.startswith(".") for part in name.parts)
     ]
     return [picture for picture in pictures if picture.where not in unsafe], problems

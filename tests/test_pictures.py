@@ -38,7 +38,7 @@ def problems_of(*sources: str) -> list[Problem]:
 def test_a_folder_gives_the_pictures_below_it_sorted_by_their_ids(folder: Path):
     suffixes = (".jpg", ".JPEG", ".png", ".tif", ".TIFF", ".bmp", ".gif", ".webp")
     write(*(f"in/{7 - number}/{number}{suffix}" for number, suffix in enumerate(suffixes)), "in/a.b.jpg")
-    write("in/notes.txt", "in/data.zip", "in/jpg", "in/._0.jpg", "in/.hidden.png")
+    write("in/notes.txt", "in/data.zip", "in/jpg", "in/._0.jpg", "in/.hidden.png", "in/.trash/8.jpg")
     numbered = [(str(number), f"in/{7 - number}/{number}{suffix}") for number, suffix in enumerate(suffixes)]
     assert found("in") == [*numbered, ("a.b", "in/a.b.jpg")]
 
@@ -46,7 +46,14 @@ def test_a_folder_gives_the_pictures_below_it_sorted_by_their_ids(folder: Path):
 def test_a_zip_gives_its_pictures_sorted_by_their_ids(folder: Path):
     write_zip(
         folder / "in.ZIP",
-        {"Input/": b"", "Input/b.jpg": b"", "a.PNG": b"", "LICENSE.txt": b"", "__MACOSX/Input/._b.jpg": b""},
+        {
+            "Input/": b"",
+            "Input/b.jpg": b"",
+            "a.PNG": b"",
+            "LICENSE.txt": b"",
+            "__MACOSX/Input/._b.jpg": b"",
+            ".trash/c.jpg": b"",
+        },
     )
     assert found("in.ZIP") == [("a", "in.ZIP: 'a.PNG'"), ("b", "in.ZIP: 'Input/b.jpg'")]
 
@@ -121,13 +128,13 @@ def test_a_folder_that_cannot_be_read_is_no_empty_one(folder: Path, monkeypatch:
     assert problems_of("in") == [("in", "cannot be read: Permission denied")]
 
 
-def test_a_link_to_a_folder_is_not_followed(folder: Path):
-    write("in/a.jpg")
-    Path("in/again").symlink_to("..", target_is_directory=True)
-    Path("in/b.jpg").symlink_to("nowhere.jpg")
+def test_links_are_followed(folder: Path):
+    write("in/a.jpg", "out/b.jpg")
+    Path("in/again").symlink_to("../out", target_is_directory=True)
+    Path("in/c.jpg").symlink_to("nowhere.jpg")
     pictures, problems = pictures_in([Path("in")])
-    assert [picture.image for picture in pictures] == ["a"]
-    assert problems == [("in/b.jpg", "is missing")]
+    assert [picture.where for picture in pictures] == ["in/a.jpg", "in/again/b.jpg"]
+    assert problems == [("in/c.jpg", "is missing")]
 
 
 # ids
