@@ -150,6 +150,11 @@ class Experiment:
         counts = Counter(self.split.loc[self.split["subset"] == "train", "label"])
         return [counts[name] for name in self.class_names]
 
+    @cached_property
+    def confusion_shares(self) -> NDArray[np.float64]:
+        """The same, as shares of the true class; 0 where it has no image."""
+        return np.nan_to_num(self._matrix(self.confusion, "share"))
+
     def _matrix(self, cells: list[dict[str, Any]], key: str) -> NDArray[np.float64]:
         return np.array([cell[key] for cell in cells], dtype=np.float64).reshape(len(self.class_names), -1)
 
@@ -175,10 +180,6 @@ def report_page(experiment: Experiment) -> str:
         likenesses=likenesses(experiment),
         orders=number_of_orders(len(experiment.class_names)),
         count_share=count_share(experiment),
-        soft_label_texts=[[decimals(value, 2) for value in row] for row in experiment.label_matrix],
-        confusion_shares=experiment.confusion_matrix
-        / np.maximum(experiment.confusion_matrix.sum(axis=1, keepdims=True), 1),
-        confusion_texts=experiment.confusion_matrix.astype(int),
         reliability_charts={
             "Reliability: accuracy by confidence": charts.reliability_chart(experiment.reliability),
             "Images in each bin": charts.confidence_chart(experiment.reliability, CALIBRATION_BINS),

@@ -25,8 +25,8 @@ def main() -> None:
         classes=pd.read_csv("metrics/classes.csv"),
         reliability=pd.read_csv("metrics/reliability.csv"),
         history=pd.read_csv("metrics/history.csv"),
-        predictions=pd.read_csv("metrics/predictions.csv"),
-        split=pd.read_csv("data/split.csv"),
+        predictions=pd.read_csv("metrics/predictions.csv", dtype={"image": str}),
+        split=pd.read_csv("data/split.csv", dtype=str, keep_default_na=False),  # NA can be the name of a class
         cache=ImageCache.open(Path("data/images.npy"), Path("data/images.csv")),
         provenance=read_json("data/provenance.json"),
         conditions=read_json("models/conditions.json"),
