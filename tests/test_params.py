@@ -76,7 +76,11 @@ def test_the_committed_file_is_accepted(load: Callable[[Any], Params]):
         ("freeze_at", "Best", "freeze_at: 'Best' is not 'best', 'current' or 'never'; did you mean best?"),
         ("precision", "float16", "precision: 'float16' is not 'float32' or 'bfloat16'; did you mean bfloat16?"),
         ("datasets__sample__processor", "gpu", "datasets.sample.processor: 'gpu' is not 'portable' or 'native'"),
-        ("dataset", "sampel", "dataset: 'sampel' is not among sample, isic2018, isic2018_64, folder; did you mean sample?"),
+        (
+            "dataset",
+            "sampel",
+            "dataset: 'sampel' is not among sample, isic2018, isic2018_64, folder; did you mean sample?",
+        ),
         ("device", "gpu", "device: string should match pattern '^(auto|cpu|cuda(:\\d+)?)$', not 'gpu'"),
         # absent
         ("lr_ccl", MISSING, "lr_ccl: missing"),
