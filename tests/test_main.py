@@ -62,11 +62,11 @@ def test_help_names_the_commands(run, arguments: list[str]):
 @pytest.mark.parametrize(
     ("command", "example"),
     [
-        ("check", "python -m cclnet check data/raw --json problems.json"),
+        ("check", "cclnet check data/raw --json problems.json"),
         ("predict", "cclnet predict models/model.safetensors photos/ more.zip one.png -o predictions.csv"),
         ("evaluate", "cclnet evaluate models/model.safetensors --images ISIC2018_Task3_Test_Input.zip --labels"),
         ("matrix", "cclnet matrix models/model.safetensors --csv matrix.csv --figure matrix.png"),
-        ("compare", "python -m cclnet compare HEAD muggy-tuna --json difference.json"),
+        ("compare", "cclnet compare HEAD muggy-tuna --json difference.json"),
     ],
 )
 def test_help_of_a_command_has_an_example(run, command: str, example: str):
