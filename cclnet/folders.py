@@ -115,11 +115,12 @@ def files_in(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
     problems: list[Problem] = []
     for path in sorted(visible_files(folder)):
         name = unicodedata.normalize("NFC", path.relative_to(folder).as_posix())
-        if path == folder / LABELS or path.stem.upper() in NOTES:
+        is_image = path.suffix.lower() in IMAGE_SUFFIXES
+        if path == folder / LABELS or (not is_image and path.stem.upper() in NOTES):
             continue
         if UNPRINTABLE.search(name):
             problems.append(Problem(repr(name), "has control characters, or bytes that are no UTF-8, in its name"))
-        elif path.suffix.lower() not in IMAGE_SUFFIXES:
+        elif not is_image:
             problems.append(Problem(name, f"is neither {', '.join(IMAGE_SUFFIXES)} nor a note: take it out"))
         elif name in files:
             problems.append(Problem(name, "is there twice, in two spellings of Unicode: rename one of them"))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 CLASSES: tuple[str, ...] = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
-"""The diagnoses in the challenge's order, which is that of every array and file of the project."""
+"""The diagnoses in the challenge's order, which is that of every array and file made of its data."""
 CLASS_NAMES = {
     "MEL": "melanoma",
     "NV": "melanocytic nevus",

@@ -70,10 +70,10 @@ def stored(destination: Path) -> dict[str, bytes]:
 
 
 def test_a_folder_for_each_class(tmp_path: Path):
-    names = ["b c/2.png", "b c/1.JPEG", "ärger/1.webp", "10/1.tif", "10/1:2\\3.bmp", f"{DECOMPOSED}/x.y.gif"]
+    names = ["b c/2.png", "b c/1.JPEG", "ärger/1.webp", "10/license.tif", "10/1:2\\3.bmp", f"{DECOMPOSED}/x.y.gif"]
     write_folder(tmp_path / "mine", [*names, "10/.hidden.png", ".git/1.png"])
     (tmp_path / "mine" / "LICENSE").write_text("free")
-    ids = ["b c_2", "b c_1", "ärger_1", "10_1", "10_1_2_3", "Flöte_x.y"]
+    ids = ["b c_2", "b c_1", "ärger_1", "10_license", "10_1_2_3", "Flöte_x.y"]
     labels = ["b c", "b c", "ärger", "10", "10", "Flöte"]
     expected = sorted(zip(ids, labels, ids, strict=True))
     assert imported(tmp_path / "mine", tmp_path / "raw") == expected
