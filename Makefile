@@ -5,8 +5,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+OFFICIAL := .venv-official/installed
 
-.PHONY: repro test check browser everywhere faults audit golden lock clean
+.PHONY: repro test check browser everywhere official-score faults audit golden lock clean
 .DELETE_ON_ERROR:
 
 repro: $(INSTALLED)
@@ -28,6 +29,10 @@ browser: $(INSTALLED)
 everywhere: $(INSTALLED)
 	$(BIN)/python tests/everywhere.py
 
+# our figures against those of the challenge's own scoring program, in an environment of its own
+official-score: $(INSTALLED) $(OFFICIAL)
+	$(BIN)/python -m pytest tests/official_score.py
+
 # plant faults of every kind, kill and spoil runs, and count what survives; some twelve minutes
 faults: $(INSTALLED)
 	$(BIN)/python tests/faults.py
@@ -44,9 +49,11 @@ golden: $(INSTALLED)
 lock: $(INSTALLED)
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-annotate --no-header \
 		--fork-strategy fewest -o requirements.lock
+	printf 'isic-challenge-scoring==5.6.0\npandas<3\n' | $(BIN)/uv pip compile - --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-header --fork-strategy fewest -o tests/official_score.lock
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-official
 
 # installs again only when the lock or the project's own metadata changes
 $(INSTALLED): requirements.lock pyproject.toml
@@ -55,4 +62,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	touch $@
+
+$(OFFICIAL): tests/official_score.lock
+	$(PYTHON) -m venv .venv-official
+	.venv-official/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	touch $@

@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cclnet.backbones import build_backbone as build_backbone
     from cclnet.ccl import CCLHead as CCLHead
+    from cclnet.ccl import Convergence as Convergence
+    from cclnet.ccl import classification_loss as classification_loss
+    from cclnet.ccl import softness as softness
     from cclnet.model import CCLNet as CCLNet
 
 __version__ = "0.1.0"
 
-_MODULE_OF = {"CCLHead": "cclnet.ccl", "CCLNet": "cclnet.model", "build_backbone": "cclnet.backbones"}
+_MODULE_OF = {
+    "CCLHead": "cclnet.ccl",
+    "CCLNet": "cclnet.model",
+    "Convergence": "cclnet.ccl",
+    "build_backbone": "cclnet.backbones",
+    "classification_loss": "cclnet.ccl",
+    "softness": "cclnet.ccl",
+}
 
-__all__ = ["CCLHead", "CCLNet", "__version__", "build_backbone"]
+__all__ = ["CCLHead", "CCLNet", "Convergence", "__version__", "build_backbone", "classification_loss", "softness"]
 
 
 def __getattr__(name: str) -> Any:

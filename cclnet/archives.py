@@ -1,14 +1,15 @@
-"""Zips that nobody vouches for: what is in them and what is wrong with them, before anything is unpacked."""
+"""Zips: what is in one that nobody vouches for, before anything is unpacked; and those that the project writes."""
 
 import lzma
 import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cclnet.errors import Problem
+from cclnet.files import whole_file
 from cclnet.progress import Report
 
 SUPPORTED_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
@@ -18,6 +19,8 @@ LARGEST_RATIO = 200
 """A member may not unpack to more than this many times its size; a real table of one-hot rows reaches about 15."""
 LOCAL_HEADER = 30
 """Bytes before a zip member's name and contents."""
+DATE = (2018, 1, 1, 0, 0, 0)
+"""Of every member of a zip that the project writes."""
 
 
 def zip_directory(path: Path, name: str) -> tuple[list[zipfile.ZipInfo], list[Problem]]:
@@ -77,3 +80,18 @@ def damaged_members(path: Path, name: str, report: Report) -> list[Problem]:
                 problems.append(Problem(f"{name}: {member.filename!r}", "is damaged"))
             report(f"checking {name}", number, len(members))
     return problems
+
+
+def write_zip(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Store files (name, contents) in a folder of the zip's name, so that equal files give equal zips.
+
+    Nothing is deflated: the bytes would depend on the zlib in use.
+
+    Raises:
+        CCLNetError: the zip cannot be written.
+    """
+    with whole_file(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, data in files:
+            member = zipfile.ZipInfo(f"{path.stem}/{name}", DATE)
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, data)

@@ -1,30 +1,83 @@
-"""Any torchvision classification model as a backbone that gives one feature vector per image."""
+"""Any classification model of torchvision or timm as a backbone that gives one feature vector per image."""
 
+import textwrap
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
 from torch import nn
 from torchvision import models
 
-from cclnet.errors import CCLNetError
+from cclnet.errors import CCLNetError, MissingPackageError
+
+TIMM = "timm/"
+"""What the name of a model of timm begins with; one of torchvision stands alone."""
 
 
-def build_backbone(name: str, weights: str | None = None) -> tuple[nn.Module, int]:
+def build_backbone(name: str, weights: str | None = None, image_size: int | None = None) -> tuple[nn.Module, int]:
     """A network without its last linear layer, and the number of features n1 that it gives for an image.
 
     What stands between the pooling and that last layer in the original (MobileNetV2's dropout, say) stays a part of
     the backbone.
 
     Args:
-        name: a classification model of torchvision (``resnet18``, ``mobilenet_v2``, ``efficientnet_b0``, …).
-        weights: None to train from scratch, or the name of pretrained weights (``DEFAULT``, ``IMAGENET1K_V1``).
+        name: a classification model of torchvision (``resnet18``, ``mobilenet_v2``, ``efficientnet_b0``, …) or, if the
+            package is installed, of timm (``timm/convnext_atto``, ``timm/convnext_atto.d2_in1k``, …).
+        weights: None to train from scratch, or the name of pretrained weights: torchvision's (``DEFAULT``,
+            ``IMAGENET1K_V1``, …), for a model of timm only ``DEFAULT``.
+        image_size: pixels of a side of the square images; a model made for one size (ViT, …) is made for this one. If
+            not given, it is made for its own.
 
     Raises:
-        CCLNetError: the model is unknown, or its classifier is not one linear layer on a feature vector.
+        MissingPackageError: timm is not installed.
+        CCLNetError: the model or its weights are unknown, the weights cannot be loaded, images of this size are not
+            for this model, or its classifier is not one linear layer on a feature vector.
     """
-    if name not in classification_models():
-        raise CCLNetError(f"backbone: torchvision has no classification model '{name}'")
+    if name not in model_names(name):
+        raise CCLNetError(f"backbone: {library(name)} has no classification model '{name}'")
+    if weights is not None and weights not in weight_names(name):
+        raise CCLNetError(f"weights: {library(name)} has no weights '{weights}' for {name}")
+    build = _timm_network if library(name) == "timm" else _torchvision_network
     try:
-        network = models.get_model(name, weights=weights, **(_FROM_SCRATCH.get(name, {}) if weights is None else {}))
-    except (KeyError, ValueError) as error:
-        raise CCLNetError(f"weights: torchvision has no weights '{weights}' for {name}: {error}") from None
+        network, own_size = build(name, weights, image_size)
+    except (OSError, RuntimeError) as error:
+        raise CCLNetError(
+            f"weights: those of {name} cannot be loaded ({_in_short(error)}); connect to the network, or train from "
+            "scratch (weights: null)"
+        ) from None
+    except (AssertionError, ValueError) as error:
+        raise _unfit(name, image_size, error) from None
+    return network, _num_features(network, name, image_size or own_size)
+
+
+def library(name: str) -> Literal["torchvision", "timm"]:
+    """The package that a model's name belongs to."""
+    return "timm" if name.startswith(TIMM) else "torchvision"
+
+
+def model_names(name: str) -> list[str]:
+    """The names that ``build_backbone`` knows of the library that this name belongs to, sorted."""
+    if library(name) == "torchvision":
+        return models.list_models(module=models)
+    timm = _timm(name)
+    return sorted(f"{TIMM}{model}" for model in [*timm.list_models(), *timm.list_pretrained()])
+
+
+def weight_names(name: str) -> list[str]:
+    """The pretrained weights that there are for a model, ``DEFAULT`` among them if any."""
+    if library(name) == "torchvision":
+        return list(models.get_model_weights(name).__members__)
+    return ["DEFAULT"] if _timm(name).models.is_model_pretrained(name.removeprefix(TIMM)) else []
+
+
+def _torchvision_network(name: str, weights: str | None, image_size: int | None) -> tuple[nn.Module, int]:
+    """The network, and a size of image that it takes."""
+    options: dict[str, Any] = dict(_FROM_SCRATCH.get(name, {})) if weights is None else {}
+    if image_size and name.startswith("vit"):
+        options["image_size"] = image_size
+    if image_size and name.startswith("maxvit"):
+        options["input_size"] = (image_size, image_size)
+    network = models.get_model(name, weights=weights, **options)
     if getattr(network, "aux_logits", False):  # in training, these would answer beside the features
         setattr(network, "aux_logits", False)  # noqa: B010 - a plain attribute, which nn.Module's types do not know
         for auxiliary in {"AuxLogits", "aux1", "aux2"} & set(dict(network.named_children())):
@@ -32,22 +85,51 @@ def build_backbone(name: str, weights: str | None = None) -> tuple[nn.Module, in
     linear_layers = [(path, module) for path, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linear_layers or linear_layers[-1][1].out_features != _IMAGENET_CLASSES:
         raise CCLNetError(f"backbone: {name} does not end in a linear layer, so the head has no features to work on")
-    path, classifier = linear_layers[-1]
-    network.set_submodule(path, nn.Identity())
-    return network, classifier.in_features
+    network.set_submodule(linear_layers[-1][0], nn.Identity())
+    return network, _IMAGENET_SIZE
 
 
-def classification_models() -> list[str]:
-    """The names that ``build_backbone`` knows, sorted."""
-    return models.list_models(module=models)
+def _timm_network(name: str, weights: str | None, image_size: int | None) -> tuple[nn.Module, int]:
+    """The network, and the size of image that it was published for."""
+    timm, model = _timm(name), name.removeprefix(TIMM)
+    published = timm.models.get_pretrained_cfg(model)
+    options = {"img_size": image_size} if image_size and published.fixed_input_size else {}
+    network = timm.create_model(model, pretrained=weights is not None, num_classes=0, **options)
+    return network, published.input_size[-1]
 
 
-def weight_names(name: str) -> list[str]:
-    """The pretrained weights that torchvision offers for a model, ``DEFAULT`` among them."""
-    return list(models.get_model_weights(name).__members__)
+def _timm(name: str) -> ModuleType:
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(f"backbone: {name}", error, "timm") from None
+    return timm
+
+
+@torch.no_grad()
+def _num_features(network: nn.Module, name: str, image_size: int) -> int:
+    """n1, by what the network gives: what it says of itself is not always what comes out."""
+    try:
+        features = network.eval()(torch.zeros(1, 3, image_size, image_size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise _unfit(name, image_size, error) from None
+    network.train()
+    return features.shape[1]
+
+
+def _unfit(name: str, image_size: int | None, error: Exception) -> CCLNetError:
+    return CCLNetError(
+        f"backbone: {name} does not take images of {image_size} pixels ({_in_short(error)}); choose another crop or "
+        "backbone"
+    )
+
+
+def _in_short(error: Exception) -> str:
+    return textwrap.shorten(str(error), width=200) or type(error).__name__
 
 
 _IMAGENET_CLASSES = 1000
+_IMAGENET_SIZE = 224
 
 # they warn that their default will change
 _FROM_SCRATCH = {"googlenet": {"init_weights": True}, "inception_v3": {"init_weights": True}}

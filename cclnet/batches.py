@@ -1,7 +1,8 @@
 """Which images come when, and how they reach the network."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cclnet.augmentation import ColorJitter, Views, jitter_to_network, to_network
-from cclnet.images import ImageCache
+from cclnet.images import ImageCache, Pixels, central_crop
 from cclnet.params import TrainParams
 
 ORDER_STREAM = 2  # apart from Views.STREAM: no two uses of the seed share their numbers
@@ -92,9 +93,15 @@ def split_into_batches(order: NDArray[np.int64], batch_size: int) -> list[NDArra
 
 def prediction_batches(images: Subset, crop: int, device: torch.device) -> Iterator[Float[Tensor, "n 3 h w"]]:
     """The central crops of all images in their own order, normalised, on the device."""
-    for start in range(0, len(images), PREDICTION_BATCH):
-        crops = images.cache.central_crops(images.rows[start : start + PREDICTION_BATCH], crop)
-        yield to_network(torch.from_numpy(crops).to(device)).contiguous(memory_format=memory_format(device))
+    return crops_to_network((central_crop(images.cache[row], crop) for row in images.rows), device)
+
+
+def crops_to_network(crops: Iterable[Pixels], device: torch.device) -> Iterator[Float[Tensor, "n 3 h w"]]:
+    """Crops of one size, normalised, on the device, so many at once that memory does not grow with their number."""
+    remaining = iter(crops)
+    while batch := list(islice(remaining, PREDICTION_BATCH)):
+        inputs = to_network(torch.from_numpy(np.stack(batch)).to(device))
+        yield inputs.contiguous(memory_format=memory_format(device))
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

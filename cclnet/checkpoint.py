@@ -23,7 +23,7 @@ from safetensors.torch import save
 
 from cclnet.backbones import build_backbone
 from cclnet.ccl import CCLHead
-from cclnet.errors import CCLNetError
+from cclnet.errors import CCLNetError, MissingPackageError
 from cclnet.files import write_bytes
 from cclnet.model import CCLNet
 
@@ -152,6 +152,7 @@ def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
     """Rebuild the network of ``save_model``, on the CPU and ready for prediction.
 
     Raises:
+        MissingPackageError: its backbone is one of timm's, which is not installed.
         CCLNetError: the file is not there, is damaged, or is not such a model.
     """
     try:
@@ -162,8 +163,11 @@ def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
             raise CCLNetError("its contents are not those that were saved")
         description = ModelDescription(**values)
         head = {name: description.params[name] for name in ("margin", "temperature")}
-        model = build_model(description.backbone, None, len(description.classes), description.method == "ccl", **head)
+        num_classes, with_head = len(description.classes), description.method == "ccl"
+        model = build_model(description.backbone, None, description.crop, num_classes, with_head, **head)
         model.load_state_dict(tensors)
+    except MissingPackageError:
+        raise
     except FileNotFoundError:
         raise CCLNetError(f"there is no model {path}; train one first") from None
     except (CCLNetError, SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -172,9 +176,11 @@ def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
     return model.eval(), description
 
 
-def build_model(backbone: str, weights: str | None, num_classes: int, with_head: bool, **head: Any) -> CCLNet:
+def build_model(
+    backbone: str, weights: str | None, image_size: int, num_classes: int, with_head: bool, **head: Any
+) -> CCLNet:
     """A backbone by name with its classifier and, if wanted, a CCL head (whose further arguments are passed on)."""
-    network, num_features = build_backbone(backbone, weights)
+    network, num_features = build_backbone(backbone, weights, image_size)
     model = CCLNet(network, num_features, num_classes)
     if with_head:  # drawn last, so that one seed starts all methods from the same backbone and classifier
         model.head = CCLHead(num_features, num_classes, **head)

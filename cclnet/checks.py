@@ -15,7 +15,7 @@ from rich.text import Text
 
 from cclnet.errors import CCLNetError, Problem
 from cclnet.images import decode, map_members
-from cclnet.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
+from cclnet.isic import GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 from cclnet.progress import Report, silent
 from cclnet.tables import IMAGE_SUFFIXES, dataset_problems, labels_in, lesions_in, members_in
 
@@ -83,14 +83,14 @@ def check_dataset(source: str, report: Report = silent) -> Findings:
         )
     try:
         images, _ = members_in(folder / INPUT_ZIP, IMAGE_SUFFIXES)
-        labels, _ = labels_in(folder / GROUND_TRUTH_ZIP)
+        classes, labels, _ = labels_in(folder / GROUND_TRUTH_ZIP)
         lesions, _ = lesions_in(folder / LESION_TABLE)
         problems = dataset_problems(folder) + image_problems(folder / INPUT_ZIP, report)
     except OSError as error:
         where = error.filename or source
         raise UncheckedError(f"{where}: {error.strerror or error}: mend that and run again") from None
     counts = Counter(labels.values())
-    class_counts = {name: counts[name] for name in CLASSES}
+    class_counts = {name: counts[name] for name in classes}
     named = {lesions.get(image, "").strip() for image in labels} - {""}
     return Findings(source, len(images), sum(class_counts.values()), len(named), class_counts, problems)
 

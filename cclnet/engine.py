@@ -56,6 +56,7 @@ class Trainer:
         self.model = build_model(
             params.backbone,
             params.weights,
+            params.crop,
             len(class_counts),
             with_head=params.method == "ccl",
             margin=params.margin,
@@ -317,7 +318,6 @@ def step_seed(seed: int, epoch: int, seen: int) -> int:
     return int(np.random.SeedSequence([seed, LAYER_STREAM, epoch, seen]).generate_state(1, np.uint64)[0] >> 1)
 
 
-@torch.inference_mode()
 def predict(
     model: CCLNet,
     images: Subset,
@@ -327,8 +327,14 @@ def predict(
 ) -> NDArray[np.float64]:
     """q^cls of every image from its central crop, n × K; ``between_steps`` is called after every batch."""
     model.eval()
-    logits = []
+    probabilities = []
     for inputs in prediction_batches(images, crop, device):
-        logits.append(model(inputs))
+        probabilities.append(class_probabilities(model, inputs))
         between_steps()
-    return torch.cat(logits).double().softmax(dim=1).cpu().numpy()
+    return np.concatenate(probabilities)
+
+
+@torch.inference_mode()
+def class_probabilities(model: CCLNet, inputs: Float[Tensor, "n 3 h w"]) -> NDArray[np.float64]:
+    """q^cls of one batch, n × K, by a model that is in evaluation mode."""
+    return model(inputs).double().softmax(dim=1).cpu().numpy()

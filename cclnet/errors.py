@@ -21,6 +21,19 @@ class ParamsError(CCLNetError):
     """``params.yaml`` asks for something that does not exist; all mistakes are listed together."""
 
 
+class MissingPackageError(CCLNetError):
+    """A package that only some uses of the project need is not installed.
+
+    Args:
+        purpose: what was asked for.
+        error: the import that failed.
+        packages: what to install.
+    """
+
+    def __init__(self, purpose: str, error: ModuleNotFoundError, packages: str) -> None:
+        super().__init__(f"{purpose} needs {error.name}, which is not installed: pip install {packages}")
+
+
 class Problem(NamedTuple):
     """One fault of a dataset: the file (or image) it is in, and what is wrong with it."""
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from cclnet.errors import DataError, Problem
-from cclnet.files import write_csv
+from cclnet.files import read_csv, write_csv
 from cclnet.progress import Report, silent
 
 Item = TypeVar("Item")
@@ -88,6 +88,12 @@ def resize(image: Image.Image, short_side: int) -> Pixels:
     if size[0] * size[1] > MAX_PIXELS:
         raise ValueError(f"{image.width} × {image.height} pixels would become {size[0]} × {size[1]}")
     return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+
+
+def central_crop(image: Pixels, size: int) -> Pixels:
+    """The middle of an image, size × size × 3 (as torchvision's CenterCrop)."""
+    top, left = (round((side - size) / 2) for side in image.shape[:2])
+    return image[top : top + size, left : left + size]
 
 
 def build_cache(
@@ -165,15 +171,35 @@ def map_members(
     Yields:
         For each member, in their order, what the function returned, or the ValueError that says what is wrong.
     """
-    with _ZipReader(input_zip) as reader, ThreadPoolExecutor(threads) as pool:
+    with _ZipReader(input_zip) as reader:
+        yield from _map(reader.read, members, function, threads)
 
-        def load(member: zipfile.ZipInfo) -> Result | ValueError:
-            try:
-                return function(reader.read(member))
-            except ValueError as error:
-                return error
 
-        yield from _in_order(pool, load, members, 8 * threads)
+def map_files(
+    files: Sequence[Path], function: Callable[[bytes], Result], threads: int
+) -> Iterator[Result | ValueError]:
+    """``map_members`` of files that are in no zip."""
+    yield from _map(_read_file, files, function, threads)
+
+
+def _map(
+    read: Callable[[Item], bytes], items: Sequence[Item], function: Callable[[bytes], Result], threads: int
+) -> Iterator[Result | ValueError]:
+    def load(item: Item) -> Result | ValueError:
+        try:
+            return function(read(item))
+        except ValueError as error:
+            return error
+
+    with ThreadPoolExecutor(threads) as pool:
+        yield from _in_order(pool, load, items, 8 * threads)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
 
 
 def _in_order(
@@ -232,7 +258,7 @@ class ImageCache:
     @classmethod
     def open(cls, pixels_file: Path, index_file: Path) -> Self:
         """Open what ``build_cache`` wrote."""
-        index = pd.read_csv(index_file)
+        index = read_csv(index_file, ["image", "sha256"])
         columns = (index[name].to_numpy(np.int64) for name in ("height", "width", "offset"))
         return cls(np.load(pixels_file, mmap_mode="r"), index["image"].tolist(), *columns)
 
@@ -278,9 +304,3 @@ class ImageCache:
         for crop, row, top, left, flip, mirror in zip(batch, rows, tops, lefts, upside_down, mirrored, strict=True):
             crop[:: -1 if flip else 1, :: -1 if mirror else 1] = self[row][top : top + size, left : left + size]
         return batch
-
-    def central_crops(self, rows: NDArray[np.int64], size: int) -> Pixels:
-        """The middle of each image, n × size × size × 3 (as torchvision's CenterCrop)."""
-        tops, lefts = (np.rint((sides[rows] - size) / 2).astype(np.int64) for sides in (self.heights, self.widths))
-        upright = np.zeros(len(rows), dtype=np.bool_)
-        return self.crops(rows, size, tops, lefts, upright, upright)

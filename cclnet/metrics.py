@@ -40,8 +40,8 @@ def evaluate(true_labels: ArrayLike, probabilities: ArrayLike) -> dict[str, floa
     Raises:
         DataError: the arrays are no labels and probabilities of the same images.
     """
-    labels, probabilities = checked_predictions(true_labels, probabilities)
-    predicted = probabilities.argmax(axis=1)
+    labels, scaled = checked_predictions(true_labels, probabilities)
+    predicted = scaled.argmax(axis=1)
     over_present_classes = {"labels": np.unique(labels), "average": "macro", "zero_division": 0}
     areas = _class_areas(labels, probabilities)
     figures = {
@@ -51,10 +51,10 @@ def evaluate(true_labels: ArrayLike, probabilities: ArrayLike) -> dict[str, floa
         "jaccard": jaccard_score(labels, predicted, **over_present_classes),
         "balanced_accuracy": recall_score(labels, predicted, **over_present_classes),
         "auc": None if None in areas else np.mean([area for area in areas if area is not None]),
-        "nll": image_nll(labels, probabilities).mean(),
-        "brier": brier_score(labels, probabilities),
-        "ece": expected_calibration_error(labels, probabilities),
-        "classwise_ece": classwise_calibration_error(labels, probabilities),
+        "nll": image_nll(labels, scaled).mean(),
+        "brier": brier_score(labels, scaled),
+        "ece": expected_calibration_error(labels, scaled),
+        "classwise_ece": classwise_calibration_error(labels, scaled),
     }
     return {name: None if figure is None else float(figure) for name, figure in figures.items()}
 
@@ -81,8 +81,8 @@ def class_table(true_labels: ArrayLike, probabilities: ArrayLike, classes: Seque
         images, precision of one that was never predicted, specificity of one that is all there is, AUC in the first
         and the last case.
     """
-    labels, probabilities = checked_predictions(true_labels, probabilities, classes)
-    confusion = _confusion(labels, probabilities.argmax(axis=1), len(classes))
+    labels, scaled = checked_predictions(true_labels, probabilities, classes)
+    confusion = _confusion(labels, scaled.argmax(axis=1), len(classes))
     images, predicted, hits = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
     others = len(labels) - images
     return pd.DataFrame(
@@ -96,6 +96,13 @@ def class_table(true_labels: ArrayLike, probabilities: ArrayLike, classes: Seque
             "auc": pd.array(_class_areas(labels, probabilities), dtype="Float64"),
         }
     )
+
+
+def prediction_table(images: Sequence[str], probabilities: ArrayLike, classes: Sequence[str]) -> pd.DataFrame:
+    """The challenge's table of predictions: image and, in the order of the classes, their probabilities (n×K)."""
+    table = pd.DataFrame(probabilities, columns=list(classes))
+    table.insert(0, "image", images)
+    return table
 
 
 def confusion_table(true_labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> pd.DataFrame:
@@ -230,12 +237,16 @@ def _confusion(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> N
     return confusion_matrix(labels, predicted, labels=np.arange(num_classes))
 
 
-def _class_areas(labels: np.ndarray, probabilities: np.ndarray) -> list[float | None]:
-    """The area under each class's ROC curve against the rest; None for a class that no or every image belongs to."""
-    positives = [labels == index for index in range(probabilities.shape[1])]
+def _class_areas(labels: np.ndarray, probabilities: ArrayLike) -> list[float | None]:
+    """The area under each class's ROC curve against the rest; None for a class that no or every image belongs to.
+
+    Of the probabilities as they are: scaled rows would part images that are equal.
+    """
+    rows = np.asarray(probabilities, dtype=np.float64)
+    positives = [labels == index for index in range(rows.shape[1])]
     return [
         float(roc_auc_score(positive, column)) if 0 < positive.sum() < len(labels) else None
-        for positive, column in zip(positives, probabilities.T, strict=True)
+        for positive, column in zip(positives, rows.T, strict=True)
     ]
 
 

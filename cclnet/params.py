@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from cclnet.errors import ParamsError
+from cclnet.errors import MissingPackageError, ParamsError
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -47,7 +47,7 @@ class ProcessorKeys(Keys):
 
 
 class SourceKeys(Keys):
-    """Where the official files come from."""
+    """Where the images and their labels come from."""
 
     source: Text
 
@@ -206,7 +206,7 @@ class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
         return params
 
     def check_backbone(self) -> None:
-        """Ask torchvision whether it has the backbone; apart from ``load`` because it imports torch.
+        """Ask torchvision or timm whether it has the backbone; apart from ``load`` because it imports torch.
 
         Raises:
             ParamsError: it has not.
@@ -236,7 +236,7 @@ def _refusal(path: Path, problems: list[str]) -> ParamsError:
 
 
 def _problems_with_names(values: Any) -> list[str]:
-    """The names of a file, wrong otherwise perhaps, that neither it nor torchvision knows."""
+    """The names of a file, wrong otherwise perhaps, that neither it nor the backbone's library knows."""
     if not isinstance(values, dict):
         return []
     problems = []
@@ -251,13 +251,16 @@ def _problems_with_names(values: Any) -> list[str]:
 
 
 def _backbone_problems(backbone: str, weights: str | None) -> list[str]:
-    from cclnet.backbones import classification_models, weight_names
+    from cclnet.backbones import library, model_names, weight_names
 
-    names = classification_models()
+    try:
+        names = model_names(backbone)
+    except MissingPackageError as error:
+        return [str(error)]
     if backbone not in names:
-        return [f"backbone: torchvision has no '{backbone}'{_did_you_mean(backbone, names)}"]
+        return [f"backbone: {library(backbone)} has no '{backbone}'{_did_you_mean(backbone, names)}"]
     if weights is not None and weights not in weight_names(backbone):
-        known = weight_names(backbone)
+        known = weight_names(backbone) or ["null"]
         return [f"weights: {backbone} has no '{weights}', only {', '.join(known)}{_did_you_mean(weights, known)}"]
     return []
 

@@ -93,7 +93,7 @@ def select_device(name: str) -> "torch.device":
     return device
 
 
-def conditions(processor: Processor, device: "torch.device") -> dict[str, Any]:
+def conditions(processor: Processor, device: "torch.device", backbone_library: str) -> dict[str, Any]:
     """What a result depends on besides code, params and data: the same on every machine where ``portable`` holds."""
     import torch
 
@@ -105,4 +105,5 @@ def conditions(processor: Processor, device: "torch.device") -> dict[str, Any]:
         logger.warning("%s; `dvc metrics diff` shows by how little the numbers differ from the committed ones", reason)
     if processor == "native" or reason:
         on["capability"] = torch.backends.cpu.get_cpu_capability()
-    return on | {"versions": {name: version(name) for name in ("numpy", "pillow", "torch", "torchvision")}}
+    packages = ("numpy", "pillow", "torch", "torchvision", backbone_library)
+    return on | {"versions": {name: version(name) for name in packages}}

@@ -10,7 +10,6 @@ NumPy's exponentials, sines and matrix products differ from one processor to the
 """
 
 import io
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,9 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from cclnet.archives import write_zip
 from cclnet.errors import CCLNetError
+from cclnet.files import write_bytes
 from cclnet.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 from cclnet.progress import Report, silent
+from cclnet.tables import one_hot_table
 
 ATTRIBUTES = ("pigment", "size", "irregularity", "globules", "veil")
 
@@ -57,7 +59,6 @@ JPEG_QUALITY = 90
 LESION_SIZES = (0.745, 0.185, 0.06, 0.01)
 """The shares of lesions with one, two, three and four images, about those of HAM10000."""
 CONFIRMATION = "histopathology"
-ZIP_DATE = (2018, 1, 1, 0, 0, 0)
 
 Pixels = NDArray[np.floating]
 
@@ -257,24 +258,11 @@ def encode(image: Image.Image) -> bytes:
 
 def write_files(folder: Path, photographs: Sequence[Photograph]) -> None:
     """Write the three files of the official layout; the photographs are numbered in their order."""
-    folder.mkdir(parents=True, exist_ok=True)
     names = [f"ISIC_{number:07d}" for number in range(1, len(photographs) + 1)]
-    labels = [",".join(["image", *CLASSES])]
+    numbered = dict(zip(names, photographs, strict=True))
+    write_zip(folder / INPUT_ZIP, ((f"{name}.jpg", shot.jpeg) for name, shot in numbered.items()))
+    labels = one_hot_table(CLASSES, {name: shot.label for name, shot in numbered.items()})
+    write_zip(folder / GROUND_TRUTH_ZIP, [(Path(GROUND_TRUTH_ZIP).with_suffix(".csv").name, labels)])
     lesions = ["image,lesion_id,diagnosis_confirm_type"]
-    for name, (label, lesion, _) in zip(names, photographs, strict=True):
-        labels.append(",".join([name, *("1.0" if label == other else "0.0" for other in CLASSES)]))
-        lesions.append(f"{name},HAM_{lesion:07d},{CONFIRMATION}")
-    jpegs = {f"{name}.jpg": shot.jpeg for name, shot in zip(names, photographs, strict=True)}
-    write_zip(folder / INPUT_ZIP, jpegs)
-    csv = Path(GROUND_TRUTH_ZIP).with_suffix(".csv").name
-    write_zip(folder / GROUND_TRUTH_ZIP, {csv: "".join(f"{line}\n" for line in labels).encode()})
-    (folder / LESION_TABLE).write_bytes("".join(f"{line}\r\n" for line in lesions).encode())
-
-
-def write_zip(path: Path, files: dict[str, bytes]) -> None:
-    """Store the files in a folder of the zip's name; deflating would let the bytes depend on the zlib in use."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in files.items():
-            member = zipfile.ZipInfo(f"{path.stem}/{name}", ZIP_DATE)
-            member.external_attr = 0o644 << 16
-            archive.writestr(member, data)
+    lesions += [f"{name},HAM_{shot.lesion:07d},{CONFIRMATION}" for name, shot in numbered.items()]
+    write_bytes(folder / LESION_TABLE, "".join(f"{line}\r\n" for line in lesions).encode())

@@ -7,6 +7,7 @@ its rows.
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from cclnet.errors import DataError
-from cclnet.isic import CLASSES
+from cclnet.files import read_csv
 
 SUBSETS = ("train", "validation")
 
@@ -108,7 +109,12 @@ def require_two(counts: Mapping[str, int], what: str) -> None:
         )
 
 
-def leakage(split: pd.DataFrame) -> dict[str, Any]:
+def read_split(path: Path) -> pd.DataFrame:
+    """Read a split that the split stage wrote."""
+    return read_csv(path, ["image", "label", "lesion", "subset"])
+
+
+def leakage(split: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
     """Measure how much of the validation set is of lesions that are trained on too.
 
     Returns:
@@ -121,12 +127,12 @@ def leakage(split: pd.DataFrame) -> dict[str, Any]:
     images = Counter((subset, label) for subset, label, _ in rows)
     lesions = Counter((subset, label) for subset, label, _ in set(rows))
     leaked = Counter(label for subset, label, lesion in rows if subset == "validation" and lesion in trained)
-    validated = {label: images["validation", label] for label in CLASSES}
+    validated = {label: images["validation", label] for label in classes}
     return {
         "leakage": share(leaked.total(), sum(validated.values())),
         "leakage_per_class": {label: share(leaked[label], count) for label, count in validated.items()},
-        "images": {subset: {label: images[subset, label] for label in CLASSES} for subset in SUBSETS},
-        "lesions": {subset: {label: lesions[subset, label] for label in CLASSES} for subset in SUBSETS},
+        "images": {subset: {label: images[subset, label] for label in classes} for subset in SUBSETS},
+        "lesions": {subset: {label: lesions[subset, label] for label in classes} for subset in SUBSETS},
     }
 
 

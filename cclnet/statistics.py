@@ -3,7 +3,7 @@
 K is the number of classes, n of images. What is random takes a seed; everything else is exact.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import permutations
 from math import log, sqrt
 from typing import NamedTuple
@@ -23,6 +23,7 @@ RESAMPLES = 2_000
 BLOCK = 250  # resamples at once: their weights for every image are what memory goes to
 SAMPLED_ORDERS = 9_999
 LARGEST_EXACT = 8  # classes; 8! = 40,320 orders
+REORDERED_CELLS = 4_000_000  # at once: 32 MB
 
 Statistic = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
 """Figures by name, one value per resample (NaN where undefined), from resamples × n: how often each image was drawn."""
@@ -111,7 +112,8 @@ def mantel_test(a: ArrayLike, b: ArrayLike, seed: int = 0) -> MantelTest:
     """
     correlation = rank_correlation(a, b)
     ranks_a, ranks_b = _centred_ranks(a), _centred_ranks(b)
-    agreements = np.einsum("ij,oij->o", ranks_a, _reordered(ranks_b, _orders(len(ranks_b), seed)))
+    blocks = _reordered(ranks_b, _orders(len(ranks_b), seed))
+    agreements = np.concatenate([np.einsum("ij,oij->o", ranks_a, block) for block in blocks])
     return MantelTest(
         correlation,
         p_greater=float((agreements >= agreements[0]).mean()),
@@ -135,19 +137,21 @@ def share_explained_by_counts(matrix: ArrayLike, counts: ArrayLike, seed: int = 
     It is R² of the least-squares regression of the ranks of the cells (i, j) on r_i, r_j and r_i r_j, r being the
     centred ranks of the counts. Why the product: if its frequency alone decides how far an embedding leans towards the
     mean feature, by s_i, and the rest of it points anywhere, then cos(c_i, c_j) is s_i s_j on average. Three regressors
-    explain something of any matrix, hence ``by_chance``. Orders as in ``mantel_test``. None if all cells are equal.
+    explain something of any matrix, hence ``by_chance``. Orders as in ``mantel_test``. None if all cells are equal, or
+    two at all: whichever is larger, counts that differ would explain it wholly.
     """
     ranks, images = _centred_ranks(matrix), _checked_counts(counts)
     if len(images) != len(ranks):
         raise DataError(f"{len(images)} class counts for a matrix of the shape {ranks.shape}")
-    if not ranks.any():
+    if not ranks.any() or len(images) == 2:
         return None
     rank = rankdata(images) - (len(images) + 1) / 2
     row, column = np.meshgrid(rank, rank, indexing="ij")
     regressors = np.column_stack([off_diagonal(term) for term in (row, column, row * column)])
     basis = orth(regressors - regressors.mean(axis=0))
-    reordered = _reordered(ranks, _orders(len(ranks), seed))[:, ~np.eye(len(ranks), dtype=bool)]
-    explained = ((reordered @ basis) ** 2).sum(axis=1) / (ranks**2).sum()
+    cells = ~np.eye(len(ranks), dtype=bool)
+    blocks = _reordered(ranks, _orders(len(ranks), seed))
+    explained = np.concatenate([((block[:, cells] @ basis) ** 2).sum(axis=1) for block in blocks]) / (ranks**2).sum()
     rounding = 1e-9
     return CountShare(
         explained=float(explained[0]),
@@ -172,6 +176,30 @@ def confused_similarity(confusion: ArrayLike) -> NDArray[np.float64] | None:
         return None
     rates = counts / images
     return (rates + rates.T) / 2
+
+
+def notes(matrix: ArrayLike, counts: ArrayLike, similarity: ArrayLike | None, classes: Sequence[str]) -> dict[str, str]:
+    """Why ``not_explained_by_counts`` and ``follows_confusion`` of a soft-label matrix are null, as ``metrics.notes``.
+
+    Args:
+        matrix: the soft labels, K×K.
+        counts: training images of each class, K.
+        similarity: what ``confused_similarity`` gives for the validation images.
+        classes: the K names.
+    """
+    if len(classes) == 2:
+        return dict.fromkeys(("not_explained_by_counts", "follows_confusion"), "undefined: two classes are one pair")
+    if not _centred_ranks(matrix).any():
+        reason = "undefined: the labels hold no class for more alike than another"
+        return dict.fromkeys(("not_explained_by_counts", "follows_confusion"), reason)
+    found: dict[str, str] = {}
+    if absent := ", ".join(name for name, count in zip(classes, np.asarray(counts), strict=True) if not count):
+        found["not_explained_by_counts"] = f"undefined: no training image of {absent}"
+    if similarity is None:
+        found["follows_confusion"] = "undefined: a class has no validation image"
+    elif not _centred_ranks(similarity).any():
+        found["follows_confusion"] = "undefined: no two classes are confused more often than others"
+    return found
 
 
 def weighted_scores(true_labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
@@ -330,9 +358,12 @@ def _orders(num_classes: int, seed: int) -> NDArray[np.integer]:
     return np.vstack([identity, shuffled])
 
 
-def _reordered(matrix: NDArray[np.int64], orders: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Rows and columns alike in every order: orders × K × K."""
-    return matrix[orders[:, :, None], orders[:, None, :]]
+def _reordered(matrix: NDArray[np.int64], orders: NDArray[np.integer]) -> Iterator[NDArray[np.int64]]:
+    """Rows and columns alike in every order: orders × K × K, in blocks that the memory holds."""
+    at_once = max(1, REORDERED_CELLS // matrix.size)
+    for first in range(0, len(orders), at_once):
+        block = orders[first : first + at_once]
+        yield matrix[block[:, :, None], block[:, None, :]]
 
 
 def _confusion_scores(confusions: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

@@ -7,7 +7,9 @@ images stay in their zip: nothing is unpacked to the disk, and no member name is
 import csv
 import io
 import math
+import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -19,10 +21,15 @@ from cclnet.errors import DataError, Problem
 from cclnet.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 from cclnet.progress import silent
 
-LABEL_COLUMNS = ("image", *CLASSES)
+OWN_LABELS = "own_labels.csv"
+"""The name, in its zip, of a label table with classes of its own; one of any other name must have the challenge's."""
 LESION_COLUMNS = ("image", "lesion_id")
-IMAGE_SUFFIXES = (".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 NOTES = ("ATTRIBUTION", "LICENSE")
+COLUMNS = ("image", "label", "lesion")
+"""No class may be called so: tables of predictions have a column for each class beside these."""
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, ends of lines, and what stands for bytes that are no text."""
 
 
 class Row(NamedTuple):
@@ -42,19 +49,35 @@ def read_table(folder: Path) -> pd.DataFrame:
     Raises:
         DataError: with every fault of both tables.
     """
-    labels, problems = labels_in(folder / GROUND_TRUTH_ZIP)
+    _, labels, problems = labels_in(folder / GROUND_TRUTH_ZIP)
     lesions, more = lesions_in(folder / LESION_TABLE)
     require_none([*problems, *more, *without_lesion(labels, lesions)])
     return frame(labels, "label").merge(frame(lesions, "lesion"), on="image", validate="one_to_one")
 
 
-def read_labels(ground_truth_zip: Path) -> pd.DataFrame:
-    """Read the columns image and label (the class's name), sorted by image.
+def read_classes(ground_truth_zip: Path) -> list[str]:
+    """Read the names of a dataset's classes, in the order of the label table's header.
 
     Raises:
         DataError: with every fault of the table.
     """
-    labels, problems = labels_in(ground_truth_zip)
+    classes, _, problems = labels_in(ground_truth_zip)
+    require_none(problems)
+    return list(classes)
+
+
+def read_labels(ground_truth: Path, classes: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read the columns image and label (the class's name), sorted by image.
+
+    Args:
+        ground_truth: the table of labels (CSV), or a zip with no other table in it.
+        classes: what its header must name after ``image``, in this order; None: the challenge's classes, or any in
+            a zip's table called ``OWN_LABELS``.
+
+    Raises:
+        DataError: with every fault of the table.
+    """
+    _, labels, problems = labels_in(ground_truth, classes)
     require_none(problems)
     return frame(labels, "label")
 
@@ -87,7 +110,7 @@ def dataset_problems(folder: Path) -> list[Problem]:
     A lesion table may name images that the dataset does not have: a subset may come with the official table.
     """
     members, problems = images_in(folder / INPUT_ZIP)
-    labels, label_problems = labels_in(folder / GROUND_TRUTH_ZIP)
+    _, labels, label_problems = labels_in(folder / GROUND_TRUTH_ZIP)
     lesions, lesion_problems = lesions_in(folder / LESION_TABLE)
     problems += label_problems + lesion_problems
     if members and labels:
@@ -126,28 +149,62 @@ def images_in(path: Path) -> tuple[dict[str, zipfile.ZipInfo], list[Problem]]:
     return dict(sorted(images.items())), problems
 
 
-def labels_in(path: Path) -> tuple[dict[str, str], list[Problem]]:
-    """The class of each image (empty where its row is at fault), and the problems of the label table and its zip."""
+def labels_in(path: Path, classes: Sequence[str] | None = None) -> tuple[Sequence[str], dict[str, str], list[Problem]]:
+    """The classes, the class of each image (empty where its row is at fault), and the problems of the table or its zip.
+
+    Arguments as of ``read_labels``.
+    """
+    name, data, problems = label_table_in(path)
+    where = path.name if name == path.name else f"{path.name}: {name!r}"
+    if classes is None and PurePosixPath(name).name == OWN_LABELS:
+        header = header_in(data)
+        classes = header[1:]
+        problems += [Problem(where, fault) for fault in class_faults(classes) if header]
+    classes = CLASSES if classes is None else classes
+    if problems:
+        return classes, {}, problems
+    rows, problems = rows_in(data, where, ["image", *classes])
+    labels: dict[str, str] = {}
+    for row in rows:
+        labels[row.image], fault = class_of(classes, row.values) if row.values else ("", "")
+        if fault:
+            problems.append(Problem(row.where, fault))
+    return classes, labels, problems
+
+
+def label_table_in(path: Path) -> tuple[str, bytes, list[Problem]]:
+    """The name and the bytes of a table, of a zip's only one if the path is a zip's, and what is wrong with the zip."""
+    if path.suffix.lower() == ".csv":
+        return (path.name, path.read_bytes(), []) if path.is_file() else ("", b"", [Problem(path.name, "is missing")])
     members, problems = members_in(path, (".csv",))
     if not problems:
         problems = damaged_members(path, path.name, silent)
     if not problems and len(members) != 1:
         problems = [Problem(path.name, f"holds {len(members)} tables instead of one")]
     if problems:
-        return {}, problems
+        return "", b"", problems
     with zipfile.ZipFile(path) as archive:
-        rows, problems = rows_in(archive.read(members[0]), f"{path.name}: {members[0].filename!r}", LABEL_COLUMNS)
-    labels: dict[str, str] = {}
-    for row in rows:
-        labels[row.image], fault = class_of(row.values) if row.values else ("", "")
-        if fault:
-            problems.append(Problem(row.where, fault))
-    return labels, problems
+        return members[0].filename, archive.read(members[0]), []
 
 
-def class_of(values: Sequence[str]) -> tuple[str, str]:
+def class_faults(classes: Sequence[str]) -> list[str]:
+    """What is wrong with the names of a dataset's classes, in the words of a ``Problem``."""
+    faults = ["has fewer than two classes"] if len(classes) < 2 else []
+    first: dict[str, str] = {}
+    for name in classes:
+        if not name or name != name.strip() or UNPRINTABLE.search(name):
+            faults.append(f"has a class {name!r}: no empty name, no space at its ends, no control character")
+        elif name in COLUMNS:
+            faults.append(f"has a class {name!r}, which is the name of a column: call it otherwise")
+        if first.setdefault(name.casefold(), name) != name:
+            faults.append(f"has the classes {first[name.casefold()]!r} and {name!r}: mind the letter case")
+    repeated = [name for name, count in Counter(classes).items() if count > 1]
+    return faults + [f"has the class {name!r} more than once" for name in repeated]
+
+
+def class_of(classes: Sequence[str], values: Sequence[str]) -> tuple[str, str]:
     """The class that a one-hot row names, and what is wrong with the row; one of the two is empty."""
-    named = dict(zip(CLASSES, values, strict=True))
+    named = dict(zip(classes, values, strict=True))
     odd = [f"{name} is {value!r}" for name, value in named.items() if number(value) not in (0, 1)]
     if odd:
         return "", f"{', '.join(odd)} instead of 0 or 1"
@@ -155,6 +212,21 @@ def class_of(values: Sequence[str]) -> tuple[str, str]:
     if len(ones) != 1:
         return "", f"is labelled {' and '.join(ones) or 'with no class'} instead of with one class"
     return ones[0], ""
+
+
+def one_hot_table(classes: Sequence[str], labels: Mapping[str, str]) -> bytes:
+    """The label table of images and their classes (image → class), as ``labels_in`` reads it."""
+    rows = ([image, *("1.0" if name == label else "0.0" for name in classes)] for image, label in labels.items())
+    return csv_table(["image", *classes], rows)
+
+
+def csv_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
+    """A table as ``rows_in`` reads it."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 def number(text: str) -> float:
@@ -172,6 +244,14 @@ def lesions_in(path: Path) -> tuple[dict[str, str], list[Problem]]:
     rows, problems = rows_in(path.read_bytes(), path.name, LESION_COLUMNS)
     problems += [Problem(row.where, "names no lesion") for row in rows if row.values and not row.values[0].strip()]
     return {row.image: "".join(row.values) for row in rows}, problems
+
+
+def header_in(data: bytes) -> list[str]:
+    """The names in the first line of a CSV table; none if it cannot be read, and ``rows_in`` says why."""
+    try:
+        return next(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True), [])
+    except (UnicodeDecodeError, csv.Error):
+        return []
 
 
 def rows_in(data: bytes, where: str, columns: Sequence[str]) -> tuple[list[Row], list[Problem]]:
@@ -214,12 +294,12 @@ def members_in(path: Path, suffixes: Sequence[str]) -> tuple[list[zipfile.ZipInf
     files, problems = zip_directory(path, path.name)
     members = [file for file in files if PurePosixPath(file.filename).suffix.lower() in suffixes]
     problems += [
-        Problem(f"{path.name}: {file.filename!r}", f"is neither {' nor '.join(suffixes)} nor a note")
+        Problem(f"{path.name}: {file.filename!r}", f"is neither {', '.join(suffixes)} nor a note")
         for file in files
         if file not in members and PurePosixPath(file.filename).stem.upper() not in NOTES
     ]
     if files and not members:
-        problems.append(Problem(path.name, f"holds no file with the suffix {' or '.join(suffixes)}"))
+        problems.append(Problem(path.name, f"holds no file with the suffix {', '.join(suffixes)}"))
     return members, problems
 
 

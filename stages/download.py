@@ -1,4 +1,4 @@
-"""The official files, verified, in ``data/raw``; or the embedded sample, drawn into the same layout."""
+"""The official files, verified, in ``data/raw``; or the embedded sample or one's own images in the same layout."""
 
 import shutil
 from dataclasses import asdict
@@ -7,6 +7,7 @@ from pathlib import Path
 from cclnet.download import fetch, provenance_of
 from cclnet.errors import DataError, errors_in_one_line
 from cclnet.files import write_json
+from cclnet.folders import holds_own_images, import_folder
 from cclnet.isic import OFFICIAL_FILES
 from cclnet.params import DownloadParams
 from cclnet.progress import progress
@@ -24,6 +25,8 @@ def main() -> None:
         if params.source == "drawn":
             draw_sample(RAW, params.sample.images, params.sample.imbalance, params.sample.seed, report)
             provenance = [provenance_of(RAW / file.name, params.source) for file in OFFICIAL_FILES]
+        elif holds_own_images(params.source):
+            provenance = import_folder(params.source, RAW, report)
         else:
             provenance = fetch(params.source, OFFICIAL_FILES, RAW, state_folder("downloads"), report)
     try:

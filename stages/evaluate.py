@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from cclnet import metrics, statistics
 from cclnet.batches import Subset
@@ -16,7 +15,7 @@ from cclnet.images import ImageCache
 from cclnet.params import EvaluateParams
 from cclnet.processor import select_device
 from cclnet.sample import PLANTED_SIMILARITY
-from cclnet.splits import leakage
+from cclnet.splits import leakage, read_split
 from stages import PARAMS
 
 
@@ -25,7 +24,8 @@ def main() -> None:
     device = select_device(PARAMS.device)
     model, description = load_model(Path("models/model.safetensors"))
     classes, matrix = description.classes, np.array(description.label_matrix)
-    cache, split = ImageCache.open(Path("data/images.npy"), Path("data/images.csv")), pd.read_csv("data/split.csv")
+    cache = ImageCache.open(Path("data/images.npy"), Path("data/images.csv"))
+    split = read_split(Path("data/split.csv"))
     training, validation = (Subset.of_split(cache, split, subset, classes) for subset in ("train", "validation"))
     probabilities = predict(model.to(device), validation, description.crop, device)
 
@@ -34,15 +34,17 @@ def main() -> None:
     results |= {"softness": description.softness, "softness_epoch": description.softness_epoch}
     results |= {"lowest_softness_epoch": description.lowest_softness_epoch}
     results |= {"converged_epoch": description.converged_epoch}
-    results |= {"leakage": leakage(split)["leakage"]}
+    results |= {"leakage": leakage(split, classes)["leakage"]}
     counts = training.class_counts(len(classes)).numpy()
     explained = statistics.share_explained_by_counts(matrix, counts) if counts.all() else None
     results |= {"not_explained_by_counts": explained and explained.beyond}
-    if notes := metrics.notes(validation.labels, probabilities, classes):
-        results["notes"] = notes  # why a figure is null
     similarity = statistics.confused_similarity(confusion["count"].to_numpy().reshape(matrix.shape))
     follows = None if similarity is None else statistics.rank_correlation(matrix, similarity)
     results |= {"follows_confusion": follows}
+    notes = metrics.notes(validation.labels, probabilities, classes)
+    notes |= statistics.notes(matrix, counts, similarity, classes)
+    if notes:
+        results["notes"] = notes  # why a figure is null
     planted = params.dataset == "sample"
     results |= {"planted_similarity": statistics.rank_correlation(matrix, PLANTED_SIMILARITY) if planted else None}
 
@@ -59,9 +61,8 @@ def main() -> None:
     )
     write_csv(Path("metrics/reliability.csv"), metrics.reliability_table(validation.labels, probabilities))
     write_json(Path("metrics/soft_labels.json"), cells)
-    predictions = pd.DataFrame(probabilities, columns=classes)
-    predictions.insert(0, "image", [cache.images[row] for row in validation.rows])
-    write_csv(Path("metrics/predictions.csv"), predictions)
+    images = [cache.images[row] for row in validation.rows]
+    write_csv(Path("metrics/predictions.csv"), metrics.prediction_table(images, probabilities, classes))
 
 
 if __name__ == "__main__":

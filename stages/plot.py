@@ -1,13 +1,12 @@
 """The publication figures of what the other stages measured."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
 
 from cclnet import figures
 from cclnet.errors import errors_in_one_line
-from cclnet.isic import CLASSES
+from cclnet.files import read_json
 from cclnet.params import PlotParams
 from stages import PARAMS
 
@@ -16,14 +15,15 @@ METRICS, FIGURES = Path("metrics"), Path("metrics/figures")
 
 def main() -> None:
     params = PARAMS.stage(PlotParams)
-    cells = pd.DataFrame(json.loads((METRICS / "soft_labels.json").read_text(encoding="utf-8")))
-    matrix = cells["value"].to_numpy().reshape(len(CLASSES), len(CLASSES))
-    confusion = pd.DataFrame(json.loads((METRICS / "confusion.json").read_text(encoding="utf-8")))
-    counts = confusion["count"].to_numpy().reshape(len(CLASSES), len(CLASSES))
+    cells = pd.DataFrame(read_json(METRICS / "soft_labels.json"))
+    classes = cells["true_class"].unique().tolist()
+    matrix = cells["value"].to_numpy().reshape(len(classes), len(classes))
+    confusion = pd.DataFrame(read_json(METRICS / "confusion.json"))
+    counts = confusion["count"].to_numpy().reshape(len(classes), len(classes))
     drawn = {
-        "soft_labels": figures.soft_label_figure(matrix, CLASSES, f"Soft labels, {params.dataset}"),
-        "confusion": figures.confusion_figure(counts, CLASSES),
-        "history": figures.history_figure(pd.read_csv(METRICS / "history.csv"), len(CLASSES)),
+        "soft_labels": figures.soft_label_figure(matrix, classes, f"Soft labels, {params.dataset}"),
+        "confusion": figures.confusion_figure(counts, classes),
+        "history": figures.history_figure(pd.read_csv(METRICS / "history.csv"), len(classes)),
         "reliability": figures.reliability_figure(pd.read_csv(METRICS / "reliability.csv")),
     }
     FIGURES.mkdir(parents=True, exist_ok=True)

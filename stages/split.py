@@ -1,27 +1,31 @@
-"""Which images train and which validate, and how many lesions are on both sides."""
+"""The classes, which images train and which validate, and how many lesions are on both sides."""
 
 from pathlib import Path
 
 from cclnet.errors import errors_in_one_line
-from cclnet.files import write_csv
-from cclnet.isic import CLASSES
+from cclnet.files import write_csv, write_json
+from cclnet.isic import GROUND_TRUTH_ZIP
 from cclnet.params import SplitParams
 from cclnet.splits import SUBSETS, image_split, leakage, lesion_split
-from cclnet.tables import read_table
+from cclnet.tables import read_classes, read_table
 from stages import PARAMS
+
+RAW = Path("data/raw")
 
 
 def main() -> None:
     params = PARAMS.stage(SplitParams)
     divide = {"image": image_split, "lesion": lesion_split}[params.split]
-    split = divide(read_table(Path("data/raw")), params.validation_fraction, params.split_seed)
+    classes = read_classes(RAW / GROUND_TRUTH_ZIP)
+    split = divide(read_table(RAW), params.validation_fraction, params.split_seed)
+    write_json(Path("data/classes.json"), classes)
     write_csv(Path("data/split.csv"), split)
-    measured = leakage(split)
+    measured = leakage(split, classes)
     print(f"{measured['leakage']:.1%} of the validation images are of a lesion that is also trained on")
     by_class = [
         {"class": label, "leakage": measured["leakage_per_class"][label]}
         | {f"{subset}_{what}": measured[what][subset][label] for what in ("images", "lesions") for subset in SUBSETS}
-        for label in CLASSES
+        for label in classes
     ]
     write_csv(Path("metrics/leakage.csv"), by_class)
 

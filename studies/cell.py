@@ -8,7 +8,6 @@ validation image. No image is in them and no weight. Interrupted, it goes on whe
 """
 
 import argparse
-import json
 import os
 import shutil
 from collections import Counter
@@ -18,8 +17,8 @@ from typing import Any
 import pandas as pd
 
 from cclnet.errors import CCLNetError, errors_in_one_line
-from cclnet.files import write_bytes, write_json
-from cclnet.isic import CLASSES
+from cclnet.files import read_csv, read_json, write_bytes, write_json
+from cclnet.splits import read_split
 from studies.data import PREPARED
 from studies.projects import parsed_settings, run_stage, start_project
 
@@ -52,34 +51,29 @@ def run_cell(name: Path, data: Path, settings: dict[str, str]) -> None:
 
 def write_results(folder: Path, name: Path, settings: dict[str, str]) -> None:
     """Gather what a cell's stages left in its working folder; the JSON comes last, so that it stands for the whole."""
-    split = pd.read_csv(folder / "data" / "split.csv")
+    classes, split = read_json(folder / "data" / "classes.json"), read_split(folder / "data" / "split.csv")
     history = pd.read_csv(folder / "metrics" / "history.csv")
     counts = Counter(split.loc[split["subset"] == "train", "label"])
     results = {
         "settings": settings,
         "ran_on": read_json(folder / "models" / "conditions.json"),
         "metrics": read_json(folder / "metrics" / "metrics.json"),
-        "training_images": [counts[label] for label in CLASSES],
-        "soft_labels": square(read_json(folder / "metrics" / "soft_labels.json"), "value"),
-        "confusion": square(read_json(folder / "metrics" / "confusion.json"), "count"),
+        "training_images": [counts[label] for label in classes],
+        "soft_labels": square(read_json(folder / "metrics" / "soft_labels.json"), "value", len(classes)),
+        "confusion": square(read_json(folder / "metrics" / "confusion.json"), "count", len(classes)),
         "history": {column: history[column].tolist() for column in HISTORY},
     }
-    predictions = pd.read_csv(folder / "metrics" / "predictions.csv")
+    predictions = read_csv(folder / "metrics" / "predictions.csv", ["image"])
     table = split[["image", "label", "lesion"]].merge(predictions, on="image", validate="one_to_one")
     text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
     write_bytes(name.with_name(f"{name.name}.csv"), text.encode())
     write_json(name.with_name(f"{name.name}.json"), results)
 
 
-def read_json(path: Path) -> Any:
-    """What a stage wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def square(cells: list[dict[str, Any]], column: str) -> list[list[float]]:
+def square(cells: list[dict[str, Any]], column: str, side: int) -> list[list[float]]:
     """A table of K² cells as K rows of K."""
     values = [cell[column] for cell in cells]
-    return [values[start : start + len(CLASSES)] for start in range(0, len(values), len(CLASSES))]
+    return [values[start : start + side] for start in range(0, len(values), side)]
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,6 +1,5 @@
 """What the cells of a study measured, for its report."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cclnet.isic import CLASSES
+from cclnet.files import read_csv, read_json
 from cclnet.statistics import Statistic, mean_and_deviation, weighted_scores
 
 
@@ -44,6 +43,11 @@ class Cell:
         return self.results["metrics"]
 
     @property
+    def classes(self) -> list[str]:
+        """The K classes in the order of every matrix."""
+        return self.predictions.columns[3:].tolist()
+
+    @property
     def soft_labels(self) -> NDArray[np.float64]:
         """The K × K soft-label matrix."""
         return np.array(self.results["soft_labels"])
@@ -60,8 +64,8 @@ class Cell:
 
     def scores(self) -> Statistic:
         """Accuracy, kappa, F1 and so on of resampled validation images."""
-        labels = [CLASSES.index(label) for label in self.predictions["label"]]
-        probabilities = self.predictions[list(CLASSES)].to_numpy()
+        labels = [self.classes.index(label) for label in self.predictions["label"]]
+        probabilities = self.predictions[self.classes].to_numpy()
         return weighted_scores(labels, probabilities / probabilities.sum(axis=1, keepdims=True))
 
 
@@ -69,8 +73,8 @@ def load_cells(folder: Path) -> dict[str, list[Cell]]:
     """All finished cells of a folder by group, each group in the order of its seeds."""
     groups: dict[str, list[Cell]] = {}
     for path in sorted(folder.glob("*.json")):
-        results = json.loads(path.read_text(encoding="utf-8"))
-        cell = Cell(path.stem, results, pd.read_csv(path.with_suffix(".csv")))
+        predictions = read_csv(path.with_suffix(".csv"), ["image", "label", "lesion"])
+        cell = Cell(path.stem, read_json(path), predictions)
         groups.setdefault(cell.group, []).append(cell)
     return groups
 

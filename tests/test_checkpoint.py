@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cclnet.checkpoint import ModelDescription, StateStore, build_model, load_model, save_model
-from cclnet.errors import CCLNetError
+from cclnet.errors import CCLNetError, MissingPackageError
 from cclnet.model import CCLNet
 
 PROJECT = Path(__file__).parent.parent
@@ -244,7 +244,7 @@ def description(method: str = "ccl") -> ModelDescription:
 def models() -> dict[str, CCLNet]:
     """A model with a head and one without, whose batch norms have seen some images."""
     torch.manual_seed(0)
-    made = {method: build_model(BACKBONE, None, 3, with_head=method == "ccl") for method in ("ccl", "baseline")}
+    made = {method: build_model(BACKBONE, None, 32, 3, with_head=method == "ccl") for method in ("ccl", "baseline")}
     images = torch.rand(4, 3, 32, 32)
     for model in made.values():
         features = model.backbone(images)
@@ -269,7 +269,7 @@ def test_a_model_comes_back_with_all_it_knows(tmp_path: Path, models: dict[str, 
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path, models: dict[str, CCLNet]):
     for name in ("a", "b"):
         save_model(tmp_path / name, models["ccl"], description())
-    strided = build_model(BACKBONE, None, 3, with_head=True)
+    strided = build_model(BACKBONE, None, 32, 3, with_head=True)
     strided.load_state_dict(models["ccl"].state_dict())
     save_model(tmp_path / "c", strided.to(memory_format=torch.channels_last), description())  # pyright: ignore[reportCallIssue]
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
@@ -291,6 +291,22 @@ def test_metadata_without_a_number_is_refused(tmp_path: Path, models: dict[str, 
     with pytest.raises(ValueError, match="JSON"):
         save_model(tmp_path / "model", models["ccl"], replace(description(), softness=float("nan")))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_network_is_built_for_the_crop(tmp_path: Path):
+    made_for_32 = build_model("timm/test_vit", None, 32, 3, with_head=False).eval()
+    save_model(tmp_path / "model", made_for_32, replace(description("baseline"), backbone="timm/test_vit", crop=32))
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(load_model(tmp_path / "model")[0](images), made_for_32(images))
+
+
+def test_a_model_of_a_library_that_is_missing_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made = build_model("timm/test_vit", None, 32, 3, with_head=False)
+    save_model(tmp_path / "model", made, replace(description("baseline"), backbone="timm/test_vit"))
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(MissingPackageError, match=r"^backbone: timm/test_vit needs timm, which is not"):
+        load_model(tmp_path / "model")
 
 
 def refusal(path: Path) -> str:

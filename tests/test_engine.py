@@ -75,10 +75,12 @@ PARAMS: dict[str, Any] = {
 }
 
 
-def build_tiny_or_real(backbone: str, weights: str | None, num_classes: int, with_head: bool, **head: Any) -> CCLNet:
+def build_tiny_or_real(
+    backbone: str, weights: str | None, image_size: int, num_classes: int, with_head: bool, **head: Any
+) -> CCLNet:
     """``build_model`` that also knows a network in which everything is small, with batch norm and dropout."""
     if backbone != "tiny":
-        return build_model(backbone, weights, num_classes, with_head, **head)
+        return build_model(backbone, weights, image_size, num_classes, with_head, **head)
     layers = nn.Conv2d(3, NUM_FEATURES, 3, stride=4), nn.BatchNorm2d(NUM_FEATURES), nn.ReLU()
     network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2))
     small_head = CCLHead(NUM_FEATURES, num_classes, hidden_dim=32, embedding_dim=16, **head) if with_head else None

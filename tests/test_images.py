@@ -18,7 +18,7 @@ from torchvision.transforms import functional
 
 from cclnet import images
 from cclnet.errors import DataError
-from cclnet.images import ImageCache, build_cache, decode, map_members, resize, resized_size
+from cclnet.images import ImageCache, build_cache, central_crop, decode, map_files, map_members, resize, resized_size
 
 SIZES = [(60, 45), (45, 60), (48, 48), (31, 97), (200, 50), (20, 20), (64, 63)]
 """width × height: landscape, portrait, square, extreme, smaller than the short side asked for."""
@@ -337,6 +337,17 @@ def test_a_member_is_not_unpacked_beyond_its_size_in_the_directory(tmp_path: Pat
     assert peak < 2**24
 
 
+def test_files_of_a_folder_are_read_as_members_of_a_zip(tmp_path: Path):
+    contents = {f"{number}.bin": bytes(number) for number in range(40)}
+    paths = [tmp_path / name for name in contents]
+    for path in paths:
+        path.write_bytes(contents[path.name])
+    paths[7].unlink()
+    results = list(map_files(paths, len, 2))
+    assert [str(results.pop(7))] == ["cannot be read: No such file or directory"]
+    assert results == [number for number in range(40) if number != 7]
+
+
 def test_rows_are_found_by_name(tmp_path: Path, files: dict[str, bytes]):
     cache = cached(tmp_path, files)
     assert cache.rows(["z", "a", "m", "a"]).tolist() == [6, 0, 4, 0]
@@ -368,8 +379,6 @@ def test_crops_are_those_of_a_slow_loop(tmp_path: Path, files: dict[str, bytes])
 @pytest.mark.parametrize("size", [24, 23, 20, 17])
 def test_central_crops_are_torchvisions(tmp_path: Path, files: dict[str, bytes], size: int):
     cache = cached(tmp_path, files)
-    rows = np.arange(len(cache.images))[::-1]
-    crops = cache.central_crops(rows, size)
-    for crop, row in zip(crops, rows, strict=True):
+    for row in range(len(cache.images)):
         theirs = functional.center_crop(torch.tensor(cache[row]).permute(2, 0, 1), [size])
-        assert np.array_equal(crop, theirs.permute(1, 2, 0).numpy())
+        assert np.array_equal(central_crop(cache[row], size), theirs.permute(1, 2, 0).numpy())

@@ -1,17 +1,23 @@
 import json
 import subprocess
 import sys
+import tomllib
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from test_checkpoint import description
 from test_images import bomb, encoded, noise, png_of_16_bits, rgba
 from test_tables import HEADER, row
 
 from cclnet import __version__
 from cclnet.__main__ import main
+from cclnet.checkpoint import build_model, save_model
 from cclnet.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 
 PROJECT = Path(__file__).parent.parent
@@ -29,6 +35,7 @@ class Ended(NamedTuple):
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """Run a command in this process."""
     monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # NumPy is loaded already: too late to set it
 
     def run(*arguments: str | Path) -> Ended:
         capsys.readouterr()
@@ -46,36 +53,61 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("arguments", [[], ["--help"]])
 def test_help_names_the_commands(run, arguments: list[str]):
     shown = run(*arguments)
-    for words in ("Usage: cclnet", "check", "--version"):
+    for words in ("Usage: cclnet", "check", "predict", "evaluate", "matrix", "compare", "--version"):
         assert words in shown.out
 
 
-def test_help_of_a_command_has_an_example(run):
-    status, out, _ = run("check", "--help")
+@pytest.mark.parametrize(
+    ("command", "example"),
+    [
+        ("check", "python -m cclnet check data/raw --json problems.json"),
+        ("predict", "cclnet predict models/model.safetensors photos/ more.zip one.png -o predictions.csv"),
+        ("evaluate", "cclnet evaluate models/model.safetensors --images ISIC2018_Task3_Test_Input.zip --labels"),
+        ("matrix", "cclnet matrix models/model.safetensors --csv matrix.csv --figure matrix.png"),
+        ("compare", "python -m cclnet compare HEAD muggy-tuna --json difference.json"),
+    ],
+)
+def test_help_of_a_command_has_an_example(run, command: str, example: str):
+    status, out, _ = run(command, "--help")
     assert status == 0
-    assert "python -m cclnet check data/raw --json problems.json" in out
+    assert example in out
+
+
+def test_the_command_is_installed():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"cclnet": "cclnet.__main__:main"}
 
 
 def test_the_version(run):
     assert run("--version") == (0, f"cclnet {__version__}\n", "")
 
 
-@pytest.mark.parametrize("arguments", [["chekc"], ["check"], ["check", "data", "--jsn"], ["check", "a", "b"]])
+@pytest.mark.parametrize(
+    "arguments", [["chekc"], ["check"], ["check", "data", "--jsn"], ["check", "a", "b"], ["compare", "a"]]
+)
 def test_wrong_usage(run, arguments: list[str]):
     status, out, err = run(*arguments)
     assert (status, out) == (2, "")
     assert "Usage: cclnet" in err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["check", "nothing"]])
-def test_light_commands_do_without_torch(arguments: list[str]):
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--help"], 0),
+        (["check", "nothing"], 2),
+        (["predict", "model", "nothing"], 1),
+        (["compare", "a.csv", "b.csv"], 1),
+    ],
+)
+def test_light_commands_do_without_torch(arguments: list[str], status: int):
     code = (
         "import sys\nfrom cclnet.__main__ import main\n"
         "try: main(sys.argv[1:])\nfinally: assert 'torch' not in sys.modules"
     )
     ended = subprocess.run([sys.executable, "-c", code, *arguments], cwd=PROJECT, capture_output=True, text=True)
     assert "AssertionError" not in ended.stderr
-    assert ended.returncode == (2 if "nothing" in arguments else 0)
+    assert ended.returncode == status
 
 
 # check: a dataset with a fault of every kind that leaves the others visible
@@ -112,7 +144,7 @@ MEMBERS_AT_FAULT: dict[str, str] = {
     "/etc/ISIC_ABSOLUTE.jpg": LEADS_OUT,
     "C:/ISIC_DRIVE.jpg": LEADS_OUT,
     "..\\ISIC_BACKSLASH.jpg": LEADS_OUT,
-    "Input/thumbs.db": "is neither .jpg nor .jpeg nor a note",
+    "Input/thumbs.db": "is neither .jpg, .jpeg, .png, .tif, .tiff, .bmp, .gif, .webp nor a note",
     "Input/ISIC_SUFFIX.jpeg": "is the same image as 'Input/ISIC_SUFFIX.jpg'",
     "Input/isic_letters.jpg": "is the same image as 'Input/ISIC_LETTERS.jpg'",
 }
@@ -327,3 +359,150 @@ def test_the_module_is_the_program(good: Path):
     assert ended.returncode == 0
     assert ended.stdout == f"no problem: 7 images, 7 labels, 6 lesions\n{COUNTS}\n"
     assert ended.stderr == "images decoded: 7 of 7 (100%)\n"
+
+
+# predict, evaluate, matrix
+
+MODEL = replace(description(), short_side=36, params=description().params | {"head_balance": "weights"})
+CONTENTS = {f"ISIC_{number}": encoded(Image.fromarray(noise(50, 40, number)), "JPEG") for number in range(4)}
+LABELS = dict(zip(CONTENTS, ["MEL", "NV", "BCC", "NV"], strict=True))
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model, in the working folder with ``in.zip``, four images in a folder of their own there, and their labels."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    save_model(tmp_path / "model", build_model(MODEL.backbone, None, len(MODEL.classes), with_head=True), MODEL)
+    with zipfile.ZipFile("in.zip", "w") as archive:
+        for image, data in CONTENTS.items():
+            archive.writestr(f"Input/{image}.jpg", data)
+    rows = [",".join([image, *(str(int(name == label)) for name in MODEL.classes)]) for image, label in LABELS.items()]
+    Path("truth.csv").write_text("\n".join([",".join(["image", *MODEL.classes]), *rows]), encoding="utf-8")
+    lesions = [f"{image},HAM_{number // 2}" for number, image in enumerate(CONTENTS)]
+    Path("lesions.csv").write_text("\n".join(["image,lesion_id", *lesions]), encoding="utf-8")
+    return tmp_path / "model"
+
+
+def test_predictions_go_to_the_screen_and_into_a_file(run, model: Path):
+    status, out, err = run("predict", model, "in.zip", "-o", "new/p.csv", "--device", "cpu")
+    assert (status, err) == (0, "images predicted: 4 of 4 (100%)\n")
+    written = pd.read_csv("new/p.csv")
+    assert list(written) == ["image", *MODEL.classes]
+    assert written["image"].tolist() == list(CONTENTS)
+    best = written[MODEL.classes].to_numpy().argmax(axis=1)
+    expected = [[image, MODEL.classes[label]] for image, label in zip(CONTENTS, best, strict=True)]
+    assert [line.split()[:2] for line in out.splitlines()[1:5]] == expected
+    assert [path.name for path in Path("new").iterdir()] == ["p.csv"]
+
+
+def test_images_that_cannot_be_predicted_end_with_1_and_the_others_are_there(run, model: Path):
+    Path("page.jpg").write_bytes(b"<html>")
+    status, out, err = run("predict", model, "page.jpg", "lost", "in.zip", "-o", "p.csv")
+    assert status == 1
+    assert "4 predicted: " in out
+    assert len(pd.read_csv("p.csv")) == 4
+    assert err.splitlines()[-3:] == [
+        "cclnet: the rest could not be predicted:",
+        "  lost: is missing",
+        f"  page.jpg: {NO_IMAGE}",
+    ]
+
+
+def test_no_file_is_written_if_ids_are_repeated(run, model: Path):
+    Path("ISIC_1.png").write_bytes(CONTENTS["ISIC_1"])
+    status, out, err = run("predict", model, "in.zip", "ISIC_1.png", "-o", "p.csv")
+    assert (status, out) == (1, "")
+    assert err == (
+        "cclnet: images go by their files' names; rename or leave out:\n"
+        "  ISIC_1.png: is called 'ISIC_1' like in.zip: 'Input/ISIC_1.jpg'\n"
+    )
+    assert not Path("p.csv").exists()
+
+
+@pytest.mark.parametrize("lesions", [[], ["--lesions", "lesions.csv"]])
+def test_a_labelled_set_is_evaluated(run, model: Path, lesions: list[str]):
+    files = ["-o", "metrics.json", "--predictions", "p.csv"]
+    status, out, err = run("evaluate", model, "--images", "in.zip", "--labels", "truth.csv", *lesions, *files)
+    assert (status, err) == (0, "images predicted: 4 of 4 (100%)\n")
+    figures = json.loads(Path("metrics.json").read_text(encoding="utf-8"))
+    predicted = pd.read_csv("p.csv").set_index("image").idxmax(axis=1)
+    hits = [predicted[image] == label for image, label in LABELS.items()]
+    assert figures["accuracy"] == sum(hits) / 4
+    assert figures["lesions"] == (2 if lesions else None)
+    assert f"accuracy           {figures['accuracy']:.4f}" in out
+    assert [row["images"] for row in figures["classes"]] == [1, 2, 1]
+
+
+def test_a_labelled_set_with_bad_images_is_not_evaluated(run, model: Path):
+    with zipfile.ZipFile("in.zip", "w") as archive:
+        for image, data in CONTENTS.items():
+            archive.writestr(f"{image}.jpg", data if image == "ISIC_0" else b"")
+    status, out, err = run("evaluate", model, "--images", "in.zip", "--labels", "truth.csv", "-o", "metrics.json")
+    assert (status, out) == (1, "")
+    assert [line.split("'")[1] for line in err.splitlines()[-3:]] == ["ISIC_1.jpg", "ISIC_2.jpg", "ISIC_3.jpg"]
+    assert not Path("metrics.json").exists()
+
+
+@pytest.mark.parametrize("figure", ["m.png", "m.svg"])
+def test_the_matrix_on_the_screen_and_in_files(run, model: Path, figure: str):
+    status, out, err = run("matrix", model, "--csv", "m.csv", "--figure", figure)
+    assert (status, err) == (0, "")
+    assert pd.read_csv("m.csv", index_col="label").to_numpy().tolist() == MODEL.label_matrix
+    assert "looks most like" in out
+    assert Path(figure).read_bytes().startswith(b"\x89PNG" if figure == "m.png" else b"<?xml")
+
+
+def test_a_figure_is_png_or_svg(run, model: Path):
+    status, out, err = run("matrix", model, "--figure", "m.pdf")
+    assert (status, out) == (2, "")
+    assert "m.pdf ends neither in .png nor in .svg" in err
+
+
+def test_no_model(run, model: Path):
+    for command in (["predict", "none", "in.zip"], ["matrix", "none"]):
+        assert run(*command) == (1, "", "cclnet: there is no model none; train one first\n")
+
+
+# compare
+
+PREDICTIONS = "image,MEL,NV\na,0.75,0.25\nb,0.5,0.5\nc,0.25,0.75\n"
+SPLIT = "image,label,lesion,subset\na,MEL,L1,validation\nb,NV,L2,validation\nc,NV,L3,validation\nd,NV,L4,train\n"
+
+
+@pytest.fixture
+def predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the process runs: a.csv and b.csv, that alone predicts all three images, and the labels."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text(PREDICTIONS)
+    (tmp_path / "b.csv").write_text(PREDICTIONS.replace("0.5,0.5", "0.25,0.75"))
+    (tmp_path / "labels.csv").write_text(SPLIT)
+    return tmp_path
+
+
+def test_compare_prints_and_writes_what_it_finds(run, predictions: Path):
+    status, out, err = run("compare", "a.csv", "b.csv", "--labels", "labels.csv", "--json", "new/difference.json")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "A a.csv, B b.csv: 3 validation images of 3 lesions"
+    assert lines[2].split()[:4] == ["accuracy", "0.6667", "1.0000", "+0.3333"]
+    written = (predictions / "new" / "difference.json").read_text(encoding="utf-8")
+    found = json.loads(written)
+    assert list(found) == [
+        *("a", "b", "conclusion", "images", "lesions"),
+        *("mcnemar", "metrics", "sensitivity", "soft_labels"),
+    ]
+    assert (found["a"], found["b"], found["images"]) == ("a.csv", "b.csv", 3)
+    assert found["mcnemar"] == {"only_a": 0, "only_b": 1, "p": 1}
+    assert found["conclusion"] == lines[-1]
+    alone = run("compare", "a.csv", "b.csv", "--labels", "labels.csv", "--json", "-")
+    assert (alone.status, alone.out) == (0, written)
+
+
+def test_compare_of_what_cannot_be_read_ends_with_1(run, predictions: Path):
+    status, out, err = run("compare", "a.csv", "b.csv", "--json", "-")
+    assert (status, out) == (1, "")
+    assert err.splitlines() == [
+        "cclnet: a.csv cannot be compared: mend what follows or name another experiment",
+        "  split.csv: is missing; --labels names another for prediction files",
+    ]

@@ -259,6 +259,19 @@ def test_brier_score_is_minimal_at_the_truth() -> None:
         assert brier_score(labels, np.tile(frequencies + shift, (10, 1))) > at_truth
 
 
+def test_auc_counts_equal_probabilities_as_equal_whatever_their_rows_sum_to() -> None:
+    labels = np.array([0, 1, 0, 1])
+    rows = np.array([[0.5, 0.3, 0.2], [0.5, 0.2, 0.30003], [0.7, 0.1, 0.2], [0.1, 0.6, 0.3]])
+    # of 2 · 2 pairs three are ranked rightly and one is equal
+    assert column(class_table(labels, rows, ["a", "b", "c"]), "auc")[0] == 3.5 / 4
+    thirds = np.random.default_rng(0).integers(1, 9, (300, 3)) * 1.0
+    thirds /= thirds.sum(axis=1, keepdims=True)  # to 1 but for the last bit
+    many = np.random.default_rng(1).integers(3, size=300)
+    assert evaluate(many, thirds)["auc"] == pytest.approx(
+        np.mean([peer.roc_auc_score(many == k, thirds[:, k]) for k in range(3)]), abs=1e-12
+    )
+
+
 def test_rounded_single_precision_rows_are_scaled() -> None:
     labels, probabilities = predictions(seed=7)
     rounded = probabilities.round(5).astype(np.float32)

@@ -76,7 +76,11 @@ def test_the_committed_file_is_accepted(load: Callable[[Any], Params]):
         ("freeze_at", "Best", "freeze_at: 'Best' is not 'best', 'current' or 'never'; did you mean best?"),
         ("precision", "float16", "precision: 'float16' is not 'float32' or 'bfloat16'; did you mean bfloat16?"),
         ("datasets__sample__processor", "gpu", "datasets.sample.processor: 'gpu' is not 'portable' or 'native'"),
-        ("dataset", "sampel", "dataset: 'sampel' is not among sample, isic2018, isic2018_64; did you mean sample?"),
+        (
+            "dataset",
+            "sampel",
+            "dataset: 'sampel' is not among sample, isic2018, isic2018_64, folder; did you mean sample?",
+        ),
         ("device", "gpu", "device: string should match pattern '^(auto|cpu|cuda(:\\d+)?)$', not 'gpu'"),
         # absent
         ("lr_ccl", MISSING, "lr_ccl: missing"),
@@ -243,6 +247,25 @@ def test_backbones_and_weights_are_torchvisions(load: Callable[[Any], Params]):
         load(changed(backbone="resnet81")).check_backbone()
     with pytest.raises(ParamsError, match="weights: resnet18 has no 'IMAGENET1K_V3', only IMAGENET1K_V1, DEFAULT;"):
         load(changed(weights="IMAGENET1K_V3")).check_backbone()
+
+
+def test_backbones_and_weights_are_timms(load: Callable[[Any], Params], monkeypatch: pytest.MonkeyPatch):
+    for backbone in ("timm/convnext_atto", "timm/convnext_atto.d2_in1k"):
+        load(changed(backbone=backbone, weights="DEFAULT")).check_backbone()
+    with pytest.raises(
+        ParamsError, match=r"backbone: timm has no 'timm/convnext_ato'; did you mean timm/convnext_atto"
+    ):
+        load(changed(backbone="timm/convnext_ato")).check_backbone()
+    with pytest.raises(ParamsError, match="weights: timm/coatnet_0_224 has no 'DEFAULT', only null"):
+        load(changed(backbone="timm/coatnet_0_224", weights="DEFAULT")).check_backbone()
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(
+        ParamsError, match="backbone: timm/test_vit needs timm, which is not installed: pip install timm"
+    ):
+        load(changed(backbone="timm/test_vit")).check_backbone()
+    with pytest.raises(ParamsError, match="backbone: timm/test_vit needs timm") as caught:
+        load(changed(backbone="timm/test_vit", lr_ccl=-1))
+    assert "lr_ccl: input should be greater than 0" in str(caught.value)
 
 
 @pytest.mark.parametrize("dataset", ["sample", "isic2018", "isic2018_64"])

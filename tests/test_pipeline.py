@@ -20,10 +20,13 @@ BLOCK = "datasets.${dataset}."
 FLOORS = [
     {"errors"},
     {"files", "interruption", "isic", "progress", "workspace"},
-    {"archives", "backbones", "ccl", "figures", "images", "metrics", "processor", "sample", "splits", "targets"},
-    {"augmentation", "download", "model", "params", "statistics", "tables"},
-    {"batches", "checkpoint", "checks"},
-    {"__main__", "engine"},
+    {"archives", "backbones", "ccl", "figures", "images", "metrics", "processor", "splits", "targets"},
+    {"augmentation", "download", "model", "params", "revisions", "statistics", "tables"},
+    {"batches", "checkpoint", "checks", "comparison", "folders", "sample"},
+    {"engine", "export", "pictures"},
+    {"evaluation", "prediction"},
+    {"screen"},
+    {"__main__"},
 ]
 """The modules of cclnet from the ground up: each may import those of lower floors only. Stages stand above them all."""
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import timm
 import torch
 
 from cclnet.errors import CCLNetError
@@ -80,7 +81,7 @@ def test_portable_uses_the_kernels_of_avx2():
         "import torch\n"
         "from numpy.lib.introspect import opt_func_info\n"
         "capability = torch.backends.cpu.get_cpu_capability()\n"
-        "ran_on = conditions('portable', select_device('cpu'))\n"
+        "ran_on = conditions('portable', select_device('cpu'), 'torchvision')\n"
         "kernels = {kernel['current'] for kernels in opt_func_info().values() for kernel in kernels.values()}\n"
         "print(json.dumps([capability, torch.get_num_threads(), ran_on, not_portable_because(), sorted(kernels)]))"
     )
@@ -94,13 +95,15 @@ def test_portable_uses_the_kernels_of_avx2():
 
 
 def test_conditions_name_what_a_result_depends_on():
-    ran_on = conditions("native", torch.device("cpu"))
+    ran_on = conditions("native", torch.device("cpu"), "torchvision")
     assert ran_on.keys() == {"processor", "threads", "device", "processes", "capability", "versions"}
     assert ran_on["device"] == "cpu"
     assert ran_on["threads"] == torch.get_num_threads()
     assert ran_on["versions"].keys() == {"numpy", "pillow", "torch", "torchvision"}
     assert ran_on["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert json.loads(json.dumps(ran_on)) == ran_on
+    with_timm = conditions("native", torch.device("cpu"), "timm")["versions"]
+    assert with_timm == ran_on["versions"] | {"timm": timm.__version__}
 
 
 @pytest.mark.parametrize(
@@ -119,7 +122,9 @@ def test_where_portable_cannot_hold_it_says_why(
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     said = not_portable_because()
     assert said is None if reason is None else re.search(reason, str(said))
-    assert conditions("portable", torch.device("cpu")).get("capability") == (capability if reason else None)
+    assert conditions("portable", torch.device("cpu"), "torchvision").get("capability") == (
+        capability if reason else None
+    )
 
 
 def gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:

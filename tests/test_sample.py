@@ -20,6 +20,7 @@ from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
 from cclnet import sample
+from cclnet.archives import DATE
 from cclnet.errors import CCLNetError
 from cclnet.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 
@@ -180,7 +181,7 @@ def test_every_image_is_a_readable_jpeg_of_one_size(folder: Path) -> None:
         for member in archive.infolist():
             assert Path(member.filename).parent.name == Path(INPUT_ZIP).stem
             assert member.compress_type == zipfile.ZIP_STORED
-            assert member.date_time == sample.ZIP_DATE
+            assert member.date_time == DATE
             with Image.open(io.BytesIO(archive.read(member))) as image:
                 image.load()
                 assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (128, 96))

@@ -134,7 +134,7 @@ def test_a_lesion_with_two_labels_stays_whole():
     for seed in range(10):
         split = lesion_split(table, 0.3, seed)
         assert cut_lesions(split) == 0
-        assert leakage(split)["leakage"] == 0
+        assert leakage(split, CLASSES)["leakage"] == 0
         assert set(split["subset"]) == {"train", "validation"}
 
 
@@ -165,7 +165,7 @@ def test_leakage_of_a_table_worked_out_by_hand():
         ("4", "MEL", "b", "validation"), ("5", "NV", "c", "train"), ("6", "NV", "c", "train"),
         ("7", "NV", "d", "train"), ("8", "NV", "d", "validation"), ("9", "DF", "e", "train"),
     ]  # fmt: skip
-    measured = leakage(pd.DataFrame(rows).set_axis(["image", "label", "lesion", "subset"], axis=1))
+    measured = leakage(pd.DataFrame(rows).set_axis(["image", "label", "lesion", "subset"], axis=1), CLASSES)
     nothing = dict.fromkeys(CLASSES, 0)
     assert measured == {
         "leakage": 3 / 4,
@@ -183,10 +183,10 @@ def test_leakage_of_a_table_worked_out_by_hand():
 
 def test_leakage_of_isic_is_what_chance_gives(isic):
     """A validation image of a lesion of n images leaks unless its n − 1 others are in validation too: 1 − .2^(n−1)."""
-    measured = leakage(image_split(isic, 0.2, 0))
+    measured = leakage(image_split(isic, 0.2, 0), CLASSES)
     size = isic.groupby("lesion")["image"].transform("size")
     assert measured["leakage"] == pytest.approx((1 - 0.2 ** (size - 1)).mean(), abs=0.04)
     assert measured["leakage"] == pytest.approx(0.386, abs=0.04)
     assert measured["images"]["validation"] == VALIDATION
     json.dumps(measured, allow_nan=False)
-    assert set(leakage(lesion_split(isic, 0.2, 0))["leakage_per_class"].values()) == {0.0}
+    assert set(leakage(lesion_split(isic, 0.2, 0), CLASSES)["leakage_per_class"].values()) == {0.0}

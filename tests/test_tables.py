@@ -16,7 +16,15 @@ from cclnet.isic import (
     OFFICIAL_ADDRESS,
     OFFICIAL_FILES,
 )
-from cclnet.tables import dataset_problems, image_members, read_labels, read_lesions, read_table
+from cclnet.tables import (
+    OWN_LABELS,
+    dataset_problems,
+    image_members,
+    read_classes,
+    read_labels,
+    read_lesions,
+    read_table,
+)
 
 HEADER = ",".join(["image", *CLASSES])
 LABELS = {"ISIC_0000001": "NV", "ISIC_0000002": "MEL", "ISIC_0000003": "NV", "ISIC_0000004": "DF"}
@@ -98,6 +106,70 @@ def test_a_good_dataset_is_read(folder):
     assert list(members) == list(LABELS)
     with zipfile.ZipFile(folder / INPUT_ZIP) as archive:
         assert archive.read(members["ISIC_0000002"]) == b"pixels of ISIC_0000002"
+
+
+OWN_CLASSES = ["Röhre, lang", "NA", "10", "$x$"]
+OWN_TABLE = 'image,"Röhre, lang",NA,10,$x$\n' + "".join(
+    f"{image},{','.join('1' if place == own else '0' for place in range(4))}\n" for own, image in enumerate(LABELS)
+)
+
+
+def write_own_labels(folder: Path, table: str, name: str = OWN_LABELS) -> None:
+    write_zip(folder / GROUND_TRUTH_ZIP, {f"Truth/{name}": table})
+
+
+def test_a_table_may_have_classes_of_its_own(folder):
+    write_own_labels(folder, OWN_TABLE)
+    assert dataset_problems(folder) == []
+    assert read_classes(folder / GROUND_TRUTH_ZIP) == OWN_CLASSES
+    assert read_table(folder)["label"].tolist() == OWN_CLASSES
+    write_own_labels(folder, OWN_TABLE, "labels.csv")
+    where, what = only_problem(folder)
+    assert where == f"{GROUND_TRUTH_ZIP}: 'Truth/labels.csv'"
+    assert what.endswith(f"instead of {HEADER!r}")
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("image", ["has fewer than two classes"]),
+        ("image,cat", ["has fewer than two classes"]),
+        ("image,cat,dog,cat", ["has the class 'cat' more than once"]),
+        ("image,cat,Cat", ["has the classes 'cat' and 'Cat': mind the letter case"]),
+        (
+            "image,label, cat,",
+            [
+                "has a class 'label', which is the name of a column: call it otherwise",
+                "has a class ' cat': no empty name, no space at its ends, no control character",
+                "has a class '': no empty name, no space at its ends, no control character",
+            ],
+        ),
+        ("picture,cat,dog", ["has the columns 'picture,cat,dog' instead of 'image,cat,dog'"]),
+    ],
+)
+def test_names_that_no_classes_may_have(folder, header, said):
+    write_own_labels(folder, f"{header}\nISIC_0000001{',0' * header.count(',')}\n")
+    assert dataset_problems(folder) == [(f"{GROUND_TRUTH_ZIP}: 'Truth/{OWN_LABELS}'", fault) for fault in said]
+    with pytest.raises(DataError):
+        read_classes(folder / GROUND_TRUTH_ZIP)
+
+
+@pytest.mark.parametrize("table", ["", "image,'\"a\n", "\0"])
+def test_own_classes_that_cannot_be_read(folder, table):
+    write_own_labels(folder, table)
+    assert only_problem(folder).where == f"{GROUND_TRUTH_ZIP}: 'Truth/{OWN_LABELS}'"
+
+
+@pytest.mark.parametrize("name", [OWN_LABELS, "labels.csv"])
+def test_labels_of_given_classes_from_a_zip_or_the_table_itself(folder, name):
+    write_own_labels(folder, OWN_TABLE, name)
+    (folder / name).write_text(OWN_TABLE, encoding="utf-8")
+    for path in (folder / GROUND_TRUTH_ZIP, folder / name):
+        assert read_labels(path, OWN_CLASSES)["label"].tolist() == OWN_CLASSES
+        with pytest.raises(DataError, match=r"has the columns 'image,.* instead of 'image,cat,dog'"):
+            read_labels(path, ["cat", "dog"])
+    with pytest.raises(DataError, match=r"absent\.csv: is missing"):
+        read_labels(folder / "absent.csv", OWN_CLASSES)
 
 
 def test_the_tables_are_sorted_and_their_form_is_free(folder):
@@ -284,10 +356,11 @@ def test_an_image_that_is_there_under_two_names(folder, name):
     assert (f"{INPUT_ZIP}: {name!r}", "is the same image as 'Input/ISIC_0000001.jpg'") in dataset_problems(folder)
 
 
-@pytest.mark.parametrize("name", ["Input/thumbs.db", "Input/ISIC_0000005.png", "__MACOSX/ATTRIBUTION2.txt"])
+@pytest.mark.parametrize("name", ["Input/thumbs.db", "Input/ISIC_0000005.heic", "__MACOSX/ATTRIBUTION2.txt"])
 def test_a_member_that_does_not_belong_there(folder, name):
     write_zip(folder / INPUT_ZIP, {**good_images(), name: b"?"})
-    assert only_problem(folder) == (f"{INPUT_ZIP}: {name!r}", "is neither .jpg nor .jpeg nor a note")
+    said = "is neither .jpg, .jpeg, .png, .tif, .tiff, .bmp, .gif, .webp nor a note"
+    assert only_problem(folder) == (f"{INPUT_ZIP}: {name!r}", said)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +429,7 @@ def test_all_problems_come_in_one_report(folder):
     write_lesions(folder, ["ISIC_0000001,HAM_1,x", "ISIC_0000002,,x", "ISIC_0000003,HAM_1,x"])
     whats = [what for _, what in dataset_problems(folder)]
     assert whats == [
-        "is neither .jpg nor .jpeg nor a note",
+        "is neither .jpg, .jpeg, .png, .tif, .tiff, .bmp, .gif, .webp nor a note",
         "is labelled NV and DF instead of with one class",
         "is labelled with no class instead of with one class",
         "names no lesion",

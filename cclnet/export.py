@@ -1,0 +1,103 @@
+"""A finished model as an ONNX file, which runs without torch and without this package."""
+
+import json
+import textwrap
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from cclnet.augmentation import to_network
+from cclnet.checkpoint import ModelDescription
+from cclnet.errors import CCLNetError, MissingPackageError
+from cclnet.model import CCLNet
+
+INPUT = "images"
+OUTPUTS = ("logits", "probabilities")
+TOLERANCE = 1e-4
+"""How far an output may be from torch's; rounding makes some 1e-6."""
+CHECKED_BATCHES = (1, 2, 5)
+
+
+class OnnxModel(NamedTuple):
+    """An ONNX file's bytes, and the largest difference of its outputs from torch's on random images."""
+
+    content: bytes
+    difference: float
+
+
+def to_onnx(model: CCLNet, description: ModelDescription, with_preprocessing: bool = False) -> OnnxModel:
+    """Export a model for any number of images, and check it with onnxruntime; the same model gives the same bytes.
+
+    The file's outputs are ``logits`` and ``probabilities`` (n × K), its metadata everything in the description, each
+    attribute as JSON under its own name.
+
+    Args:
+        model: on the CPU and ready for prediction, as ``load_model`` gives it; its head is left out.
+        description: what the model's file says of it.
+        with_preprocessing: whether the input ``images`` is n × crop × crop × 3 bytes, RGB, or what the network itself
+            takes: n × 3 × crop × crop values, scaled to [0, 1] and normalised.
+
+    Raises:
+        MissingPackageError: a package of the extra ``onnx`` is not installed.
+        CCLNetError: torch cannot export this network, or onnxruntime computes something else.
+    """
+    try:
+        import onnxruntime as runtime
+        from onnxscript import ir
+    except ModuleNotFoundError as error:
+        raise MissingPackageError("the export to ONNX", error, "onnx onnxruntime onnxscript") from None
+    predictor = _Predictor(model, with_preprocessing).eval()
+    batches = [_random_images(number, description.crop, with_preprocessing) for number in CHECKED_BATCHES]
+    try:
+        program: Any = torch.onnx.export(  # typed as what the exporter of old gave as well: None
+            predictor,
+            (batches[-1],),
+            input_names=[INPUT],
+            output_names=OUTPUTS,
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            dynamo=True,
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        reason = textwrap.shorten(str(error), width=200)
+        raise CCLNetError(f"torch cannot export {description.backbone} to ONNX: {reason}") from None
+    ir.passes.common.ClearMetadataAndDocStringPass()(program.model)  # stack traces, with the paths of this machine
+    program.model.metadata_props.update(
+        {name: json.dumps(value, sort_keys=True) for name, value in asdict(description).items()}
+    )
+    content = program.model_proto.SerializeToString(deterministic=True)
+
+    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    difference = 0.0
+    for images in batches:
+        with torch.inference_mode():
+            expected = torch.stack(predictor(images))
+        outputs = np.stack(session.run(OUTPUTS, {INPUT: images.numpy()}))
+        difference = max(difference, float(np.abs(outputs - expected.numpy()).max()))
+    if not difference <= TOLERANCE:
+        raise CCLNetError(f"{description.backbone} as ONNX differs from torch by {difference:.2g}; nothing is written")
+    return OnnxModel(content, difference)
+
+
+class _Predictor(nn.Module):
+    """The whole of the ONNX graph."""
+
+    def __init__(self, model: CCLNet, with_preprocessing: bool) -> None:
+        super().__init__()
+        self.network = nn.Sequential(model.backbone, model.classifier)
+        self.with_preprocessing = with_preprocessing
+
+    def forward(self, images: Shaped[Tensor, "n _ _ _"]) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"]]:
+        logits = self.network(to_network(images) if self.with_preprocessing else images)
+        return logits, logits.softmax(dim=1)
+
+
+def _random_images(number: int, crop: int, as_bytes: bool) -> Shaped[Tensor, "n _ _ _"]:
+    random = torch.Generator().manual_seed(number)
+    if as_bytes:
+        return torch.randint(256, (number, crop, crop, 3), dtype=torch.uint8, generator=random)
+    return torch.randn(number, 3, crop, crop, generator=random)
