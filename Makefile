@@ -21,7 +21,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 
-# the DVC plots page in a real browser; needs Chromium
+# the DVC plots page and the report in a real browser; needs Chromium
 browser: $(INSTALLED)
 	$(BIN)/python -m pytest tests/browser.py
 

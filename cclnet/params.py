@@ -174,6 +174,12 @@ class PlotParams(DatasetKeys, ProcessorKeys):
     """What the plot stage depends on."""
 
 
+class ReportParams(
+    DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys, SizeKeys, CropKeys, ScheduleKeys, HeadKeys, ProcessorKeys
+):
+    """What the report stage shows: all that an experiment depends on but the folder or address of its data."""
+
+
 Stage = TypeVar("Stage", bound=Keys)
 
 

@@ -1,4 +1,6 @@
-"""Draws the plots of ``dvc.yaml`` from made-up numbers in a browser without network: ``pytest tests/browser.py``.
+"""Draws the plots of ``dvc.yaml`` and the report from made-up numbers in a browser without network.
+
+    pytest tests/browser.py
 
 Not collected by a plain ``pytest``: it needs Chromium, and fails where there is none.
 """
@@ -9,11 +11,17 @@ import re
 import shutil
 import subprocess
 import sys
-from html import unescape
+import tempfile
+from dataclasses import replace
+from html import escape, unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from test_report import HOSTILE, made_up_experiment
+
+from cclnet.report import report_page
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]
@@ -101,15 +109,21 @@ def draw(repository: Path, *arguments: str) -> tuple[str, dict[str, str]]:
     run(sys.executable, "-m", "dvc", "plots", *arguments, "--out", "drawn", folder=repository)
     page = repository / "drawn" / "index.html"
     assert page.is_file(), "DVC drew nothing: does dvc.yaml declare plots?"
+    document, complaints = browse(page)
+    assert [line for line in complaints if "Infinite extent" not in line] == []
+    drawn = re.findall(r'<div id="(\w+)" class="vega-embed.*?(<svg .*?</svg>)', document, re.DOTALL)
+    return page.read_text(encoding="utf-8"), dict(drawn)
+
+
+def browse(page: Path, *options: str) -> tuple[str, list[str]]:
+    """The document once its scripts are through, and what they said on the console."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert chromium, "no Chromium on this machine: install it (the package is mostly called chromium)"
     dump = ["--enable-logging=stderr", "--virtual-time-budget=10000", "--dump-dom"]
-    command = [chromium, *ALONE, *dump, f"--user-data-dir={repository.parent / 'profile'}", page.as_uri()]
-    finished = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-    complaints = [line for line in finished.stderr.splitlines() if "CONSOLE" in line and page.as_uri() in line]
-    assert [line for line in complaints if "Infinite extent" not in line] == []
-    drawn = re.findall(r'<div id="(\w+)" class="vega-embed.*?(<svg .*?</svg>)', finished.stdout, re.DOTALL)
-    return page.read_text(encoding="utf-8"), dict(drawn)
+    with tempfile.TemporaryDirectory() as profile:
+        command = [chromium, *ALONE, *dump, *options, f"--user-data-dir={profile}", page.as_uri()]
+        finished = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    return finished.stdout, [line for line in finished.stderr.splitlines() if "CONSOLE" in line]
 
 
 def words(svg: str) -> list[str]:
@@ -162,3 +176,103 @@ def test_a_method_without_a_head_draws_what_it_has(repository):
     page, plots = draw(repository, "show")
     assert len(plots) == page.count("vegaEmbed('#") > 3
     assert "probability given to" not in "".join(plots.values())
+
+
+# the report
+
+SCHEMES = {"dark": 0, "light": 1}  # Chromium's numbers
+PHONE, DESK = 390, 1280  # pixels
+PROBE = """
+<iframe style="width: WIDTHpx; height: 900px; border: 0" srcdoc="PAGE"></iframe>
+<script id="seen" type="application/json"></script>
+<script>
+const view = document.querySelector("iframe").contentWindow;
+function look() {
+  const page = view.document, style = element => view.getComputedStyle(element);
+  document.querySelector("#seen").textContent = JSON.stringify({
+    dark: view.matchMedia("(prefers-color-scheme: dark)").matches,
+    width: view.innerWidth,
+    needed: page.documentElement.scrollWidth,
+    paper: style(page.body).backgroundColor,
+    texts: [...page.querySelectorAll("h1, p, caption, th, td, dt, dd, figcaption, strong, code, summary")].map(
+      element => [style(element).color, style(element).backgroundColor]
+    ),
+    charts: [...page.querySelectorAll(".chart")].map(chart => ({
+      place: chart.getBoundingClientRect().width,
+      drawn: [...chart.querySelectorAll("svg")].map(svg => ({
+        role: svg.getAttribute("role"),
+        name: svg.getAttribute("aria-label"),
+        width: svg.getBoundingClientRect().width,
+        words: [...svg.querySelectorAll("text")].map(text => text.textContent),
+        writing: [...svg.querySelectorAll("text")].map(text => style(text).fill),
+        marks: [...svg.querySelectorAll(".mark-line path, .mark-symbol path, .mark-rect path, .mark-rule line")].map(
+          mark => [style(mark).fill, style(mark).stroke].filter(colour => colour != "none")
+        ),
+      })),
+    })),
+  });
+}
+setTimeout(look, 5000);
+</script>
+"""
+
+
+def look(folder: Path, source: str, scheme: str, width: int) -> dict[str, Any]:
+    """What a browser makes of the report in a window of that width (Chromium's own cannot be as narrow as a phone)."""
+    page = folder / "probe.html"
+    page.write_text(PROBE.replace("WIDTH", str(width)).replace("PAGE", escape(source)), encoding="utf-8")
+    document, complaints = browse(page, f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}")
+    assert complaints == []
+    [seen] = re.findall(r'<script id="seen" type="application/json">(.*?)</script>', document, re.DOTALL)
+    return json.loads(seen)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance (WCAG 2) of ``rgb(0, 0, 0)`` or ``color(srgb 0 0 0)``."""
+    scale = 255 if colour.startswith("rgb") else 1
+    channels = [float(number) / scale for number in re.findall(r"[\d.]+", colour)[:3]]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+def contrast(a: str, b: str) -> float:
+    dark, light = sorted([luminance(a), luminance(b)])
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_report_is_drawn_within_its_window_and_stands_out_from_its_paper(tmp_path, scheme, width):
+    classes = [*HOSTILE, "a long name of a class", "F", "G"]
+    seen = look(tmp_path, report_page(made_up_experiment(classes, images=140)), scheme, width)
+    assert seen["dark"] == (scheme == "dark")
+    assert (luminance(seen["paper"]) < 0.1) == seen["dark"]
+    assert seen["width"] == width
+    assert seen["needed"] == width
+    charts = [chart for place in seen["charts"] for chart in place["drawn"]]
+    assert len(charts) == len(seen["charts"]) == 5
+    for place, chart in zip(seen["charts"], charts, strict=True):
+        assert 0.9 * place["place"] < chart["width"] <= place["place"]
+        assert chart["role"] == "graphics-document"
+        assert chart["name"]
+        assert chart["marks"]
+        assert min(contrast(colour, seen["paper"]) for colours in chart["marks"] for colour in colours) >= 3
+        assert min(contrast(colour, seen["paper"]) for colour in chart["writing"]) >= 4.5
+    losses, validation, softness, _, bins = charts
+    assert {"classification", "CCL head", "class correlation"} <= set(losses["words"])
+    assert {"accuracy", "macro F1", "Cohen's kappa"} <= set(validation["words"])
+    assert {"lowest, epoch 2", "frozen, epoch 5", "epoch", "1", "6"} <= set(softness["words"])
+    assert {"confidence", "images"} <= set(bins["words"])
+    transparent = "rgba(0, 0, 0, 0)"
+    for ink, ground in seen["texts"]:
+        assert contrast(ink, seen["paper"] if ground == transparent else ground) >= 4.5
+
+
+def test_report_of_a_method_without_a_head_and_of_one_epoch(tmp_path):
+    experiment = made_up_experiment(method="baseline")
+    history = experiment.history.head(1)
+    seen = look(tmp_path, report_page(replace(experiment, history=history)), "light", DESK)
+    charts = [chart for place in seen["charts"] for chart in place["drawn"]]
+    assert len(charts) == len(seen["charts"]) == 4
+    assert all(chart["marks"] for chart in charts)
+    assert "1" in charts[0]["words"]

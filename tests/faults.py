@@ -75,6 +75,7 @@ MADE_BY = {
     "train": r"models/|metrics/history\.csv",
     "evaluate": r"metrics/[^/]+\.(json|csv)(?<!leakage\.csv)",
     "plot": r"metrics/figures/",
+    "report": r"metrics/report\.html",
 }
 
 
@@ -335,7 +336,7 @@ def kills(bench: Bench) -> list[Row]:
         if number in (0, len(cases) - 1):
             name += ", and once more"
             problems += kill_problems(run, *KILLED_TWICE)
-        difference = run.difference("train", *(("evaluate", "plot") if number % 4 == 0 else ()))
+        difference = run.difference("train", *(("evaluate", "plot", "report") if number % 4 == 0 else ()))
         rows[place].add(name, problems + difference, equal=not difference)
 
     in_parallel(case, list(enumerate(cases)))
@@ -626,6 +627,7 @@ SAVES: dict[str, list[tuple[str, str, str]]] = {
         ("fsync", "predictions.csv.*", "1"),
     ],
     "plot": [("write", "confusion.png*", "1"), ("write", "history.svg*", "1")],
+    "report": [("write", "report.html*", "1")],
 }
 LONGEST_FILE = {"train": "1000000", "resize": "10000", "evaluate": "1000"}
 
@@ -637,7 +639,7 @@ def full_disks(bench: Bench) -> list[Row]:
 
     def case(which: tuple[Row, str, tuple[str, ...]]) -> None:
         row, stage, fault = which
-        run = bench.copy(results=stage in ("evaluate", "plot"))
+        run = bench.copy(results=stage in ("evaluate", "plot", "report"))
         kept = len(run.states())
         said = "No space left on device" if fault[0] == "full" else "File too large"
         problems = run.run(stage, *fault).refusal_problems(f"^{stage}: .*{said}") + run.wrong_files()
@@ -706,7 +708,7 @@ def odd_data(bench: Bench) -> list[Row]:
         split.loc[split["label"] == "VASC", "subset"] = other
         split.to_csv(run.folder / "data/split.csv", index=False)
         problems = []
-        for stage in ("train", "evaluate", "plot"):
+        for stage in ("train", "evaluate", "plot", "report"):
             ended = run.run(stage)
             problems += [f"{stage}: {ended.status} {ended.stderr[-300:]!r}"] if ended.status or ended.messages else []
         notes = (

@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 PROJECT = Path(__file__).parent.parent
-STAGES = ("download", "split", "resize", "train", "evaluate", "plot")
+STAGES = ("download", "split", "resize", "train", "evaluate", "plot", "report")
 
 
 def small_params(processor: str) -> dict:

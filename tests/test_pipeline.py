@@ -21,8 +21,8 @@ FLOORS = [
     {"errors"},
     {"files", "interruption", "isic", "progress", "workspace"},
     {"archives", "backbones", "ccl", "figures", "images", "metrics", "processor", "splits", "targets"},
-    {"augmentation", "download", "model", "params", "revisions", "statistics", "tables"},
-    {"batches", "checkpoint", "checks", "comparison", "folders", "sample"},
+    {"augmentation", "charts", "download", "model", "params", "revisions", "statistics", "tables"},
+    {"batches", "checkpoint", "checks", "comparison", "folders", "report", "sample"},
     {"engine", "export", "pictures"},
     {"evaluation", "prediction"},
     {"screen"},
@@ -190,7 +190,12 @@ def test_a_stage_s_data_come_from_the_stages_before_it():
 
 
 def data_deps(stage: dict[str, Any]) -> set[str]:
-    return {dep for dep in stage["deps"] if not dep.endswith(".py")}
+    return {dep for dep in stage["deps"] if dep.split("/")[0] not in ("cclnet", "stages")}
+
+
+def test_the_report_depends_on_all_pages():
+    pages = sorted(path.relative_to(PROJECT).as_posix() for path in (PROJECT / "cclnet" / "pages").iterdir())
+    assert [dep for dep in STAGES["report"]["deps"] if dep.endswith(".html")] == pages
 
 
 def test_a_file_has_one_stage_that_makes_it():

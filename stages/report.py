@@ -1,0 +1,39 @@
+"""One page about the experiment. It shows images, so it is kept in DVC's cache and never committed."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from cclnet.errors import errors_in_one_line
+from cclnet.files import read_json, write_bytes
+from cclnet.images import ImageCache
+from cclnet.params import ReportParams
+from cclnet.report import Experiment, report_page
+from cclnet.sample import PLANTED_SIMILARITY
+from cclnet.splits import read_split
+from stages import PARAMS
+
+
+def main() -> None:
+    params = PARAMS.stage(ReportParams)
+    experiment = Experiment(
+        params=params,
+        metrics=read_json(Path("metrics/metrics.json")),
+        soft_labels=read_json(Path("metrics/soft_labels.json")),
+        confusion=read_json(Path("metrics/confusion.json")),
+        classes=pd.read_csv("metrics/classes.csv"),
+        reliability=pd.read_csv("metrics/reliability.csv"),
+        history=pd.read_csv("metrics/history.csv"),
+        predictions=pd.read_csv("metrics/predictions.csv", dtype={"image": str}),
+        split=read_split(Path("data/split.csv")),
+        cache=ImageCache.open(Path("data/images.npy"), Path("data/images.csv")),
+        provenance=read_json(Path("data/provenance.json")),
+        conditions=read_json(Path("models/conditions.json")),
+        planted=PLANTED_SIMILARITY if params.dataset == "sample" else None,
+    )
+    write_bytes(Path("metrics/report.html"), report_page(experiment).encode())
+
+
+if __name__ == "__main__":
+    with errors_in_one_line("report"):
+        main()
