@@ -67,7 +67,7 @@ def program(
     pass
 
 
-@app.command(epilog="Example: python -m cclnet check data/raw --json problems.json")
+@app.command(epilog="Example: cclnet check data/raw --json problems.json")
 def check(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Where the three official files are.")],
     json_file: JsonFile = None,
@@ -212,7 +212,7 @@ def with_progress(
         return predict_pictures(model.to(place), description, pictures, place, report)
 
 
-@app.command(epilog="Example: python -m cclnet compare HEAD muggy-tuna --json difference.json")
+@app.command(epilog="Example: cclnet compare HEAD muggy-tuna --json difference.json")
 def compare(
     a: Annotated[
         str,
@@ -244,7 +244,7 @@ def give(findings: dict[str, Any], show: Callable[[], None], json_file: Path | N
         write_json(json_file, findings)
 
 
-@app.command(epilog="Example: python -m cclnet export models/model.safetensors --onnx model.onnx --with-preprocessing")
+@app.command(epilog="Example: cclnet export models/model.safetensors --onnx model.onnx --with-preprocessing")
 def export(
     model_file: ModelFile,
     onnx_file: Annotated[Path, typer.Option("--onnx", metavar="FILE", help="Where the ONNX file goes.")],

@@ -53,7 +53,7 @@ def to_onnx(model: CCLNet, description: ModelDescription, with_preprocessing: bo
     predictor = _Predictor(model, with_preprocessing).eval()
     batches = [_random_images(number, description.crop, with_preprocessing) for number in CHECKED_BATCHES]
     try:
-        program: Any = torch.onnx.export(  # typed as what the exporter of old gave as well: None
+        program: Any = torch.onnx.export(  # its type has a None in it that dynamo never gives
             predictor,
             (batches[-1],),
             input_names=[INPUT],

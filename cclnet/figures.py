@@ -41,6 +41,12 @@ in_house_style = matplotlib.style.context(
 """matplotlib's defaults with these changes, deaf to the user's own matplotlibrc."""
 
 PANELS_PER_ROW = 3
+LARGEST_SIDE = 12.0
+"""Inches of a matrix of many classes."""
+LEGIBLE_CLASSES = 40
+"""A matrix of more has no numbers in its cells."""
+SHORT_NAME = 5
+"""Letters of a class's name that the margins have room for."""
 
 LOSSES = {
     "classification_loss": "classification",
@@ -166,19 +172,25 @@ def matrix_figure(
     ylabel: str,
     scale: str,
 ) -> Figure:
-    """Square matrices (title → K×K in [0, 1]) with texts in their cells, large enough to read 800 pixels wide.
+    """Square matrices (title → K×K in [0, 1]) with texts in their cells; seven classes can be read 800 pixels wide.
 
     A cell that is NaN is left grey.
     """
     columns = min(len(matrices), PANELS_PER_ROW)
     rows = ceil(len(matrices) / columns)
-    side = max({1: 5.0, 2: 3.2}.get(columns, 2.1), 0.3 * len(classes))
-    figure = Figure(figsize=(columns * (side + 0.15) + 1.8, rows * (side + 1.1)))
+    side = min(max({1: 5.0, 2: 3.2}.get(columns, 2.1), 0.3 * len(classes)), LARGEST_SIDE)
+    cell = 72 * side / len(classes)  # points, as letters are measured
+    margin = 0.08 * max(0, *(len(name) - SHORT_NAME for name in classes))
+    figure = Figure(figsize=(columns * (side + 0.15) + 1.8 + margin, rows * (side + 1.1 + 0.7 * margin)))
+    names = [name.replace("$", r"\$") for name in classes]  # no formulas
     panels = [figure.add_subplot(rows, columns, place) for place in range(1, len(matrices) + 1)]
     for axes, (title, matrix) in zip(panels, matrices.items(), strict=True):
-        draw_matrix(axes, matrix, texts[title], points=min(11.0, 0.36 * 72 * side / len(classes)))
-        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(classes)), classes if axes in panels[::columns] else [""] * len(classes))
+        draw_matrix(
+            axes, matrix, texts[title] if len(classes) <= LEGIBLE_CLASSES else [], points=min(11.0, 0.36 * cell)
+        )
+        axes.set_xticks(range(len(classes)), names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(classes)), names if axes in panels[::columns] else [""] * len(classes))
+        axes.tick_params(labelsize=min(10.0, 0.8 * cell))
         axes.set(title=title, xlabel=xlabel, ylabel=ylabel if axes in panels[::columns] else "")
     figure.colorbar(panels[0].images[0], ax=panels, label=scale, shrink=0.8)
     return figure

@@ -93,7 +93,9 @@ def show_matrix(console: Console, description: ModelDescription) -> None:
     if not similar:
         say(console, f"these labels were not learned: the model was trained with method: {description.method}")
     elif description.params["head_balance"] == "none":
-        say(console, "the head was not balanced over the classes: rare ones come out alike, whatever they look like")
+        say(
+            console, "the head was not balanced over the classes: rare ones may come out alike, whatever they look like"
+        )
 
 
 def matrix_table(description: ModelDescription) -> pd.DataFrame:

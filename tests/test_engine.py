@@ -37,6 +37,7 @@ from cclnet.targets import smoothed_targets
 CPU = torch.device("cpu")
 K = 7
 PAPER_BACKBONES = ("resnet18", "mobilenet_v2", "efficientnet_b0")
+TIMM_BACKBONES = ("timm/test_vit", "timm/test_convnext", "timm/test_efficientnet")
 NUM_FEATURES = 8
 RAN_ON = {"threads": 1, "versions": {"torch": "2"}}
 
@@ -204,7 +205,7 @@ def algorithm_1(
 FIVE_STEPS = subset_of([k % K for k in range(20)])
 
 
-@pytest.mark.parametrize("backbone", PAPER_BACKBONES)
+@pytest.mark.parametrize("backbone", [*PAPER_BACKBONES, *TIMM_BACKBONES])
 def test_epoch_is_algorithm_1_to_the_last_bit(backbone: str) -> None:
     changes = {"backbone": backbone, "batch_size": 4}
     trainer = trainer_of(FIVE_STEPS, **changes)

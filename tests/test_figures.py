@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import cbook
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 from PIL import Image
@@ -94,6 +95,29 @@ def test_numbers_stand_out_from_their_cells_and_fit_into_them(num_classes):
     for text, value in zip(axes.texts, matrix.ravel(), strict=True):
         assert contrast(to_rgb(text.get_color()), axes.images[0].to_rgba(np.array(value))[:3]) > 4.5
         assert text.get_window_extent().width < cell
+
+
+def test_long_names_take_nothing_from_the_matrix():
+    """Nor do names that could be read as formulas change, or fail."""
+    names = ["x", "$5 or $6", "a_b^c", "basal cell carcinoma, nodular", "Ärger"]
+    figures = soft_label_figure(np.eye(5), names, ""), soft_label_figure(np.eye(5), list("abcde"), "")
+    for figure in figures:
+        figure.draw_without_rendering()
+    long, short = (figure.axes[0].get_window_extent() for figure in figures)
+    assert long.width > 0.95 * short.width
+    drawn = [label.get_text() for label in figures[0].axes[0].get_yticklabels()]
+    assert [text.replace(r"\$", "$") for text in drawn] == names
+    assert not any(cbook.is_math_text(text) for text in drawn)
+
+
+def test_more_classes_than_can_be_read_have_no_numbers():
+    figure = soft_label_figure(np.eye(60), [str(name) for name in range(60)], "")
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    assert list(axes.texts) == []
+    assert figure.get_figheight() < 15
+    heights = [label.get_window_extent().height for label in axes.get_yticklabels()]
+    assert max(heights) < axes.get_window_extent().height / 60
 
 
 def contrast(colour, other) -> float:

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from cclnet.files import write_bytes, write_csv, write_json
+from cclnet.errors import CCLNetError
+from cclnet.files import read_csv, read_json, whole_file, write_bytes, write_csv, write_json
 
 
 def test_the_parts_are_written_one_after_the_other_into_new_folders(tmp_path: Path):
@@ -90,3 +91,19 @@ def test_a_table_gives_its_numbers_back_to_the_last_bit(tmp_path: Path):
     write_csv(tmp_path / "numbers.csv", [{"number": number} for number in numbers])
     _, *lines = (tmp_path / "numbers.csv").read_text().splitlines()
     assert [float(line) for line in lines] == numbers
+
+
+def test_what_is_written_is_read(tmp_path: Path):
+    value = {"b": [1, 2.5, None], "ä": "p̄"}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value
+    rows = [{"image": "007", "label": "NA", "value": 0.1 + 0.2}, {"image": "1e5", "label": "", "value": 2}]
+    write_csv(tmp_path / "a.csv", rows)
+    assert read_csv(tmp_path / "a.csv", ["image", "label"]).to_dict("records") == rows
+
+
+def test_a_file_that_is_given_up_is_not_there(tmp_path: Path):
+    with pytest.raises(CCLNetError, match="given up"), whole_file(tmp_path / "file") as file:
+        file.write(b"half")
+        raise CCLNetError("given up")
+    assert list(tmp_path.iterdir()) == []

@@ -273,6 +273,13 @@ def test_the_cache_holds_every_image_decoded_and_resized(tmp_path: Path, files: 
     assert isinstance(cache.pixels, np.memmap)
 
 
+def test_ids_that_look_like_numbers_or_gaps_survive_the_file(tmp_path: Path, files: dict[str, bytes]):
+    names = ["007", "7", "NA", "null", "1e5"]
+    cache = cached(tmp_path, {f"{name}.png": data for name, data in zip(names, files.values(), strict=False)})
+    assert cache.images == sorted(names)
+    assert cache.rows(["7", "NA"]).tolist() == [sorted(names).index("7"), sorted(names).index("NA")]
+
+
 def test_the_number_of_threads_changes_no_byte(tmp_path: Path, files: dict[str, bytes]):
     many = {f"{number}{name}": data for number in range(8) for name, data in files.items()}
     written = []

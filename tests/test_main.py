@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -17,7 +18,8 @@ from test_tables import HEADER, row
 
 from cclnet import __version__
 from cclnet.__main__ import main
-from cclnet.checkpoint import build_model, save_model
+from cclnet.checkpoint import build_model, load_model, save_model
+from cclnet.export import to_onnx
 from cclnet.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 
 PROJECT = Path(__file__).parent.parent
@@ -60,11 +62,11 @@ def test_help_names_the_commands(run, arguments: list[str]):
 @pytest.mark.parametrize(
     ("command", "example"),
     [
-        ("check", "python -m cclnet check data/raw --json problems.json"),
+        ("check", "cclnet check data/raw --json problems.json"),
         ("predict", "cclnet predict models/model.safetensors photos/ more.zip one.png -o predictions.csv"),
         ("evaluate", "cclnet evaluate models/model.safetensors --images ISIC2018_Task3_Test_Input.zip --labels"),
         ("matrix", "cclnet matrix models/model.safetensors --csv matrix.csv --figure matrix.png"),
-        ("compare", "python -m cclnet compare HEAD muggy-tuna --json difference.json"),
+        ("compare", "cclnet compare HEAD muggy-tuna --json difference.json"),
     ],
 )
 def test_help_of_a_command_has_an_example(run, command: str, example: str):
@@ -351,6 +353,51 @@ def test_what_is_no_folder_ends_in_one_line(run, source: str):
     assert (status, out) == (2, "")
     assert err.startswith(f"cclnet: {source!r} is no folder: name the one that holds ")
     assert err.count("\n") == 1
+
+
+# export
+
+
+def test_help_of_export_says_what_stays_outside(run):
+    status, out, _ = run("export", "--help")
+    assert status == 0
+    for words in ("resized to the metadata's `short_side`", "--with-preprocessing", "--onnx", "probabilities"):
+        assert words in out
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    described = replace(description("baseline"), backbone="timm/test_vit")
+    save_model(tmp_path / "model.safetensors", build_model("timm/test_vit", None, 32, 3, with_head=False), described)
+    return tmp_path / "model.safetensors"
+
+
+def test_export_writes_the_checked_file(run, trained: Path, tmp_path: Path):
+    file = tmp_path / "new" / "model.onnx"
+    status, out, err = run("export", trained, "--onnx", file, "--with-preprocessing")
+    assert (status, err) == (0, "")
+    assert re.fullmatch(rf"{file}: timm/test_vit, differs from torch by \S+ at most\n", out)
+    assert file.read_bytes() == to_onnx(*load_model(trained), with_preprocessing=True).content
+
+
+def test_a_file_that_fails_the_check_is_not_written(
+    run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("cclnet.export.TOLERANCE", -1.0)
+    (tmp_path / "model.onnx").write_bytes(b"the one before")
+    status, out, err = run("export", trained, "--onnx", tmp_path / "model.onnx")
+    assert (status, out) == (1, "")
+    assert err.startswith("cclnet: timm/test_vit as ONNX differs from torch by ")
+    assert (tmp_path / "model.onnx").read_bytes() == b"the one before"
+
+
+def test_export_of_what_is_no_model_ends_in_one_line(run, tmp_path: Path):
+    missing = tmp_path / "model.safetensors"
+    assert run("export", missing, "--onnx", tmp_path / "x") == (
+        1,
+        "",
+        f"cclnet: there is no model {missing}; train one first\n",
+    )
 
 
 def test_the_module_is_the_program(good: Path):

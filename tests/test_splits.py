@@ -1,13 +1,15 @@
 import itertools
 import json
 from collections import Counter
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from cclnet.errors import DataError
+from cclnet.files import write_csv
 from cclnet.isic import CLASSES
-from cclnet.splits import fill, image_split, leakage, lesion_split
+from cclnet.splits import fill, image_split, leakage, lesion_split, read_split
 
 # how many lesions of ISIC 2018 have one, two, … images
 LESIONS_BY_SIZE = {
@@ -190,3 +192,10 @@ def test_leakage_of_isic_is_what_chance_gives(isic):
     assert measured["images"]["validation"] == VALIDATION
     json.dumps(measured, allow_nan=False)
     assert set(leakage(lesion_split(isic, 0.2, 0), CLASSES)["leakage_per_class"].values()) == {0.0}
+
+
+def test_names_that_look_like_numbers_or_gaps_survive_the_file(tmp_path: Path):
+    names = ["007", "7", "NA", "null", "1e5", "nan", "a,b", "ä"]
+    table = pd.DataFrame({"image": names, "label": names[::-1], "lesion": names, "subset": ["train"] * len(names)})
+    write_csv(tmp_path / "split.csv", table)
+    assert read_split(tmp_path / "split.csv").to_dict("list") == table.to_dict("list")

@@ -19,6 +19,7 @@ from cclnet.statistics import (
     mantel_test,
     mcnemar,
     mean_and_deviation,
+    notes,
     off_diagonal,
     paired_bootstrap,
     rank_correlation,
@@ -184,6 +185,38 @@ def test_share_explained_by_counts_ignores_names_and_scales() -> None:
     assert share_explained_by_counts(np.exp(cells), np.sqrt(COUNTS)) == pytest.approx(share)
     assert share_explained_by_counts(cells, np.full(7, 10)) == (0, 1, 0, 1), "equal counts explain nothing"
     assert share_explained_by_counts(np.eye(7), COUNTS) is None
+
+
+def test_share_explained_by_counts_of_two_classes_means_nothing() -> None:
+    assert share_explained_by_counts([[0.7, 0.3], [0.2, 0.8]], [10, 20]) is None
+
+
+def test_many_classes_are_reordered_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, counts = matrix(3, 10), np.arange(10, 20)
+    whole = share_explained_by_counts(cells, counts), mantel_test(cells, matrix(4, 10))
+    monkeypatch.setattr("cclnet.statistics.REORDERED_CELLS", 1234)
+    in_blocks = share_explained_by_counts(cells, counts), mantel_test(cells, matrix(4, 10))
+    assert in_blocks[0] == pytest.approx(whole[0])
+    assert in_blocks[1] == whole[1]
+    assert whole[0] is not None
+    assert whole[0].explained == pytest.approx(explained_by_regression(cells, counts))
+    assert whole[0].by_chance == pytest.approx(3 / 89, abs=0.003)  # of 89 degrees of freedom
+
+
+def test_notes_say_why_a_figure_of_the_labels_is_null() -> None:
+    both = ("not_explained_by_counts", "follows_confusion")
+    similarity = matrix(1, 3) + matrix(1, 3).T
+    assert notes(matrix(0, 3), [1, 2, 3], similarity, "abc") == {}
+    assert notes(matrix(0, 2), [1, 2], np.eye(2), "ab") == dict.fromkeys(both, "undefined: two classes are one pair")
+    reason = "undefined: the labels hold no class for more alike than another"
+    assert notes(np.eye(3), [1, 2, 3], similarity, "abc") == dict.fromkeys(both, reason)
+    assert notes(matrix(0, 3), [1, 0, 0], None, "abc") == {
+        "not_explained_by_counts": "undefined: no training image of b, c",
+        "follows_confusion": "undefined: a class has no validation image",
+    }
+    assert notes(matrix(0, 3), [1, 2, 3], np.eye(3), "abc") == {
+        "follows_confusion": "undefined: no two classes are confused more often than others"
+    }
 
 
 def test_weighted_scores_are_evaluates_of_the_repeated_images() -> None:
