@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 OFFICIAL := .venv-official/installed
 
-.PHONY: repro test check browser everywhere official-score faults audit golden lock clean
+.PHONY: repro test check browser everywhere walkthrough official-score faults audit golden lock clean
 .DELETE_ON_ERROR:
 
 repro: $(INSTALLED)
@@ -28,6 +28,10 @@ browser: $(INSTALLED)
 # the same bytes on other x86-64 processors; needs qemu-user, takes some minutes
 everywhere: $(INSTALLED)
 	$(BIN)/python tests/everywhere.py
+
+# every command of README.md and docs/ in a fresh clone, on a sample of seconds; some four minutes
+walkthrough: $(INSTALLED)
+	$(BIN)/python tests/walkthrough.py
 
 # our figures against those of the challenge's own scoring program, in an environment of its own
 official-score: $(INSTALLED) $(OFFICIAL)

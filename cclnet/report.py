@@ -23,7 +23,7 @@ from PIL import Image
 
 from cclnet import __version__, charts, statistics
 from cclnet.figures import LOSSES, VALIDATION_METRICS, has_numbers
-from cclnet.images import ImageCache, resize
+from cclnet.images import ImageCache, central_crop, resize
 from cclnet.metrics import CALIBRATION_BINS
 from cclnet.params import ReportParams
 from cclnet.statistics import Interval, MantelTest
@@ -278,7 +278,8 @@ def confident_mistakes(experiment: Experiment, most: int = MISTAKES) -> list[Mis
     surest = np.argsort(-confidence, kind="stable")
     chosen = surest[(predicted != experiment.labels)[surest]][:most]
     images = [str(experiment.predictions["image"].iloc[row]) for row in chosen]
-    crops = experiment.cache.central_crops(experiment.cache.rows(images), experiment.params.crop)
+    rows = experiment.cache.rows(images)
+    crops = [central_crop(experiment.cache[row], experiment.params.crop) for row in rows]
     names = experiment.class_names
     return [
         Mistake(image, names[experiment.labels[row]], names[predicted[row]], float(confidence[row]), thumbnail(crop))

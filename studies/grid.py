@@ -63,13 +63,8 @@ def commands_of(stage: dict[str, Any]) -> Iterator[Command]:
         program, option, module, *arguments = shlex.split(filled(stage["cmd"], item))
         if (program, option) != ("python", "-m"):
             raise CCLNetError(f"{stage['cmd']!r} does not start with: python -m")
-        outputs = [Path(filled(path, item)) for path in map(path_of, stage["outs"])]
+        outputs = [Path(filled(path, item)) for out in stage["outs"] for path in out]
         yield Command(module, arguments, outputs)
-
-
-def path_of(output: str | dict[str, Any]) -> str:
-    """The path of an output that may have options."""
-    return output if isinstance(output, str) else next(iter(output))
 
 
 def filled(text: str, item: dict[str, str]) -> str:

@@ -81,6 +81,13 @@ def test_a_grid_s_commands_are_plain_and_name_their_outputs(study: str):
             params_with(parsed_settings(arguments.settings))
 
 
+@pytest.mark.parametrize("study", study_names())
+def test_a_study_that_was_not_run_is_missed_by_no_pull_and_no_checkout(study: str):
+    stages = yaml.safe_load((ROOT / "studies" / study / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    outs = [out for stage in stages.values() for out in stage["outs"]]
+    assert all(isinstance(out, dict) and options["cache"] is False for out in outs for options in out.values())
+
+
 def cells_of(study: str) -> list[str]:
     return [command.outputs[0].stem for command in commands(study) if command.module == "studies.cell"]
 
