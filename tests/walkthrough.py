@@ -29,11 +29,11 @@ BLOCK = re.compile(r"(?P<above>^.*\n)?^ *```(?P<language>.*)\n(?P<lines>(?:.*\n)
 NOT_RUN = re.compile(r" *<!-- not run: \S.* -->\n")
 OTHER_SHELLS = ("sh", "shell", "console", "zsh")
 
-# the first line of a script, in place of the document's title: says what runs, when and where, and what failed
+# the first line of a script, in place of the document's title: say what fails, and what runs, when and where
 PRELUDE = (
+    "exec 2>&1; set -eE -o pipefail; "
     r"""trap 'printf "%s:%s: exit status %s\n" "$0" "$LINENO" "$?"' ERR; """
-    r"""trap 'printf "\n[%3d s] %s:%s $ %s\n" "$SECONDS" "$0" "$LINENO" "$BASH_COMMAND"' DEBUG; """
-    "exec 2>&1; set -eE -o pipefail"
+    r"""trap 'printf "\n[%3d s] %s:%s $ %s\n" "$SECONDS" "$0" "$LINENO" "$BASH_COMMAND"' DEBUG"""
 )
 
 
