@@ -52,7 +52,12 @@ CONFIG = {
 def curves_chart(history: pd.DataFrame, labels: Mapping[str, str], description: str) -> Chart:
     """A curve by epoch for each named column of ``metrics/history.csv`` that holds any number (column → label)."""
     shown = [column for column in labels if has_numbers(history, column)]
-    points = history[["epoch", *shown]].rename(columns=labels).melt("epoch", var_name="curve").dropna()
+    points = (
+        pd.DataFrame(history, columns=["epoch", *shown])
+        .rename(columns=dict(labels))
+        .melt("epoch", var_name="curve")
+        .dropna()
+    )
     encoding = {
         "x": epochs(history),
         "y": numbers("value"),
@@ -88,7 +93,7 @@ def softness_chart(history: pd.DataFrame, lowest_epoch: int | None, frozen_epoch
         "y": numbers("softness", axis={"format": ".3f"}, scale={"nice": False, "padding": 24, "zero": False}),
         "tooltip": [numbers("epoch", "epoch"), numbers("softness", "p̄", format=".4f")],
     }
-    return chart(description, data=rows(history[["epoch", "softness"]]), encoding=encoding, layer=layers)
+    return chart(description, data=rows(history, "epoch", "softness"), encoding=encoding, layer=layers)
 
 
 def reliability_chart(reliability: pd.DataFrame) -> Chart:
@@ -99,7 +104,7 @@ def reliability_chart(reliability: pd.DataFrame) -> Chart:
     }
     figures = [numbers(name, name, format=".3f") for name in ("confidence", "accuracy")] + [numbers("count", "images")]
     bins = {
-        "data": rows(reliability[["confidence", "accuracy", "count"]]),
+        "data": rows(reliability, "confidence", "accuracy", "count"),
         "mark": {"type": "line", "point": True},
         "encoding": {"tooltip": figures},
     }
@@ -143,9 +148,9 @@ def chart(description: str, **view: Any) -> Chart:
     }
 
 
-def rows(table: pd.DataFrame) -> dict[str, Any]:
-    """A table as the data of a chart."""
-    return {"values": table.to_dict("records")}
+def rows(table: pd.DataFrame, *columns: str) -> dict[str, Any]:
+    """The named columns of a table as the data of a chart, all of them if none is named."""
+    return {"values": pd.DataFrame(table, columns=list(columns) or None).to_dict("records")}
 
 
 def numbers(field: str, title: str | None = None, **options: Any) -> dict[str, Any]:

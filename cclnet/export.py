@@ -47,7 +47,7 @@ def to_onnx(model: CCLNet, description: ModelDescription, with_preprocessing: bo
     """
     try:
         import onnxruntime as runtime
-        from onnxscript import ir
+        from onnx_ir.passes.common import ClearMetadataAndDocStringPass
     except ModuleNotFoundError as error:
         raise MissingPackageError("the export to ONNX", error, "onnx onnxruntime onnxscript") from None
     predictor = _Predictor(model, with_preprocessing).eval()
@@ -65,7 +65,7 @@ def to_onnx(model: CCLNet, description: ModelDescription, with_preprocessing: bo
     except torch.onnx.OnnxExporterError as error:
         reason = textwrap.shorten(str(error), width=200)
         raise CCLNetError(f"torch cannot export {description.backbone} to ONNX: {reason}") from None
-    ir.passes.common.ClearMetadataAndDocStringPass()(program.model)  # stack traces, with the paths of this machine
+    ClearMetadataAndDocStringPass()(program.model)  # stack traces, with the paths of this machine
     program.model.metadata_props.update(
         {name: json.dumps(value, sort_keys=True) for name, value in asdict(description).items()}
     )
@@ -76,7 +76,7 @@ def to_onnx(model: CCLNet, description: ModelDescription, with_preprocessing: bo
     for images in batches:
         with torch.inference_mode():
             expected = torch.stack(predictor(images))
-        outputs = np.stack(session.run(OUTPUTS, {INPUT: images.numpy()}))
+        outputs = np.stack([np.asarray(output) for output in session.run(OUTPUTS, {INPUT: images.numpy()})])
         difference = max(difference, float(np.abs(outputs - expected.numpy()).max()))
     if not difference <= TOLERANCE:
         raise CCLNetError(f"{description.backbone} as ONNX differs from torch by {difference:.2g}; nothing is written")

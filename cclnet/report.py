@@ -228,7 +228,7 @@ def epoch_table(experiment: Experiment) -> pd.DataFrame:
     history = experiment.history
     titles = LOSSES | ({"softness": "p̄"} if experiment.learns_soft_labels else {}) | VALIDATION_METRICS
     shown = {column: title for column, title in titles.items() if has_numbers(history, column)}
-    return history.set_index("epoch")[list(shown)].rename(columns=shown)
+    return pd.DataFrame(history.set_index("epoch"), columns=list(shown)).rename(columns=shown)
 
 
 def likenesses(experiment: Experiment) -> list[Likeness]:

@@ -157,11 +157,13 @@ def test_a_model_of_timm_gives_its_features(model: str) -> None:
 def test_a_backbone_of_timm_is_the_network_without_its_classifier(model: str) -> None:
     torch.manual_seed(0)
     backbone, num_features = build_backbone(f"timm/{model}")
-    size = timm.models.get_pretrained_cfg(model).input_size[-1]
+    config = timm.models.get_pretrained_cfg(model)
+    assert config is not None
+    size = config.input_size[-1]
     images = torch.randn(2, 3, size, size)
     whole = timm.create_model(model).eval()
     whole.load_state_dict(backbone.state_dict(), strict=False)
-    classifier = whole.get_classifier()
+    classifier: nn.Module = getattr(whole, "get_classifier")()  # noqa: B009 - nn.Module's types do not know it
     assert isinstance(classifier, nn.Linear)
     assert classifier.in_features == num_features
     assert_close(classifier(backbone.eval()(images)), whole(images), rtol=0, atol=0)

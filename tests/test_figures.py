@@ -159,7 +159,9 @@ def test_ranks_are_those_of_the_cells_beside_the_diagonal():
 def test_rank_figure_colours_ranks_and_writes_values_also_on_the_grey_diagonal():
     [axes, _] = rank_figure({"first": MATRIX}, CLASSES).axes
     assert texts(axes) == ["0.50", "0.31", "0.19", "0.10", "0.85", "0.05", "0.00", "0.00", "1.00"]
-    np.testing.assert_allclose(axes.images[0].get_array().filled(np.nan), off_diagonal_ranks(MATRIX))
+    drawn = axes.images[0].get_array()
+    assert isinstance(drawn, np.ma.MaskedArray)
+    np.testing.assert_allclose(drawn.filled(np.nan), off_diagonal_ranks(MATRIX))
     assert {axes.texts[place].get_color() for place in (0, 4, 8)} == {"black"}
 
 

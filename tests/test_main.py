@@ -420,7 +420,8 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model, in the working folder with ``in.zip``, four images in a folder of their own there, and their labels."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    save_model(tmp_path / "model", build_model(MODEL.backbone, None, len(MODEL.classes), with_head=True), MODEL)
+    made = build_model(MODEL.backbone, None, MODEL.crop, len(MODEL.classes), with_head=True)
+    save_model(tmp_path / "model", made, MODEL)
     with zipfile.ZipFile("in.zip", "w") as archive:
         for image, data in CONTENTS.items():
             archive.writestr(f"Input/{image}.jpg", data)

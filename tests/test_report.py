@@ -271,7 +271,7 @@ def test_what_the_matrix_follows_has_exact_p(experiment: Experiment, page: Page)
     }
     for name, other in others.items():
         found = [
-            spearmanr(off_diagonal(soft), off_diagonal(other[np.ix_(order, order)])).statistic
+            float(np.asarray(spearmanr(off_diagonal(soft), off_diagonal(other[np.ix_(order, order)])))[0])
             for order in map(list, permutations(range(4)))
         ]
         p = np.mean(np.abs(found) >= abs(found[0]) - 1e-9)
@@ -356,7 +356,7 @@ def test_mistakes_are_the_most_confident_ones_in_order_as_the_network_saw_them(e
     for image, picture in zip(images, pictures, strict=True):
         data = str(picture["src"]).removeprefix("data:image/png;base64,")
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
-        row = experiment.cache.images.index(image)
+        row = experiment.cache.images.index(str(image))
         np.testing.assert_array_equal(pixels, experiment.cache[row][2:34, 8:40])  # 32 of 36 × 48 pixels
     assert "do not publish it" in page.text
 
