@@ -85,9 +85,17 @@ def test_a_block_of_another_shell_is_refused(language: str):
         script_of(f"# Title\n\n```{language}\nexit 1\n```\n")
 
 
+def anchors(text: str) -> set[str]:
+    """What the headings of a document are called in links."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("name", documents())
 def test_a_document_can_be_walked_and_its_links_lead_somewhere(name: str):
     text = (PROJECT / name).read_text(encoding="utf-8")
     script_of(text)
-    targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text)
-    assert [target for target in targets if not (PROJECT / name).parent.joinpath(target).exists()] == []
+    for path, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", text):
+        target = (PROJECT / name).parent / path if path else PROJECT / name
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), f"{path}#{anchor}"
