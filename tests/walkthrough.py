@@ -5,7 +5,7 @@
 
 What is committed is cloned into a temporary folder, which is also the home folder; there, every dataset is cut down to
 seconds and the results of that are committed. Then the ```bash blocks of each document run in one shell, from top to
-bottom, in a fresh clone of it that all documents share. The environment is that of this checkout.
+bottom, in a fresh clone of it that goes back to what was committed after each. The environment is this checkout's.
 
 A block is left out if the line above it says so and why: ``<!-- not run: needs a GPU -->``. Some four minutes on two
 cores; needs git. Exit status 0: every command ended with 0; 1 otherwise, and the last lines say which did not.
@@ -98,6 +98,12 @@ def commit_small_results(clone: Path, environment: dict[str, str]) -> None:
         subprocess.run(command, cwd=clone, env=environment, check=True)
 
 
+def tidy(clone: Path, environment: dict[str, str]) -> None:
+    """Put a clone back to what was committed, with the model and all that belongs to it."""
+    for command in (["git", "reset", "--quiet", "--hard", "origin/HEAD"], ["dvc", "checkout", "--quiet"]):
+        subprocess.run(command, cwd=clone, env=environment, check=True)
+
+
 def main(named: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -117,6 +123,7 @@ def main(named: Sequence[str]) -> int:
             if finished.returncode:
                 print(f"walkthrough: {name} ended with exit status {finished.returncode}")
                 return 1
+            tidy(clone, environment)
         print(f"walkthrough: all commands ran, {time.monotonic() - started:.0f} s")
     return 0
 
