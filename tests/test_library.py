@@ -153,7 +153,7 @@ def named(name: str) -> Any:
 @pytest.mark.parametrize(("name", "arguments"), SIGNATURES)
 def test_signatures_are_those_of_the_code(name: str, arguments: str):
     parameters = [parameter for parameter in inspect.signature(named(name)).parameters if parameter != "self"]
-    written = [argument.split("=")[0] for argument in arguments.split(", ") if argument != "*"]
+    written = [argument.split("=")[0] for argument in re.findall(r"[^*, ][^,]*", arguments)]
     assert written == parameters
 
 
