@@ -109,7 +109,7 @@ def what_matrices_follow(groups: Groups) -> list[dict[str, str]]:
         own = groups[f"{variant}{head}-original"]
         references["the class counts"] = [count_pattern(own[0].class_counts)]
         explanations = {"shuffled labels": matrices(groups, f"{variant}{head}-shuffled")}
-        explanations |= {"a network that never learns": matrices(groups, f"{head}-random")} | references
+        explanations |= {"a network that never learns": matrices(groups, f"{variant}{head}-random")} | references
         for name, others in explanations.items():
             row[name] = agreement(list(product([cell.soft_labels for cell in own], others)))
         rows.append(row)
