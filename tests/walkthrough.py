@@ -94,7 +94,11 @@ def commit_small_results(clone: Path, environment: dict[str, str]) -> None:
     for block in params["datasets"].values():
         block |= {key: sample[key] for key in ("short_side", "crop", "epochs", "milestones", "batch_size", "threads")}
     (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
-    for command in (["make", "repro"], ["git", "commit", "--quiet", "--all", "--message", "The sample in small"]):
+    for command in (
+        ["git", "checkout", "--quiet", "-B", "main"],  # CI checks out a commit, not a branch
+        ["make", "repro"],
+        ["git", "commit", "--quiet", "--all", "--message", "The sample in small"],
+    ):
         subprocess.run(command, cwd=clone, env=environment, check=True)
 
 
