@@ -294,8 +294,9 @@ def test_metadata_without_a_number_is_refused(tmp_path: Path, models: dict[str, 
 
 
 def test_the_network_is_built_for_the_crop(tmp_path: Path):
-    made_for_32 = build_model("timm/test_vit", None, 32, 3, with_head=False).eval()
-    save_model(tmp_path / "model", made_for_32, replace(description("baseline"), backbone="timm/test_vit", crop=32))
+    described = replace(description("baseline"), backbone="timm/test_vit_relpos", crop=32)
+    made_for_32 = build_model(described.backbone, None, 32, 3, with_head=False).eval()
+    save_model(tmp_path / "model", made_for_32, described)
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(load_model(tmp_path / "model")[0](images), made_for_32(images))

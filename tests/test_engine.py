@@ -37,7 +37,7 @@ from cclnet.targets import smoothed_targets
 CPU = torch.device("cpu")
 K = 7
 PAPER_BACKBONES = ("resnet18", "mobilenet_v2", "efficientnet_b0")
-TIMM_BACKBONES = ("timm/test_vit", "timm/test_convnext", "timm/test_efficientnet")
+TIMM_BACKBONES = ("timm/test_vit_relpos", "timm/test_convnext", "timm/test_efficientnet")
 NUM_FEATURES = 8
 RAN_ON = {"threads": 1, "versions": {"torch": "2"}}
 
