@@ -13,7 +13,6 @@ import yaml
 from cclnet.errors import CCLNetError
 from studies.projects import ROOT
 
-
 Item = dict[str, Any]
 """One value of every key of a matrix; a value may be a table of its own, with a name."""
 
