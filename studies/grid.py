@@ -36,6 +36,16 @@ class Command:
     departures: int = 0
 
     @property
+    def data(self) -> str:
+        """The folder of the data that it makes or, a cell, uses."""
+        return self.arguments[self.arguments.index("--data") + 1] if self.is_cell else self.arguments[0]
+
+    @property
+    def is_cell(self) -> bool:
+        """Whether it trains and evaluates; else it prepares data."""
+        return self.module == "studies.cell"
+
+    @property
     def done(self) -> bool:
         """All outputs are there."""
         return all((ROOT / path).exists() for path in self.outputs)
@@ -58,9 +68,8 @@ def commands(study: str) -> list[Command]:
     if not file.is_file():
         raise CCLNetError(f"there is no study '{study}', only {', '.join(study_names())}")
     planned = [*commands_of(ROOT / "studies" / "dvc.yaml"), *commands_of(file)]
-    cells = [command for command in planned if command.module == "studies.cell"]
-    needed = {cell.arguments[cell.arguments.index("--data") + 1] for cell in cells}
-    return [command for command in planned if command in cells or command.arguments[0] in needed]
+    used = {command.data for command in planned if command.is_cell}
+    return [command for command in planned if command.data in used]
 
 
 def commands_of(file: Path) -> Iterator[Command]:
