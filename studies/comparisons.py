@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cclnet.figures import in_house_style
 from cclnet.metrics import evaluate
@@ -108,7 +108,7 @@ def calibration(cell: Cell) -> tuple[dict[str, float | None], dict[str, float | 
     """
     truth, probabilities = cell.truth, cell.probabilities
     logits = np.log(np.maximum(probabilities, SMALLEST))
-    first = halves(cell.predictions["lesion"])
+    first = halves(cell.predictions["lesion"].to_numpy())
     scaled = np.empty_like(probabilities)
     for half in (first, ~first):
         scaled[half] = apply_temperature(logits[half], fit_temperature(logits[~half], truth[~half]))
@@ -116,9 +116,9 @@ def calibration(cell: Cell) -> tuple[dict[str, float | None], dict[str, float | 
     return {name: before[name] for name in CALIBRATION}, {name: after[name] for name in CALIBRATION}
 
 
-def halves(lesions: pd.Series, seed: int = 0) -> NDArray[np.bool_]:
+def halves(lesions: ArrayLike, seed: int = 0) -> NDArray[np.bool_]:
     """True for the images of a random half of the lesions."""
-    numbers, names = pd.factorize(lesions)
+    numbers, names = pd.factorize(np.asarray(lesions))
     chosen = np.random.default_rng(seed).permutation(len(names)) < len(names) // 2
     return chosen[numbers]
 

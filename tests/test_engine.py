@@ -792,7 +792,7 @@ def test_state_without_one_of_its_parts_ends_otherwise(
 
 
 def test_state_without_the_online_labels_ends_otherwise(tmp_path: Path) -> None:
-    method = {"method": "online_smoothing"}
+    method: dict[str, Any] = {"method": "online_smoothing"}
     expected, _, _ = run_fit(tmp_path / "uninterrupted", method)
     with pytest.raises(InterruptionError):
         run_fit(tmp_path, method, asked_after=STEPS_OF_AN_EPOCH + 1)

@@ -140,8 +140,8 @@ def test_online_labels_are_the_mean_predictions_of_the_epoch_before() -> None:
     assert_close(objective.label_matrix, smoothed_targets(torch.arange(K), K, 0.7).double())
     batches = [batch(seed=seed) for seed in (1, 2, 3)]
     batches = [(logits[labels != 4], labels[labels != 4]) for logits, labels in batches]  # of class 4 none is right
+    before = objective.label_matrix.clone()
     for logits, labels in batches:
-        before = objective.label_matrix.clone()
         expected = functional.cross_entropy(logits, before[labels])
         assert_close(objective(logits, labels), expected)
         assert torch.equal(objective.label_matrix, before)
