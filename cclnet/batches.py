@@ -15,7 +15,7 @@ from torch import Tensor
 from cclnet.augmentation import ColorJitter, Views, jitter_to_network, to_network
 from cclnet.images import ImageCache, Pixels, central_crop
 from cclnet.params import TrainParams
-from cclnet.processes import ALONE, IMAGES_EACH, Alone
+from cclnet.processes import ALONE, IMAGES_EACH, Processes
 
 ORDER_STREAM = 2  # apart from Views.STREAM: no two uses of the seed share their numbers
 LABEL_STREAM = 4
@@ -62,7 +62,7 @@ class Subset:
 
 
 def training_batches(
-    images: Subset, params: TrainParams, epoch: int, device: torch.device, seen: int = 0, processes: Alone = ALONE
+    images: Subset, params: TrainParams, epoch: int, device: torch.device, seen: int = 0, processes: Processes = ALONE
 ) -> Iterator[tuple[Float[Tensor, "n 3 h w"], Int[Tensor, " n"], int]]:
     """The minibatches of one epoch after the first ``seen`` images: augmented, normalised, on the device.
 

@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from cclnet import __version__, metrics
 from cclnet.augmentation import MEAN, STANDARD_DEVIATION
+from cclnet.backbones import synchronise_batch_norm
 from cclnet.batches import Subset, memory_format, prediction_batches, training_batches
 from cclnet.ccl import Convergence, balancing_weights, class_correlation_loss, classification_loss, softness
 from cclnet.checkpoint import ModelDescription, StateStore, build_model
@@ -23,7 +24,7 @@ from cclnet.errors import CCLNetError
 from cclnet.interruption import InterruptionError
 from cclnet.model import CCLNet
 from cclnet.params import TrainParams
-from cclnet.processes import ALONE, Alone
+from cclnet.processes import ALONE, Processes
 from cclnet.progress import Report, silent
 from cclnet.targets import class_frequencies, smoothed_targets
 
@@ -52,7 +53,7 @@ class Trainer:
     """
 
     def __init__(
-        self, params: TrainParams, class_counts: Int[Tensor, " k"], device: torch.device, processes: Alone = ALONE
+        self, params: TrainParams, class_counts: Int[Tensor, " k"], device: torch.device, processes: Processes = ALONE
     ) -> None:
         self.params = params
         self.device = device
@@ -68,6 +69,8 @@ class Trainer:
             temperature=params.temperature,
             dictionary_init=params.dictionary_init,
         )
+        if processes.count > 1 and device.type == "cuda":
+            synchronise_batch_norm(self.model, params.backbone)
         self.model.to(device=device, memory_format=memory_format(device))  # pyright: ignore[reportCallIssue]
         self.head = self.model.head
         self.lr_ccl = params.lr_ccl * params.lr_ccl_factor
@@ -307,9 +310,8 @@ def _validate(trainer: Trainer, validation: Subset, between_steps: Callable[[], 
     processes = trainer.processes
     processes.align(trainer.model)
     own = validation.part(processes.equal_share(np.arange(len(validation))))
-    return processes.gather(predict(trainer.model, own, trainer.params.crop, trainer.device, between_steps))[
-        : len(validation)
-    ]
+    probabilities = predict(trainer.model, own, trainer.params.crop, trainer.device, between_steps)
+    return processes.gather(probabilities)[: len(validation)]
 
 
 def _follow(

@@ -1,7 +1,7 @@
 """Several processes that train one network together, started by torch's own engine (``torchrun``).
 
 Each has the whole network and its share of every minibatch; averaged over the shares, the gradients are those of the
-minibatch. ``Alone`` is the one process that has nothing to share, and does without ``torch.distributed``.
+minibatch. One process has nothing to share, and does without ``torch.distributed``.
 """
 
 import io
@@ -34,8 +34,8 @@ class LostProcessError(CCLNetError):
     exit_status = 75  # as sysexits.h has it: try again
 
 
-class Alone:
-    """The only process.
+class Processes:
+    """What those that train together do in common; here there is only one, and nothing to be done.
 
     Attributes:
         rank: the number of this process among all of them; the first one, 0, writes and reports.
@@ -75,11 +75,11 @@ class Alone:
         """Until all processes are here."""
 
 
-ALONE = Alone()
+ALONE = Processes()
 
 
-class Together(Alone):
-    """One of several processes in a process group of torch's.
+class ProcessGroup(Processes):
+    """Several of them, in torch's default process group.
 
     Every method but ``share`` and ``equal_share`` has to be called by all of them, in the same order.
 
@@ -158,7 +158,7 @@ def _others_alive() -> Iterator[None]:
 
 
 @contextmanager
-def joined_processes(device: torch.device) -> Iterator[Alone]:
+def joined_processes(device: torch.device) -> Iterator[Processes]:
     """Join the processes that ``torchrun`` has started with this one, until the block ends.
 
     Of what goes wrong, the process that meets it first speaks; the others end in silence, and all of them if the reason
@@ -176,13 +176,15 @@ def joined_processes(device: torch.device) -> Iterator[Alone]:
     if rank:
         logging.disable(logging.WARNING)  # the first process warns
     try:
-        yield Together()
+        yield ProcessGroup()
     except (InterruptionError, LostProcessError) as error:
         raise SystemExit(error.exit_status) from None
     except Exception:
         if store.add("errors", 1) > 1:
             raise SystemExit(1) from None
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # comes once another has ended, perhaps before this one has spoken
+        signal.signal(
+            signal.SIGTERM, signal.SIG_IGN
+        )  # comes once another has ended, perhaps before this one has spoken
         raise
     finally:
         distributed.destroy_process_group()

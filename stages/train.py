@@ -14,7 +14,7 @@ from cclnet.files import read_json, write_csv, write_json
 from cclnet.images import ImageCache
 from cclnet.interruption import interruptible
 from cclnet.params import TrainParams
-from cclnet.processes import Alone, joined_processes, processes_to_start, start_processes
+from cclnet.processes import Processes, joined_processes, processes_to_start, start_processes
 from cclnet.processor import conditions, select_device
 from cclnet.progress import progress, silent
 from cclnet.splits import read_split
@@ -34,7 +34,7 @@ def main() -> None:
         train(device, processes)
 
 
-def train(device: torch.device, processes: Alone) -> None:
+def train(device: torch.device, processes: Processes) -> None:
     params = PARAMS.stage(TrainParams)
     ran_on = conditions(params.processor, device, library(params.backbone), processes.count)
     classes, split = read_json(CLASSES), read_split(SPLIT)
