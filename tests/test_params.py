@@ -86,6 +86,9 @@ def test_the_committed_file_is_accepted(load: Callable[[Any], Params]):
             "dataset: 'sampel' is not among sample, isic2018, isic2018_64, folder; did you mean sample?",
         ),
         ("device", "gpu", "device: string should match pattern '^(auto|cpu|cuda(:\\d+)?)$', not 'gpu'"),
+        ("processes", 0, "processes: should be auto or a number from 1, not 0"),
+        ("processes", True, "processes: should be auto or a number from 1, not True"),
+        ("processes", "two", "processes: should be auto or a number from 1, not 'two'"),
         # absent
         ("lr_ccl", MISSING, "lr_ccl: missing"),
         ("datasets__sample__crop", MISSING, "datasets.sample.crop: missing"),
@@ -280,9 +283,18 @@ def test_a_stage_sees_the_chosen_block(load: Callable[[Any], Params], model: typ
     assert stage == {name: block[name] if name in block else changed(dataset=dataset)[name] for name in stage}
 
 
-def test_every_key_but_the_device_belongs_to_a_stage():
+def test_every_key_but_where_it_runs_belongs_to_a_stage():
     used = {name for model in STAGES for name in model.model_fields}
-    assert set(Params.model_fields) | set(params.DatasetBlock.model_fields) == used | {"device", "datasets"}
+    assert set(Params.model_fields) | set(params.DatasetBlock.model_fields) == used | {
+        "device",
+        "processes",
+        "datasets",
+    }
+
+
+@pytest.mark.parametrize("processes", [1, 8, "auto"])
+def test_processes_are_counted_or_as_many_as_gpus(load: Callable[[Any], Params], processes: int | str):
+    assert load(changed(processes=processes)).processes == processes
 
 
 def test_params_cannot_be_changed_afterwards(load: Callable[[Any], Params]):
