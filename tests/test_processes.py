@@ -41,6 +41,7 @@ from cclnet.processes import ALONE, LostProcessError, Processes, joined_processe
 PROJECT = Path(__file__).parent.parent
 IMAGES = subset_of([k % K for k in range(21)])  # of the last batch, 5 images, one process has 3 and the other 2
 IN_CHANNELS_LAST = torch.arange(2.0 * 3 * 4 * 5).reshape(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+ONLINE = {"method": "online_smoothing"}
 # freezes in epoch 3, with every term of the head's loss at work
 PLAIN = {"lr_ccl": 0.5, "alpha_cc": 0.2, "margin": 0.1, "head_balance": "weights"}
 
@@ -117,6 +118,7 @@ def in_both(rank: int, folder: Path, port: int) -> None:
         except CCLNetError as error:
             found["too small"] = str(error)
         found["plain"] = trained(processes, folder / "plain", without_batch_norm, **PLAIN)
+        found["online"] = trained(processes, folder / "online", without_batch_norm, **ONLINE)
         found["uninterrupted"] = trained(processes, folder / "uninterrupted")
         found["again"] = trained(processes, folder / "again")
         found["asked"] = trained(processes, folder / "asked", asked_at=29)  # in the second epoch, after its first step
@@ -191,6 +193,14 @@ def test_two_processes_train_as_one_where_images_do_not_meet(found: tuple[dict[s
     for here in found:
         assert_close(here["plain"]["weights"], one["weights"], rtol=1e-4, atol=1e-6)
         for row, expected in zip(here["plain"]["history"], one["history"], strict=True):
+            assert row == pytest.approx(expected, rel=1e-4)
+
+
+def test_processes_have_the_online_labels_in_common(found: tuple[dict[str, Any], ...], tmp_path: Path) -> None:
+    one = trained(ALONE, tmp_path, without_batch_norm, **ONLINE)
+    for here in found:
+        assert_close(here["online"]["weights"], one["weights"], rtol=1e-4, atol=1e-6)
+        for row, expected in zip(here["online"]["history"], one["history"], strict=True):
             assert row == pytest.approx(expected, rel=1e-4)
 
 
