@@ -27,6 +27,7 @@ from test_engine import (
     weights_of,
 )
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import start_processes
 from torch.testing import assert_close
 
 from cclnet.backbones import synchronise_batch_norm
@@ -139,7 +140,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, 
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.start_processes(in_both, (folder, port), nprocs=2)
+    start_processes(in_both, (folder, port), nprocs=2)
     first, second = (torch.load(folder / f"found by {rank}", weights_only=True) for rank in (0, 1))
     yield first, second
 
@@ -352,13 +353,13 @@ def test_the_first_to_meet_an_error_speaks(
     error: Exception, errors_before: int, silent: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     group = SimpleNamespace(
-        rendezvous=lambda url: iter([(Store(errors_before), 0, 2)]),
         init_process_group=lambda *_, **__: None,
         destroy_process_group=lambda: None,
         get_rank=lambda: 0,
         get_world_size=lambda: 2,
     )
     monkeypatch.setattr("cclnet.processes.distributed", group)
+    monkeypatch.setattr("cclnet.processes.rendezvous", lambda url: iter([(Store(errors_before), 0, 2)]))
     monkeypatch.setenv("WORLD_SIZE", "2")
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -377,7 +378,8 @@ def test_one_process_does_without_torch_distributed(monkeypatch: pytest.MonkeyPa
             monkeypatch.setenv("WORLD_SIZE", count)
         with joined_processes(CPU) as processes:
             assert (processes.rank, processes.count) == (0, 1)
-            images = np.arange(5)
-            assert processes.share(images) is processes.equal_share(images) is processes.gather(images) is images
+            images, rows = np.arange(5), np.ones((5, 2))
+            assert processes.share(images) is processes.equal_share(images) is images
+            assert processes.gather(rows) is rows
             assert processes.largest(15) == 15
             assert processes.from_first(images) is images
