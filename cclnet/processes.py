@@ -113,6 +113,8 @@ class ProcessGroup(Processes):
         return torch.cat(parts).numpy()
 
     def average(self, tensors: Sequence[Tensor], weight: float) -> None:
+        if not tensors:
+            return
         sizes = [tensor.numel() for tensor in tensors]
         if len(self._message) != sum(sizes):  # kept from step to step: new memory takes as long as the exchange itself
             self._message = tensors[0].new_empty(sum(sizes))

@@ -199,10 +199,10 @@ def test_two_processes_train_as_one_where_images_do_not_meet(found: tuple[dict[s
 
 def test_processes_have_the_online_labels_in_common(found: tuple[dict[str, Any], ...], tmp_path: Path) -> None:
     one = trained(ALONE, tmp_path, without_batch_norm, **ONLINE)
+    softness = [row["softness"] for row in one["history"]]
     for here in found:
         assert_close(here["online"]["weights"], one["weights"], rtol=1e-4, atol=1e-6)
-        for row, expected in zip(here["online"]["history"], one["history"], strict=True):
-            assert row == pytest.approx(expected, rel=1e-4)
+        assert [row["softness"] for row in here["online"]["history"]] == pytest.approx(softness, rel=1e-5)
 
 
 def test_all_processes_have_the_same_weights_and_history(found: tuple[dict[str, Any], ...]) -> None:
