@@ -67,9 +67,9 @@ def training_batches(
     ends = np.cumsum([len(batch) for batch in batches])
     for chosen in batches[np.searchsorted(ends, seen, side="right") :]:
         rows = images.rows[chosen]
-        crops = torch.from_numpy(views.crops(images.cache, rows, params.crop)).to(device)
+        crops = views.crops(images.cache, rows, params.crop).to(device)
         factors = jitter.factors(views.color_draws(rows).to(device))
-        inputs = jitter_to_network(crops, factors).contiguous(memory_format=memory_format(device))
+        inputs = jitter_to_network(crops, factors, memory_format(device))
         yield inputs, torch.from_numpy(images.labels[chosen]).to(device)
 
 
