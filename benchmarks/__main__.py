@@ -1,0 +1,82 @@
+"""Measure how fast the project is: one question, all of them, or the report of what was measured.
+
+    python -m benchmarks input_path                  # a table on the screen, and benchmarks/results/input_path.csv
+    python -m benchmarks input_path --images FOLDER  # on images of your own
+    python -m benchmarks all                         # every question, each in a process of its own, and the report
+    python -m benchmarks report                      # benchmarks/results/report.md and ratios.png from what is there
+
+Leave the machine alone meanwhile: what else runs on it is measured too.
+"""
+
+import argparse
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks.catalogue import QUESTIONS
+from benchmarks.settings import Settings
+from cclnet.errors import CCLNetError, errors_in_one_line
+from cclnet.processor import prepare_processor
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def measure(question: str, settings: Settings, threads: int | None, folder: Path) -> None:
+    """Answer one question: print the table and write the CSV."""
+    prepare_processor(QUESTIONS[question].processor, threads)
+    results, of_machine = import_module("benchmarks.results"), import_module("benchmarks.machine")
+    ran_on = {"machine": of_machine.machine(settings.device), "versions": of_machine.versions()}
+    comparisons = import_module(f"benchmarks.{question}").run(settings)
+    rows = [results.row_of(comparison) | ran_on for comparison in comparisons]
+    results.show(question, rows)
+    results.write(folder, question, rows)
+
+
+def measure_all(arguments: list[str]) -> None:
+    """Answer every question, in a process of its own each, with the same further arguments.
+
+    Raises:
+        CCLNetError: one of them failed.
+    """
+    for question in QUESTIONS:
+        finished = subprocess.run([sys.executable, "-m", "benchmarks", question, *arguments], check=False)  # noqa: S603
+        if finished.returncode:
+            raise CCLNetError(f"{question} ended with exit status {finished.returncode}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "question", choices=[*QUESTIONS, "all", "report"], metavar="question", help=", ".join(QUESTIONS)
+    )
+    parser.add_argument("--tiny", action="store_true", help="all steps in small: that they run, not how fast")
+    parser.add_argument("--repetitions", type=int, help="of each thing measured")
+    parser.add_argument("--threads", type=int, help="that compute; one where it is about a core, else all cores")
+    parser.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="a folder or a zip of images, instead of drawn ones"
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where networks are trained (cpu)")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="where the tables go")
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    given = parser().parse_args(arguments)
+    if given.question == "all":
+        measure_all(arguments[1:])
+    elif given.question != "report":
+        question = QUESTIONS[given.question]
+        repetitions = given.repetitions or (1 if given.tiny else question.repetitions)
+        settings = Settings(given.tiny, repetitions, given.images, given.device)
+        measure(given.question, settings, given.threads or question.threads, given.results)
+        return
+    print(import_module("benchmarks.results").report(given.results))
+
+
+if __name__ == "__main__":
+    with errors_in_one_line("benchmarks"):
+        main(sys.argv[1:])
