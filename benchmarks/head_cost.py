@@ -43,7 +43,7 @@ def literal_epoch(trainer: Trainer, images: Subset) -> None:
         raise ValueError("the baseline has no head to update")
     trainer.epoch += 1
     model.train()
-    for inputs, labels in training_batches(images, trainer.params, trainer.epoch, trainer.device):
+    for inputs, labels, _ in training_batches(images, trainer.params, trainer.epoch, trainer.device):
         trainer.classification_loss(model(inputs), labels).backward()
         update(trainer.optimizer, trainer.params.clip_norm)
         with torch.no_grad():

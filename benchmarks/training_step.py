@@ -36,7 +36,7 @@ def compare(case: Case, precision: str, settings: Settings) -> Comparison:
     with tempfile.TemporaryDirectory() as folder:
         images = training_set(case, settings, Path(folder))
         trainer, bare = (new_trainer(case, settings, images, precision=precision) for _ in range(2))
-        inputs, labels = next(training_batches(images, bare.params, 1, bare.device))
+        inputs, labels, _ = next(training_batches(images, bare.params, 1, bare.device))
         contenders = {
             "training": partial(speed, len(images), lambda: trainer.train_epoch(images)),
             "bare steps": partial(speed, len(images), lambda: bare_steps(bare, inputs, labels, case.steps)),

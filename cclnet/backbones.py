@@ -50,6 +50,18 @@ def build_backbone(name: str, weights: str | None = None, image_size: int | None
     return network, _num_features(network, name, image_size or own_size)
 
 
+def synchronise_batch_norm(model: nn.Module, name: str) -> None:
+    """Let a model's batch normalisation count the images of all processes, which it can on GPUs only.
+
+    Args:
+        model: a network that holds the backbone; its layers are replaced.
+        name: the backbone's name; timm has layers of its own for batch normalisation.
+    """
+    timm_s = library(name) == "timm"
+    convert = _timm(name).layers.convert_sync_batchnorm if timm_s else nn.SyncBatchNorm.convert_sync_batchnorm
+    convert(model)
+
+
 def library(name: str) -> Literal["torchvision", "timm"]:
     """The package that a model's name belongs to."""
     return "timm" if name.startswith(TIMM) else "torchvision"

@@ -15,6 +15,7 @@ from torch import Tensor
 from cclnet.augmentation import ColorJitter, Views, jitter_to_network, to_network
 from cclnet.images import ImageCache, Pixels, central_crop
 from cclnet.params import TrainParams
+from cclnet.processes import ALONE, IMAGES_EACH, Processes
 
 ORDER_STREAM = 2  # apart from Views.STREAM: no two uses of the seed share their numbers
 LABEL_STREAM = 4
@@ -46,6 +47,10 @@ class Subset:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def part(self, places: NDArray[np.int64]) -> Self:
+        """The images at these places of the subset."""
+        return replace(self, rows=self.rows[places], labels=self.labels[places])
+
     def with_shuffled_labels(self, seed: int) -> Self:
         """The same images with each other's labels: classes as large as before, and nothing that they look like."""
         random = np.random.default_rng([seed, LABEL_STREAM])
@@ -57,20 +62,23 @@ class Subset:
 
 
 def training_batches(
-    images: Subset, params: TrainParams, epoch: int, device: torch.device, seen: int = 0
-) -> Iterator[tuple[Float[Tensor, "n 3 h w"], Int[Tensor, " n"]]]:
-    """The minibatches of one epoch after the first ``seen`` images: augmented, normalised, on the device."""
+    images: Subset, params: TrainParams, epoch: int, device: torch.device, seen: int = 0, processes: Processes = ALONE
+) -> Iterator[tuple[Float[Tensor, "n 3 h w"], Int[Tensor, " n"], int]]:
+    """The minibatches of one epoch after the first ``seen`` images: augmented, normalised, on the device.
+
+    Each is this process's share of one, with the number of images that all shares have together.
+    """
     views = Views.of_epoch(len(images.cache.images), params.seed, epoch)
     jitter = ColorJitter(params.brightness, params.contrast, params.saturation, params.hue)
     order = epoch_order(images.labels, params.seed, epoch, balanced=params.head_balance == "sampling")
-    batches = split_into_batches(order, params.batch_size)
+    batches = split_into_batches(order, params.batch_size, IMAGES_EACH * processes.count)
     ends = np.cumsum([len(batch) for batch in batches])
     for chosen in batches[np.searchsorted(ends, seen, side="right") :]:
-        rows = images.rows[chosen]
-        crops = views.crops(images.cache, rows, params.crop).to(device)
-        factors = jitter.factors(views.color_draws(rows).to(device))
+        own = images.part(processes.share(chosen))
+        crops = views.crops(own.cache, own.rows, params.crop).to(device)
+        factors = jitter.factors(views.color_draws(own.rows).to(device))
         inputs = jitter_to_network(crops, factors, memory_format(device))
-        yield inputs, torch.from_numpy(images.labels[chosen]).to(device)
+        yield inputs, torch.from_numpy(own.labels).to(device), len(chosen)
 
 
 def epoch_order(labels: NDArray[np.int64], seed: int, epoch: int, balanced: bool = False) -> NDArray[np.int64]:
@@ -85,9 +93,11 @@ def epoch_order(labels: NDArray[np.int64], seed: int, epoch: int, balanced: bool
     return by_class[starts[drawn] + random.integers(counts[drawn])]
 
 
-def split_into_batches(order: NDArray[np.int64], batch_size: int) -> list[NDArray[np.int64]]:
-    """Portions of the batch size and a smaller last one; a single image left over joins the portion before it."""
-    cuts = np.arange(batch_size, len(order) - 1, batch_size)
+def split_into_batches(
+    order: NDArray[np.int64], batch_size: int, smallest: int = IMAGES_EACH
+) -> list[NDArray[np.int64]]:
+    """Portions of the batch size and a smaller last one; fewer than ``smallest`` left over join the one before it."""
+    cuts = np.arange(batch_size, len(order) - smallest + 1, batch_size)
     return np.split(order, cuts)
 
 

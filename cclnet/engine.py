@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from cclnet import __version__, metrics
 from cclnet.augmentation import MEAN, STANDARD_DEVIATION
+from cclnet.backbones import synchronise_batch_norm
 from cclnet.batches import Subset, memory_format, prediction_batches, training_batches
 from cclnet.ccl import Convergence, balancing_weights, class_correlation_loss, classification_loss, softness
 from cclnet.checkpoint import ModelDescription, StateStore, build_model
@@ -23,6 +24,7 @@ from cclnet.errors import CCLNetError
 from cclnet.interruption import InterruptionError
 from cclnet.model import CCLNet
 from cclnet.params import TrainParams
+from cclnet.processes import ALONE, Processes
 from cclnet.progress import Report, silent
 from cclnet.targets import class_frequencies, smoothed_targets
 
@@ -43,15 +45,19 @@ class Trainer:
         params: the experiment.
         class_counts: training images of each class.
         device: where to compute.
+        processes: those that train this network together.
 
     Attributes:
         epoch: the epoch that is under way, or the last finished one.
         seen: images that the epoch under way has trained on; 0 between two epochs.
     """
 
-    def __init__(self, params: TrainParams, class_counts: Int[Tensor, " k"], device: torch.device) -> None:
+    def __init__(
+        self, params: TrainParams, class_counts: Int[Tensor, " k"], device: torch.device, processes: Processes = ALONE
+    ) -> None:
         self.params = params
         self.device = device
+        self.processes = processes
         torch.manual_seed(params.seed)
         self.model = build_model(
             params.backbone,
@@ -63,6 +69,8 @@ class Trainer:
             temperature=params.temperature,
             dictionary_init=params.dictionary_init,
         )
+        if processes.count > 1 and device.type == "cuda":
+            synchronise_batch_norm(self.model, params.backbone)
         self.model.to(device=device, memory_format=memory_format(device))  # pyright: ignore[reportCallIssue]
         self.head = self.model.head
         self.lr_ccl = params.lr_ccl * params.lr_ccl_factor
@@ -111,18 +119,20 @@ class Trainer:
             self.epoch += 1
         self.model.train()
         self._set_learning_rates()
-        for inputs, labels in training_batches(images, self.params, self.epoch, self.device, self.seen):
-            torch.manual_seed(step_seed(self.params.seed, self.epoch, self.seen))
+        batches = training_batches(images, self.params, self.epoch, self.device, self.seen, self.processes)
+        for inputs, labels, batch in batches:  # of several processes, each has its share of the batch
+            torch.manual_seed(step_seed(self.params.seed, self.epoch, self.seen + self.processes.rank))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.params.precision == "bfloat16"):
                 features = self.model.backbone(inputs)  # f, line 5
                 logits = self.model.classifier(features)
             loss = self.classification_loss(logits, labels)  # with p^SL of line 4: before this minibatch's update
             head_loss = self.head_loss(features.detach().float(), labels)
             (loss + head_loss).backward()
+            losses = torch.stack([loss.detach(), head_loss.detach()])
+            self.processes.average([losses, *self._gradients()], weight=len(labels) / batch)
             norm = self._step(self.optimizer)  # θ1 and θ_fc, line 6
             head_norm = self._step(self.head_optimizer)  # θ2 and θ_dict, line 7
-            batch = len(labels)
-            self.sums += batch * torch.stack([loss.detach(), head_loss.detach(), norm, head_norm])
+            self.sums += batch * torch.stack([*losses, norm, head_norm])
             self.seen += batch
             follow(self.seen)
         row = self._row((self.sums / self.seen).tolist())
@@ -142,6 +152,9 @@ class Trainer:
         if self.head:
             return self.head.loss(features, labels, self.params.alpha_cc, **self.balance)
         return features.new_zeros((), dtype=torch.float32)
+
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
 
     def _step(self, optimizer: torch.optim.Optimizer | None) -> Float[Tensor, ""]:
         """Clip this optimizer's gradients, update its parameters; gives the norm of the gradient before clipping."""
@@ -239,7 +252,7 @@ def fit(
     trainer: Trainer,
     training: Subset,
     validation: Subset,
-    store: StateStore,
+    store: StateStore | None,
     ran_on: dict[str, Any],
     report: Report = silent,
     between_steps: Callable[[], None] = lambda: None,
@@ -249,7 +262,7 @@ def fit(
     Args:
         trainer: a new trainer.
         training, validation: the images.
-        store: keeps the states.
+        store: keeps the states, in the first of several processes; None in the others.
         ran_on: what the result depends on besides; a run that goes on under other conditions is told so.
         report: told of the images trained on.
         between_steps: called after every minibatch; ``InterruptionError`` from it ends training, with the state kept.
@@ -263,7 +276,7 @@ def fit(
     """
     history: list[Row] = []
     row: Row | None = None  # of an epoch that is trained and not yet validated
-    state = store.load()
+    state = trainer.processes.from_first(store.load() if store else None)
     if state is not None:
         trainer.load_state_dict(state["trainer"])
         history, row = state["history"], state["row"]
@@ -274,14 +287,15 @@ def fit(
 
     def save() -> None:
         content = {"trainer": trainer.state_dict(), "row": row, "history": history, "ran_on": ran_on}
-        store.save(content, images_seen=(trainer.epoch - bool(trainer.seen)) * len(training) + trainer.seen)
+        if store:
+            store.save(content, images_seen=(trainer.epoch - bool(trainer.seen)) * len(training) + trainer.seen)
+        trainer.processes.wait()  # a process that ended meanwhile would take the first one with it
 
     try:
         while len(history) < trainer.params.epochs:
             if row is None:
                 row = trainer.train_epoch(training, _follow(trainer, len(training), history, report, between_steps))
-            probabilities = predict(trainer.model, validation, trainer.params.crop, trainer.device, between_steps)
-            scores = metrics.evaluate(validation.labels, probabilities)
+            scores = metrics.evaluate(validation.labels, _validate(trainer, validation, between_steps))
             history.append(row | {f"validation_{name}": scores[name] for name in SHOWN_SCORES})
             row = None
             save()
@@ -289,6 +303,15 @@ def fit(
         save()
         raise
     return history
+
+
+def _validate(trainer: Trainer, validation: Subset, between_steps: Callable[[], None]) -> NDArray[np.float64]:
+    """q^cls of the validation images, n × K, of which each process predicts its share."""
+    processes = trainer.processes
+    processes.align(trainer.model)
+    own = validation.part(processes.equal_share(np.arange(len(validation))))
+    probabilities = predict(trainer.model, own, trainer.params.crop, trainer.device, between_steps)
+    return processes.gather(probabilities)[: len(validation)]
 
 
 def _follow(

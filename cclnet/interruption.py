@@ -20,8 +20,11 @@ class InterruptionError(CCLNetError):
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], None]]:
+def interruptible(agree: Callable[[int], int] = lambda number: number) -> Iterator[Callable[[], None]]:
     """Let SIGINT and SIGTERM wait for the end of a step.
+
+    Args:
+        agree: turns the number of the signal that came, 0 for none, into the one that all processes act upon.
 
     Yields:
         What to call between two steps: it raises ``InterruptionError`` once a signal came. A second one acts at once.
@@ -38,8 +41,8 @@ def interruptible() -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
 
     def end_if_asked_to() -> None:
-        if came:
-            raise InterruptionError(came[0])
+        if number := agree(came[0] if came else 0):
+            raise InterruptionError(number)
 
     for number in SIGNALS:
         signal.signal(number, take_note)

@@ -23,6 +23,12 @@ def _not_boolean(value: Any) -> Any:
     return value
 
 
+def _count_or_auto(value: Any) -> Any:
+    if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ValueError("should be auto or a number from 1")
+    return value
+
+
 Number = Annotated[float, BeforeValidator(_not_boolean), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
@@ -187,6 +193,7 @@ class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
     """The whole file."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    processes: Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
     datasets: dict[str, DatasetBlock]
 
     @classmethod

@@ -44,12 +44,15 @@ def prepare_processor(processor: Processor, threads: int | None) -> None:
 
     Args:
         processor: ``portable`` for the same bytes on every machine, ``native`` for this machine's fastest kernels.
-        threads: how many threads compute, None for as many as there are cores.
+        threads: how many threads compute, None for as many as there are cores, divided among the processes that
+            ``torchrun`` has started on this machine.
 
     Raises:
         RuntimeError: NumPy or torch is loaded already, so that the setting would come too late.
     """
     environment = dict(_ALWAYS)
+    if threads is None and (processes := int(os.environ.get("LOCAL_WORLD_SIZE", 1))) > 1:
+        threads = max(1, _cores() // processes)
     if threads is not None:
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     if processor == "portable":
@@ -77,6 +80,11 @@ def _keep_freed_memory() -> None:
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
+def _cores() -> int:
+    """Those that this process may use, where the system tells them apart."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def not_portable_because() -> str | None:
     """Why ``portable`` cannot keep its promise on this machine, or None where it can."""
     machine = platform.machine()
@@ -92,6 +100,8 @@ def not_portable_because() -> str | None:
 def select_device(name: str) -> "torch.device":
     """The device to compute on: ``auto`` is the GPU if there is one, else the processor.
 
+    Each of the processes that ``torchrun`` has started on this machine gets a GPU of its own.
+
     Raises:
         CCLNetError: the GPU that is asked for is not there.
     """
@@ -99,6 +109,8 @@ def select_device(name: str) -> "torch.device":
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise CCLNetError(
@@ -110,11 +122,13 @@ def select_device(name: str) -> "torch.device":
     return device
 
 
-def conditions(processor: Processor, device: "torch.device", backbone_library: str) -> dict[str, Any]:
+def conditions(
+    processor: Processor, device: "torch.device", backbone_library: str, processes: int = 1
+) -> dict[str, Any]:
     """What a result depends on besides code, params and data: the same on every machine where ``portable`` holds."""
     import torch
 
-    on = {"processor": processor, "threads": torch.get_num_threads(), "device": device.type, "processes": 1}
+    on = {"processor": processor, "threads": torch.get_num_threads(), "device": device.type, "processes": processes}
     if device.type == "cuda":
         on |= {"device": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
     reason = not_portable_because()

@@ -408,6 +408,39 @@ def mutations(bench: Bench) -> list[Row]:
     return [noticed]
 
 
+# T7: several processes
+
+ENDS_OF_ONE = (("kill", "2"), ("kill", "13"), ("kill", "22"), ("kill", "31"), ("kill", "40"), ("terminate", "15"))
+"""What one of two processes does to itself, and before which of the steps of its optimizers: 40 in all."""
+
+
+def processes(bench: Bench) -> list[Row]:
+    """One of two processes killed or asked to end: both end, and go on to the bytes of two that were left alone."""
+    rows = {"kill": Row("SIGKILL of one of two processes"), "terminate": Row("SIGTERM to one of two processes")}
+    said = {
+        "kill": "^train: a process was ended by SIGKILL",
+        "terminate": "^train: ended by SIGTERM; what is done is kept",
+    }
+    undisturbed = two_processes(bench)
+    ended = undisturbed.run("train")
+    if ended.status:
+        raise RuntimeError(f"two undisturbed processes failed: {ended.stderr}")
+    expected = undisturbed.hashes()
+    for number, (action, step) in enumerate(ENDS_OF_ONE):
+        rank = str(number % 2)
+        run = replace(two_processes(bench), expected=expected)
+        ended = run.run("train", action, "step", "*", step, rank)
+        problems = ended.refusal_problems(said[action], 1 if action == "kill" else 143) + run.wrong_files()
+        difference = run.difference("train")
+        rows[action].add(f"process {rank} before step {step}", problems + difference, equal=not difference)
+    return list(rows.values())
+
+
+def two_processes(bench: Bench) -> Run:
+    """A folder in which the train stage runs as two processes of one thread."""
+    return bench.copy(block={"threads": 1}, processes=2)
+
+
 # T2: the same bytes
 
 
@@ -818,6 +851,7 @@ CAMPAIGNS: dict[str, Callable[[Bench], list[Row]]] = {
     "kills": kills,
     "signals": signals,
     "mutations": mutations,
+    "processes": processes,
     "same-bytes": same_bytes,
     "downloads": downloads,
     "inputs": inputs,

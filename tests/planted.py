@@ -1,7 +1,7 @@
 """A stage of the pipeline with one fault planted in it, for ``faults.py``; run it where the stage would be run.
 
     python tests/planted.py STAGE none
-    python tests/planted.py STAGE kill | terminate | full | nan PLACE NAME NUMBER
+    python tests/planted.py STAGE kill | terminate | full | nan PLACE NAME NUMBER [RANK]
     python tests/planted.py STAGE file-size | memory BYTES
 
 The fault strikes when the stage is at PLACE for the NUMBER-th time with a file whose name matches NAME:
@@ -14,8 +14,8 @@ The fault strikes when the stage is at PLACE for the NUMBER-th time with a file 
     step            the trainer is about to step; an even NUMBER is between the two optimizers' steps (NAME is ``*``)
 
 ``kill``: SIGKILL; ``terminate``: SIGTERM; ``full``: the disk has no space left; ``nan``: the network's weights become
-NaN. The limits: no file may be longer than BYTES; the process may have so much more memory than it has once it has
-loaded its code.
+NaN. With a RANK it strikes in that one of the processes that the stage starts. The limits: no file may be longer than
+BYTES; the process may have so much more memory than it has once it has loaded its code.
 """
 
 import builtins
@@ -139,6 +139,19 @@ def plant_in_writing(strike: Callable[[str], None]) -> None:
     io.open = builtins.open = replacement
 
 
+def plant_in_processes() -> None:
+    """Let the processes that the stage starts run this script, with the same arguments, instead of the stage."""
+    from torch.distributed.launcher import api
+
+    this = list(sys.argv)  # the stage gets another
+
+    class Planted(api.elastic_launch):
+        def __call__(self, *_: str) -> Any:
+            return super().__call__(*this)
+
+    api.elastic_launch = Planted
+
+
 def limit(kind: int, size: int) -> None:
     resource.setrlimit(kind, (size, size))
 
@@ -164,6 +177,11 @@ if __name__ == "__main__":
             limit(resource.RLIMIT_FSIZE, int(size))
         case ["memory", size]:
             limit_further_memory(int(size))
+        case [action, place, pattern, number, rank] if "RANK" in os.environ:
+            if os.environ["RANK"] == rank:
+                plant(action, place, pattern, int(number))
+        case [_, _, _, _, _]:
+            plant_in_processes()
         case [action, place, pattern, number]:
             plant(action, place, pattern, int(number))
         case other:

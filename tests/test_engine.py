@@ -181,7 +181,7 @@ def algorithm_1(
         head_optimizer.zero_grad()
         sums[1] += len(labels) * loss.item()
 
-    for inputs, labels in training_batches(images, asked, 1, CPU):
+    for inputs, labels, _ in training_batches(images, asked, 1, CPU):
         torch.manual_seed(step_seed(asked.seed, 1, seen))
         soft_labels = soft_label_matrix(head.class_embeddings.detach())  # line 4
         features = model.backbone(inputs)  # line 5
@@ -259,7 +259,7 @@ def test_each_update_touches_its_own_parameters_only(backbone: str) -> None:
 def test_each_loss_has_gradients_for_its_own_parameters_only() -> None:
     trainer = trainer_of()
     assert trainer.head is not None
-    inputs, labels = next(training_batches(IMAGES, trainer.params, 1, CPU))
+    inputs, labels, _ = next(training_batches(IMAGES, trainer.params, 1, CPU))
     features = trainer.model.train().backbone(inputs)
     names, parameters = zip(*trainer.model.named_parameters(), strict=True)
 
@@ -407,7 +407,7 @@ def test_methods_without_head_train_as_written_out(method: str) -> None:
 
     model = trainer_of(method=method).model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4, fused=True)
-    for step, (inputs, labels) in enumerate(training_batches(IMAGES, params(), 1, CPU)):
+    for step, (inputs, labels, _) in enumerate(training_batches(IMAGES, params(), 1, CPU)):
         torch.manual_seed(step_seed(0, 1, 8 * step))
         targets = smoothed_targets(labels, K, 0.1 if method == "lsr" else 0.0)
         functional.cross_entropy(model(inputs), targets).backward()
@@ -592,7 +592,7 @@ def test_training_batches_hold_each_image_once_with_its_own_label() -> None:
         mean_of[round(float(normalised.mean()), 4)] = label  # neither a flip nor the order changes it
     found = [
         (round(image.mean().item(), 4), int(label))
-        for inputs, labels in training_batches(images, plain, 1, CPU)
+        for inputs, labels, _ in training_batches(images, plain, 1, CPU)
         for image, label in zip(inputs, labels, strict=True)
     ]
     assert len(found) == len(images)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import STAGES, Bench, Finished, Run
+from faults import STAGES, Bench, Finished, Run, two_processes
 from faults import Row as FaultRow
 from test_engine import (  # noqa: F401 - the two fixtures apply by themselves
     FREEZES_IN_EPOCH_3,
@@ -17,13 +17,18 @@ from test_engine import (  # noqa: F401 - the two fixtures apply by themselves
 
 from cclnet.checkpoint import StateStore
 from cclnet.engine import Row
+from cclnet.files import read_json
 from cclnet.interruption import InterruptionError
 
 # the campaign in short
 
 
-def test_a_run_that_meets_one_fault_after_the_other_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, STAGES[:4], epochs=2, milestones=[])
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("bench"), STAGES[:4], epochs=2, milestones=[])
+
+
+def test_a_run_that_meets_one_fault_after_the_other_ends_as_an_undisturbed_one(bench: Bench) -> None:
     run = bench.copy()
     assert run.run("train", "kill", "write", "images-*", "2").status == -signal.SIGKILL
     assert run.states() == []
@@ -35,6 +40,17 @@ def test_a_run_that_meets_one_fault_after_the_other_ends_as_an_undisturbed_one(t
     assert run.wrong_files() == []
     assert run.run("train", "kill", "write", "history.csv.*", "1").status == -signal.SIGKILL
     assert run.difference("train") == []
+
+
+def test_of_two_processes_one_is_killed(bench: Bench) -> None:
+    run = two_processes(bench)
+    ended = run.run("train", "kill", "step", "*", "10", "1")  # in the second epoch
+    assert ended.refusal_problems("^train: a process was ended by SIGKILL; run it again") == []
+    assert [path.name for path in run.states()] == ["images-000000000080"]
+    ended = run.run("train")
+    assert (ended.status, ended.stderr) == (0, "going on after image 80 of epoch 1\n")
+    assert run.missing_files("train") == run.states() == []
+    assert read_json(run.folder / "models/conditions.json")["processes"] == 2
 
 
 # states without one of their parts; those of the trainer are in test_engine.py

@@ -276,9 +276,13 @@ def test_a_stage_sees_the_chosen_block(load: Callable[[Any], Params], model: typ
     assert stage == {name: block[name] if name in block else changed(dataset=dataset)[name] for name in stage}
 
 
-def test_every_key_but_the_device_belongs_to_a_stage():
+def test_every_key_but_where_it_runs_belongs_to_a_stage():
     used = {name for model in STAGES for name in model.model_fields}
-    assert set(Params.model_fields) | set(params.DatasetBlock.model_fields) == used | {"device", "datasets"}
+    assert set(Params.model_fields) | set(params.DatasetBlock.model_fields) == used | {
+        "device",
+        "processes",
+        "datasets",
+    }
 
 
 def test_params_cannot_be_changed_afterwards(load: Callable[[Any], Params]):

@@ -20,7 +20,7 @@ BLOCK = "datasets.${dataset}."
 FLOORS = [
     {"errors"},
     {"files", "interruption", "isic", "progress", "workspace"},
-    {"archives", "backbones", "ccl", "figures", "images", "metrics", "processor", "splits", "targets"},
+    {"archives", "backbones", "ccl", "figures", "images", "metrics", "processes", "processor", "splits", "targets"},
     {"augmentation", "charts", "download", "model", "params", "revisions", "statistics", "tables"},
     {"batches", "checkpoint", "checks", "comparison", "folders", "report", "sample"},
     {"engine", "export", "pictures"},
