@@ -30,5 +30,6 @@ QUESTIONS = {
     "memory": Question("Memory with ten times the images", repetitions=3),
     "pipeline": Question("The whole pipeline beside its bare training", 2, 1, "portable"),
     "scaling": Question("An epoch with more images"),
+    "processes": Question("Two processes that train together, beside one on one core", threads=1),
     "peers": Question("Training beside torchvision's and timm's"),
 }

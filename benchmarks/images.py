@@ -1,6 +1,7 @@
 """The images that are measured on: drawn at the size of ISIC 2018's, or one's own."""
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def drawn_files(number: int) -> list[bytes]:
     for place in range(number):
         small = photograph(random, draw_lesion(random, points[place % len(points)]))
         large = np.asarray(small.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC), np.float32)
-        grainy = large + GRAIN * random.standard_normal(large.shape, np.float32)
+        grainy = large + GRAIN * random.standard_normal((HEIGHT, WIDTH, 1), np.float32)
         files.append(jpeg(Image.fromarray(grainy.round().clip(0, 255).astype(np.uint8))))
     return files
 
@@ -70,10 +71,10 @@ def write_dataset(folder: Path, shots: Sequence[Photograph]) -> Path:
 
 
 def open_cache(folder: Path, shots: Sequence[Photograph], short_side: int) -> ImageCache:
-    """The photographs as the resize stage leaves them, in a folder."""
+    """The photographs as the resize stage leaves them, in a folder: ``images.npy`` and ``images.csv``."""
     input_zip = write_dataset(folder, shots)
     pixels, index = folder / "images.npy", folder / "images.csv"
-    build_cache(input_zip, image_members(input_zip), short_side, pixels, index, threads=1)
+    build_cache(input_zip, image_members(input_zip), short_side, pixels, index, threads=os.cpu_count() or 1)
     return ImageCache.open(pixels, index)
 
 

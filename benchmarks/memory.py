@@ -18,7 +18,7 @@ from studies.projects import run_stage, start_project, start_stage
 
 IMAGES, TIMES = 500, 10
 MEASURED = ("resize", "train", "evaluate")
-PARAMS = {"dataset": "isic2018_64", "backbone": "shufflenet_v2_x0_5", "epochs": "1", "milestones": "[]"}
+PARAMS = {"dataset": "isic2018_64", "backbone": "mobilenet_v2", "epochs": "1", "milestones": "[]"}
 INTERVAL = 0.005
 """Seconds between two looks."""
 

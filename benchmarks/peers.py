@@ -12,11 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import timm.data
-import timm.optim
-import timm.utils
 import torch
+from timm.data.dataset import ImageDataset
+from timm.data.loader import create_loader
 from timm.data.transforms import ToNumpy
+from timm.optim._optim_factory import create_optimizer_v2
+from timm.utils.clip_grad import dispatch_clip_grad
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
@@ -47,7 +48,7 @@ def compare(case: Case, settings: Settings) -> list[Comparison]:
         images = training_set(case, settings, Path(name))
         classes = Path(name) / "classes"
         write_image_folder(classes, images.cache, photographs(len(images), settings.images))
-        trainer = new_trainer(case, settings, images, method="baseline")
+        trainer = new_trainer(case, settings.device, images, method="baseline")
         epochs = {
             "cclnet": lambda: trainer.train_epoch(images),
             "torchvision": torchvision_epoch(classes, trainer.params, trainer.device),
@@ -87,8 +88,9 @@ def torchvision_epoch(classes: Path, params: TrainParams, device: torch.device) 
 
 def timm_epoch(classes: Path, params: TrainParams, device: torch.device) -> Epoch:
     """An epoch as in timm's train.py, whose loader turns bytes into values batch by batch on the device."""
-    loader: Iterable[Any] = timm.data.create_loader(
-        timm.data.ImageDataset(str(classes)),
+    files = ImageDataset(str(classes))
+    loader: Iterable[Any] = create_loader(
+        files,
         input_size=(3, params.crop, params.crop),
         batch_size=params.batch_size,
         is_training=True,
@@ -96,9 +98,9 @@ def timm_epoch(classes: Path, params: TrainParams, device: torch.device) -> Epoc
         pin_memory=device.type == "cuda",
         device=device,
     )
-    loader.dataset.transform = v2.Compose([*augmentation(params), ToNumpy()])
+    files.transform = v2.Compose([*augmentation(params), ToNumpy()])
     model = get_model(params.backbone, weights=None, num_classes=len(CLASSES)).to(device).train()
-    optimizer = timm.optim.create_optimizer_v2(
+    optimizer = create_optimizer_v2(
         model, "momentum", lr=params.lr_backbone, weight_decay=params.weight_decay, momentum=params.momentum
     )
     criterion = nn.CrossEntropyLoss()
@@ -107,7 +109,7 @@ def timm_epoch(classes: Path, params: TrainParams, device: torch.device) -> Epoc
         for inputs, labels in loader:
             loss = criterion(model(inputs), labels)
             loss.backward()
-            timm.utils.dispatch_clip_grad(model.parameters(), params.clip_norm, mode="norm")
+            dispatch_clip_grad(model.parameters(), params.clip_norm, mode="norm")
             optimizer.step()
             optimizer.zero_grad()
         if device.type == "cuda":

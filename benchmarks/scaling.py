@@ -20,7 +20,7 @@ def run(settings: Settings) -> list[Comparison]:
     case = TINY if settings.tiny else TINY._replace(batch=32, steps=STEPS)
     with tempfile.TemporaryDirectory() as folder:
         images = training_set(case, settings, Path(folder))
-        trainers = {times: new_trainer(case, settings, images) for times in TIMES}
+        trainers = {times: new_trainer(case, settings.device, images) for times in TIMES}
         contenders = {
             str(times): partial(seconds, partial(trainers[times].train_epoch, repeated(images, times)))
             for times in TIMES

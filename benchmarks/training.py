@@ -1,6 +1,7 @@
 """Experiments as small as it takes to measure training."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +12,10 @@ from benchmarks.measure import seconds
 from benchmarks.settings import Settings
 from cclnet.batches import Subset
 from cclnet.engine import Trainer
+from cclnet.images import ImageCache
 from cclnet.isic import CLASSES
 from cclnet.params import Params, TrainParams
+from cclnet.processes import ALONE, Processes
 from studies.projects import params_with
 
 
@@ -49,12 +52,15 @@ def large_images(steps: int, device: str) -> Case:
     return Case("resnet18", 256, 224, 128, 10 * steps) if device == "cuda" else Case("resnet18", 256, 224, 32, steps)
 
 
-def training_set(case: Case, settings: Settings, folder) -> Subset:
+def training_set(case: Case, settings: Settings, folder: Path) -> Subset:
     """The images of one epoch, in a folder."""
-    shots = photographs(case.batch * case.steps, settings.images)
-    cache = open_cache(folder, shots, case.short_side)
-    labels = np.array([CLASSES.index(shot.label) for shot in shots], dtype=np.int64)
-    return Subset(cache, np.arange(len(shots)), labels)
+    return all_of(open_cache(folder, photographs(case.batch * case.steps, settings.images), case.short_side))
+
+
+def all_of(cache: ImageCache) -> Subset:
+    """Every image of a cache, with the classes of ``photographs``."""
+    rows = np.arange(len(cache.images))
+    return Subset(cache, rows, rows % len(CLASSES))
 
 
 def train_params(case: Case, **changes: str) -> TrainParams:
@@ -64,10 +70,10 @@ def train_params(case: Case, **changes: str) -> TrainParams:
     return Params.model_validate(changed).stage(TrainParams)
 
 
-def new_trainer(case: Case, settings: Settings, images: Subset, **changes: str) -> Trainer:
+def new_trainer(case: Case, device: str, images: Subset, processes: Processes = ALONE, **changes: str) -> Trainer:
     """A trainer of such an experiment."""
-    params = train_params(case, **changes)
-    return Trainer(params, images.class_counts(len(CLASSES)), torch.device(settings.device))
+    counts = images.class_counts(len(CLASSES))
+    return Trainer(train_params(case, **changes), counts, torch.device(device), processes)
 
 
 def speed(images: int, work: Callable[[], object]) -> float:

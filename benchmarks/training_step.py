@@ -35,7 +35,7 @@ def compare(case: Case, precision: str, settings: Settings) -> Comparison:
     """Both of one case, by trainers of their own."""
     with tempfile.TemporaryDirectory() as folder:
         images = training_set(case, settings, Path(folder))
-        trainer, bare = (new_trainer(case, settings, images, precision=precision) for _ in range(2))
+        trainer, bare = (new_trainer(case, settings.device, images, precision=precision) for _ in range(2))
         inputs, labels, _ = next(training_batches(images, bare.params, 1, bare.device))
         contenders = {
             "training": partial(speed, len(images), lambda: trainer.train_epoch(images)),
