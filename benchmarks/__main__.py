@@ -3,6 +3,7 @@
     python -m benchmarks input_path                  # a table on the screen, and benchmarks/results/input_path.csv
     python -m benchmarks input_path --images FOLDER  # on images of your own
     python -m benchmarks all                         # every question, each in a process of its own, and the report
+    python -m benchmarks all --tiny                  # every step of it in small; the figures mean nothing
     python -m benchmarks report                      # benchmarks/results/report.md and ratios.png from what is there
 
 Leave the machine alone meanwhile: what else runs on it is measured too.
@@ -11,6 +12,7 @@ Leave the machine alone meanwhile: what else runs on it is measured too.
 import argparse
 import subprocess
 import sys
+import tempfile
 from importlib import import_module
 from pathlib import Path
 
@@ -33,14 +35,15 @@ def measure(question: str, settings: Settings, threads: int | None, folder: Path
     results.write(folder, question, rows)
 
 
-def measure_all(arguments: list[str]) -> None:
+def measure_all(arguments: list[str], folder: Path) -> None:
     """Answer every question, in a process of its own each, with the same further arguments.
 
     Raises:
         CCLNetError: one of them failed.
     """
     for question in QUESTIONS:
-        finished = subprocess.run([sys.executable, "-m", "benchmarks", question, *arguments], check=False)  # noqa: S603
+        command = [sys.executable, "-m", "benchmarks", question, *arguments, "--results", str(folder)]
+        finished = subprocess.run(command, check=False)  # noqa: S603
         if finished.returncode:
             raise CCLNetError(f"{question} ended with exit status {finished.returncode}")
 
@@ -60,21 +63,23 @@ def parser() -> argparse.ArgumentParser:
         "--images", type=Path, metavar="FOLDER", help="a folder or a zip of images, instead of drawn ones"
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where networks are trained (cpu)")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="where the tables go")
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="where the tables go; tiny ones go nowhere else")
     return parser
 
 
 def main(arguments: list[str]) -> None:
     given = parser().parse_args(arguments)
-    if given.question == "all":
-        measure_all(arguments[1:])
-    elif given.question != "report":
-        question = QUESTIONS[given.question]
-        repetitions = given.repetitions or (1 if given.tiny else question.repetitions)
-        settings = Settings(given.tiny, repetitions, given.images, given.device)
-        measure(given.question, settings, given.threads or question.threads, given.results)
-        return
-    print(import_module("benchmarks.results").report(given.results))
+    with tempfile.TemporaryDirectory() as nowhere:
+        folder = given.results or (Path(nowhere) if given.tiny else RESULTS)
+        if given.question in QUESTIONS:
+            question = QUESTIONS[given.question]
+            repetitions = given.repetitions or (1 if given.tiny else question.repetitions)
+            settings = Settings(given.tiny, repetitions, given.images, given.device)
+            measure(given.question, settings, given.threads or question.threads, folder)
+            return
+        if given.question == "all":
+            measure_all([argument for argument in arguments if argument != "all"], folder)
+        print(import_module("benchmarks.results").report(folder))
 
 
 if __name__ == "__main__":
