@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
 from cclnet import __version__, metrics
@@ -23,10 +22,11 @@ from cclnet.checkpoint import ModelDescription, StateStore, build_model
 from cclnet.errors import CCLNetError
 from cclnet.interruption import InterruptionError
 from cclnet.model import CCLNet
+from cclnet.objectives import build_objective
 from cclnet.params import TrainParams
 from cclnet.processes import ALONE, Processes
 from cclnet.progress import Report, silent
-from cclnet.targets import class_frequencies, smoothed_targets
+from cclnet.targets import class_frequencies
 
 logger = logging.getLogger(__name__)
 
@@ -88,10 +88,7 @@ class Trainer:
             self.balance["class_weights"] = balancing_weights(counts)
         elif params.head_balance == "logits":
             self.balance["log_prior"] = class_frequencies(counts).log()
-        epsilon = params.lsr_epsilon if params.method == "lsr" else 0.0
-        prior = class_frequencies(counts) if params.lsr_prior == "frequency" else None
-        classes = torch.arange(len(counts), device=device)
-        self.targets = smoothed_targets(classes, len(counts), epsilon, prior)
+        self.objective = build_objective(params, class_counts).to(device)
 
     def _optimizer(self, parameters: Any, learning_rate: float) -> torch.optim.SGD:
         momentum, weight_decay = self.params.momentum, self.params.weight_decay
@@ -99,7 +96,7 @@ class Trainer:
 
     def label_matrix(self) -> Float[Tensor, "k k"]:
         """The labels that train the classifier, row k for class k: soft (Eq. 2), smoothed, or hard."""
-        return self.head.soft_labels() if self.head else self.targets
+        return self.head.soft_labels() if self.head else self.objective.label_matrix
 
     def train_epoch(self, images: Subset, follow: Callable[[int], None] = lambda images_seen: None) -> Row:
         """Lines 3 to 8 of Algorithm 1: go through the training images once, or through the rest of them after a resume.
@@ -137,15 +134,18 @@ class Trainer:
             follow(self.seen)
         row = self._row((self.sums / self.seen).tolist())
         self.seen, self.sums = 0, torch.zeros_like(self.sums)
+        self.objective.end_epoch()
         self._freeze_dictionary_if_converged()
         row["frozen"] = int(self.convergence.converged_epoch is not None)
         return row
 
     def classification_loss(self, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-        """What trains the backbone: L_cls of Eq. 3 with a head, else the cross-entropy with hard or smoothed labels."""
+        """What trains the backbone: L_cls of Eq. 3 with a head, else the method's objective; times ``loss_factor``."""
         if self.head:
-            return classification_loss(logits, labels, self.head.soft_labels())
-        return functional.cross_entropy(logits.float(), self.targets[labels])
+            loss = classification_loss(logits, labels, self.head.soft_labels())
+        else:
+            loss = self.objective(logits, labels)
+        return self.params.loss_factor * loss
 
     def head_loss(self, features: Float[Tensor, "n n1"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
         """L_CCL, what trains the head; zero without one."""
@@ -228,6 +228,7 @@ class Trainer:
             "seen": self.seen,
             "sums": self.sums,
             "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "head_optimizer": self.head_optimizer.state_dict() if self.head_optimizer else None,
             "convergence": self.convergence.state_dict(),
@@ -239,6 +240,7 @@ class Trainer:
         self.epoch, self.seen = state["epoch"], state["seen"]
         self.sums = state["sums"].to(self.device)
         self.model.load_state_dict(state["model"])
+        self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.convergence.load_state_dict(state["convergence"])
         if self.head and self.head_optimizer:

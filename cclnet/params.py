@@ -122,12 +122,58 @@ class SplitKeys(Keys):
     split_seed: Seed
 
 
+class ConfidencePenalty(Keys):
+    """See ``objectives.ConfidencePenalty``, as of the others of the same name."""
+
+    weight: NotNegative
+
+
+class OnlineSmoothing(Keys):
+    """Labels that the network made itself."""
+
+    hard_share: Share
+
+
+class MarginSmoothing(Keys):
+    """A penalty on logits too far apart."""
+
+    margin: NotNegative
+    weight: NotNegative
+
+
+class VirtualTeacher(Keys):
+    """Distillation from a teacher made by hand."""
+
+    correct: Annotated[Number, Field(gt=0, lt=1)]
+    weight: Share
+    temperature: Positive
+
+
+class Peers(Keys):
+    """The settings of the methods that are not the paper's."""
+
+    confidence_penalty: ConfidencePenalty
+    online_smoothing: OnlineSmoothing
+    margin_smoothing: MarginSmoothing
+    virtual_teacher: VirtualTeacher
+
+
 class ExperimentKeys(Keys):
-    """Everything that the paper varies or fixes in training."""
+    """Everything that the paper varies or fixes in training, and what it is compared with."""
 
     backbone: Text
     weights: Text | None
-    method: Literal["baseline", "lsr", "ccl"]
+    method: Literal[
+        "baseline",
+        "lsr",
+        "ccl",
+        "lsr_kl",
+        "confidence_penalty",
+        "online_smoothing",
+        "margin_smoothing",
+        "virtual_teacher",
+    ]
+    loss_factor: Positive
     training_labels: Literal["original", "shuffled"]
     seed: Seed
     lr_ccl: Positive
@@ -139,6 +185,7 @@ class ExperimentKeys(Keys):
     freeze_at: Literal["best", "current", "never"]
     lsr_epsilon: Share
     lsr_prior: Literal["uniform", "frequency"]
+    peers: Peers
     lr_backbone: NotNegative
     momentum: Annotated[Number, Field(ge=0, lt=1)]
     weight_decay: NotNegative
@@ -302,6 +349,10 @@ def _keys_beside(parents: list[str]) -> list[str]:
             return list(Params.model_fields)
         case ["datasets", _]:
             return list(DatasetBlock.model_fields)
+        case ["peers"]:
+            return list(Peers.model_fields)
+        case ["peers", peer]:
+            return list(getattr(Peers.model_fields[peer].annotation, "model_fields", []))
         case _:
             return list(DrawnSample.model_fields)
 

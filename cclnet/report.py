@@ -25,12 +25,21 @@ from cclnet import __version__, charts, statistics
 from cclnet.figures import LOSSES, VALIDATION_METRICS, has_numbers
 from cclnet.images import ImageCache, central_crop, resize
 from cclnet.metrics import CALIBRATION_BINS
-from cclnet.params import ReportParams
+from cclnet.params import Peers, ReportParams
 from cclnet.statistics import Interval, MantelTest
 
 PAGES = Path(__file__).parent / "pages"
 
-METHODS = {"ccl": "CCL-Net", "lsr": "Label smoothing", "baseline": "Baseline"}
+METHODS = {
+    "ccl": "CCL-Net",
+    "baseline": "Baseline",
+    "lsr": "Label smoothing",
+    "lsr_kl": "Added label smoothing",
+    "confidence_penalty": "Confidence penalty",
+    "online_smoothing": "Online label smoothing",
+    "margin_smoothing": "Margin-based label smoothing",
+    "virtual_teacher": "Teacher-free distillation",
+}
 SCORES = {
     "higher is better": {
         "accuracy": "accuracy",
@@ -295,8 +304,10 @@ def thumbnail(pixels: NDArray[np.uint8]) -> str:
 
 
 def settings(params: ReportParams) -> dict[str, Any]:
-    """The params by name; those of the drawn sample only where it is what was drawn."""
+    """The params by name; those of the drawn sample and of other works' methods only where they were used."""
     unused = set() if params.dataset == "sample" else {"sample"}
+    if params.method not in Peers.model_fields:
+        unused.add("peers")
     return dict(sorted(flat(params.model_dump(exclude=unused)).items()))
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cclnet.files import read_csv, read_json
-from cclnet.statistics import Statistic, mean_and_deviation, weighted_scores
+from cclnet.statistics import Statistic, confused_similarity, mantel_test, mean_and_deviation, weighted_scores
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,36 @@ class Cell:
         """Training images of each class."""
         return np.array(self.results["training_images"])
 
+    @property
+    def truth(self) -> NDArray[np.int64]:
+        """The class of each validation image, 0 … K − 1."""
+        return self.predictions["label"].map(self.classes.index).to_numpy(np.int64)
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """What was predicted, images × K; the files round it, so it is made to sum to 1 again."""
+        probabilities = self.predictions[self.classes].to_numpy(np.float64)
+        return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Which validation images were classified correctly."""
+        return self.probabilities.argmax(axis=1) == self.truth
+
     def scores(self) -> Statistic:
         """Accuracy, kappa, F1 and so on of resampled validation images."""
-        labels = [self.classes.index(label) for label in self.predictions["label"]]
-        probabilities = self.predictions[self.classes].to_numpy()
-        return weighted_scores(labels, probabilities / probabilities.sum(axis=1, keepdims=True))
+        return weighted_scores(self.truth, self.probabilities)
 
 
-def load_cells(folder: Path) -> dict[str, list[Cell]]:
+Groups = dict[str, list[Cell]]
+"""The finished cells of a study by group, each group in the order of its seeds."""
+
+Matrix = NDArray[np.float64]
+
+
+def load_cells(folder: Path) -> Groups:
     """All finished cells of a folder by group, each group in the order of its seeds."""
-    groups: dict[str, list[Cell]] = {}
+    groups: Groups = {}
     for path in sorted(folder.glob("*.json")):
         predictions = read_csv(path.with_suffix(".csv"), ["image", "label", "lesion"])
         cell = Cell(path.stem, read_json(path), predictions)
@@ -104,3 +124,22 @@ def markdown_table(rows: list[dict[str, str]]) -> str:
     header = list(rows[0])
     lines = [header, ["---"] * len(header), *(list(row.values()) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def matrices(groups: Groups, group: str) -> list[Matrix]:
+    """The soft labels of all runs of a group."""
+    return [cell.soft_labels for cell in groups.get(group, [])]
+
+
+def confusions(groups: Groups, group: str) -> list[Matrix]:
+    """The symmetric confusions of all runs of a group that have every class."""
+    similarities = [confused_similarity(cell.confusion) for cell in groups.get(group, [])]
+    return [similarity for similarity in similarities if similarity is not None]
+
+
+def agreement(pairs: list[tuple[Matrix, Matrix]]) -> str:
+    """The rank correlations of all pairs as mean ± standard deviation, and the largest p."""
+    if not pairs:
+        return "–"
+    tests = [mantel_test(a, b) for a, b in pairs]
+    return f"{spread([test.correlation for test in tests], 2)} ({max(test.p_two_sided for test in tests):.4f})"

@@ -45,6 +45,7 @@ PARAMS: dict[str, Any] = {
     "backbone": "tiny",
     "weights": None,
     "method": "ccl",
+    "loss_factor": 1.0,
     "training_labels": "original",
     "seed": 0,
     "lr_ccl": 0.01,
@@ -58,6 +59,12 @@ PARAMS: dict[str, Any] = {
     "head_balance": "none",
     "lsr_epsilon": 0.1,
     "lsr_prior": "uniform",
+    "peers": {
+        "confidence_penalty": {"weight": 0.1},
+        "online_smoothing": {"hard_share": 0.5},
+        "margin_smoothing": {"margin": 0.5, "weight": 0.1},
+        "virtual_teacher": {"correct": 0.9, "weight": 0.5, "temperature": 2.0},
+    },
     "lr_backbone": 0.1,
     "momentum": 0.9,
     "weight_decay": 1e-4,
@@ -399,6 +406,27 @@ def test_lsr_loss_with_class_frequencies_equals_slow_loop(epsilon: float) -> Non
     assert trainer.classification_loss(logits, labels).item() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("method", ["ccl", "baseline", "margin_smoothing"])
+def test_loss_factor_multiplies_the_loss_of_the_classifier_alone(method: str) -> None:
+    logits, labels = logits_and_labels()
+    features = torch.randn(16, NUM_FEATURES, generator=torch.Generator().manual_seed(1))
+    once, twice = (trainer_of(method=method, loss_factor=factor) for factor in (1.0, 2.0))
+    assert_close(twice.classification_loss(logits, labels), 2 * once.classification_loss(logits, labels))
+    assert_close(twice.head_loss(features, labels), once.head_loss(features, labels))
+
+
+def test_online_labels_change_between_epochs_and_not_within() -> None:
+    trainer = trainer_of(method="online_smoothing")
+    matrices = []
+    for _ in range(3):
+        seen = []
+        trainer.train_epoch(IMAGES, lambda images_seen, seen=seen: seen.append(trainer.label_matrix().clone()))
+        assert len(seen) > 1 and all(torch.equal(matrix, seen[0]) for matrix in seen)
+        matrices.append(seen[0])
+    assert_close(matrices[0], torch.full((K, K), 0.5 / K) + 0.5 * torch.eye(K))
+    assert not torch.equal(matrices[1], matrices[2])
+
+
 @pytest.mark.parametrize("method", ["baseline", "lsr"])
 def test_methods_without_head_train_as_written_out(method: str) -> None:
     trainer = trainer_of(method=method)
@@ -729,7 +757,7 @@ def test_interruption_before_and_after_the_freeze_of_a_network_with_dropout(tmp_
     assert history == expected_history
 
 
-@pytest.mark.parametrize("method", ["baseline", "lsr"])
+@pytest.mark.parametrize("method", ["baseline", "lsr", "online_smoothing"])
 def test_interrupted_fit_without_head(method: str, tmp_path: Path) -> None:
     expected, expected_history, _ = run_fit(tmp_path / "uninterrupted", {"method": method})
     with pytest.raises(SuddenDeathError):
@@ -743,7 +771,7 @@ PARTS = ("epoch", "seen", "sums", "model", "optimizer", "head_optimizer", "conve
 
 
 def test_state_has_no_parts_but_those_below() -> None:
-    assert set(trainer_of().state_dict()) == set(PARTS)
+    assert set(trainer_of().state_dict()) == {*PARTS, "objective"}
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -761,6 +789,20 @@ def test_state_without_one_of_its_parts_ends_otherwise(
     weights, history, _ = run_fit(tmp_path, FREEZES_IN_EPOCH_3)
     assert history != uninterrupted[1]
     assert part == "sums" or "backbone.0.weight" in changed(weights, uninterrupted[0])  # they are for the history alone
+
+
+def test_state_without_the_online_labels_ends_otherwise(tmp_path: Path) -> None:
+    method: dict[str, Any] = {"method": "online_smoothing"}
+    expected, _, _ = run_fit(tmp_path / "uninterrupted", method)
+    with pytest.raises(InterruptionError):
+        run_fit(tmp_path, method, asked_after=STEPS_OF_AN_EPOCH + 1)
+    with StateStore(tmp_path, "run") as store:
+        state = store.load()
+        assert state is not None
+        state["trainer"]["objective"] = trainer_of(**method).state_dict()["objective"]
+        store.save(state, 24)
+    weights, _, _ = run_fit(tmp_path, method)
+    assert "backbone.0.weight" in changed(weights, expected)
 
 
 def test_finished_fit_is_not_trained_any_further(tmp_path: Path) -> None:

@@ -24,6 +24,27 @@ def test_a_signal_waits_for_the_end_of_the_step(number: signal.Signals, status: 
     assert ended.value.exit_status == status
 
 
+@pytest.mark.parametrize("agreed", [0, signal.SIGTERM])
+def test_what_all_agree_upon_counts(agreed: int):
+    said = []
+
+    def agree(number: int) -> int:
+        said.append(number)
+        return agreed
+
+    with interruptible(agree) as end_if_asked_to:
+        for _ in range(2):
+            try:
+                end_if_asked_to()
+            except InterruptionError as ended:
+                assert ended.exit_status == 128 + agreed
+            else:
+                assert agreed == 0
+            if len(said) == 1:
+                signal.raise_signal(signal.SIGINT)
+    assert said == [0, signal.SIGINT]
+
+
 def test_handlers_are_as_before_afterwards():
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(ZeroDivisionError), interruptible():

@@ -71,7 +71,11 @@ def test_the_committed_file_is_accepted(load: Callable[[Any], Params]):
         ("qqqq", 1, "qqqq: unknown key"),
         ("datasets__sample__short_sides", 8, "datasets.sample.short_sides: unknown key; did you mean short_side?"),
         ("sample__imags", 8, "sample.imags: unknown key; did you mean images?"),
-        ("method", "cll", "method: 'cll' is not 'baseline', 'lsr' or 'ccl'; did you mean ccl?"),
+        ("method", "cll", "method: 'cll' is not 'baseline', 'lsr', 'ccl', "),
+        ("training_labels", "shufled", "training_labels: 'shufled' is not 'original' or 'shuffled'; did you mean shuf"),
+        ("peers__margin_smoothing__margins", 1, "peers.margin_smoothing.margins: unknown key; did you mean margin?"),
+        ("peers__margin_smooth", {}, "peers.margin_smooth: unknown key; did you mean margin_smoothing?"),
+        ("peers__virtual_teacher__correct", 1, "peers.virtual_teacher.correct: input should be less than 1, not 1"),
         ("split", "lesions", "split: 'lesions' is not 'image' or 'lesion'; did you mean lesion?"),
         ("freeze_at", "Best", "freeze_at: 'Best' is not 'best', 'current' or 'never'; did you mean best?"),
         ("precision", "float16", "precision: 'float16' is not 'float32' or 'bfloat16'; did you mean bfloat16?"),
@@ -82,6 +86,9 @@ def test_the_committed_file_is_accepted(load: Callable[[Any], Params]):
             "dataset: 'sampel' is not among sample, isic2018, isic2018_64, folder; did you mean sample?",
         ),
         ("device", "gpu", "device: string should match pattern '^(auto|cpu|cuda(:\\d+)?)$', not 'gpu'"),
+        ("processes", 0, "processes: should be auto or a number from 1, not 0"),
+        ("processes", True, "processes: should be auto or a number from 1, not True"),
+        ("processes", "two", "processes: should be auto or a number from 1, not 'two'"),
         # absent
         ("lr_ccl", MISSING, "lr_ccl: missing"),
         ("datasets__sample__crop", MISSING, "datasets.sample.crop: missing"),
@@ -283,6 +290,11 @@ def test_every_key_but_where_it_runs_belongs_to_a_stage():
         "processes",
         "datasets",
     }
+
+
+@pytest.mark.parametrize("processes", [1, 8, "auto"])
+def test_processes_are_counted_or_as_many_as_gpus(load: Callable[[Any], Params], processes: int | str):
+    assert load(changed(processes=processes)).processes == processes
 
 
 def test_params_cannot_be_changed_afterwards(load: Callable[[Any], Params]):

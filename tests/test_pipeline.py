@@ -22,7 +22,7 @@ FLOORS = [
     {"files", "interruption", "isic", "progress", "workspace"},
     {"archives", "backbones", "ccl", "figures", "images", "metrics", "processes", "processor", "splits", "targets"},
     {"augmentation", "charts", "download", "model", "params", "revisions", "statistics", "tables"},
-    {"batches", "checkpoint", "checks", "comparison", "folders", "report", "sample"},
+    {"batches", "checkpoint", "checks", "comparison", "folders", "objectives", "report", "sample"},
     {"engine", "export", "pictures"},
     {"evaluation", "prediction"},
     {"screen"},

@@ -40,6 +40,7 @@ from cclnet.processes import ALONE, LostProcessError, Processes, joined_processe
 
 PROJECT = Path(__file__).parent.parent
 IMAGES = subset_of([k % K for k in range(21)])  # of the last batch, 5 images, one process has 3 and the other 2
+IN_CHANNELS_LAST = torch.arange(2.0 * 3 * 4 * 5).reshape(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
 # freezes in epoch 3, with every term of the head's loss at work
 PLAIN = {"lr_ccl": 0.5, "alpha_cc": 0.2, "margin": 0.1, "head_balance": "weights"}
 
@@ -82,11 +83,12 @@ def trained(
 
 def collectives(processes: Processes) -> dict[str, Any]:
     rank = processes.rank
-    tensors = [torch.full((2, 3), 1.0 + rank), torch.tensor(10.0 * rank)]
+    tensors = [torch.full((2, 3), 1.0 + rank), torch.tensor(10.0 * rank), 4 * rank * IN_CHANNELS_LAST]
     processes.average(tensors, weight=(0.75, 0.25)[rank])
     model = nn.BatchNorm1d(2)
     model.running_mean = torch.full((2,), float(rank + 1))
     model.num_batches_tracked = torch.tensor(rank + 5)
+    model.weight = nn.Parameter((1 - rank) * IN_CHANNELS_LAST)
     processes.align(model)
     return {
         "shares": [processes.share(np.arange(count)).tolist() for count in (4, 5)],
@@ -96,7 +98,7 @@ def collectives(processes: Processes) -> dict[str, Any]:
         "largest": [processes.largest(number) for number in (rank, 1 - rank, 7)],
         "from first": processes.from_first({"rank": rank, "tensor": torch.full((rank + 2,), 3.0)}),
         "nothing from first": processes.from_first(None),
-        "aligned": (model.running_mean.tolist(), int(model.num_batches_tracked)),
+        "aligned": model.state_dict(),
     }
 
 
@@ -157,7 +159,8 @@ def test_shares_are_the_whole(found: tuple[dict[str, Any], ...]) -> None:
 
 def test_averages_are_weighted(found: tuple[dict[str, Any], ...]) -> None:
     for here in found:
-        assert_close(here["average"], [torch.full((2, 3), 0.75 * 1 + 0.25 * 2), torch.tensor(0.25 * 10)])
+        expected = [torch.full((2, 3), 0.75 * 1 + 0.25 * 2), torch.tensor(0.25 * 10), IN_CHANNELS_LAST]
+        assert_close(here["average"], expected)
 
 
 def test_what_one_knows_all_know(found: tuple[dict[str, Any], ...]) -> None:
@@ -166,7 +169,9 @@ def test_what_one_knows_all_know(found: tuple[dict[str, Any], ...]) -> None:
         assert here["from first"]["rank"] == 0
         assert here["from first"]["tensor"].tolist() == [3, 3]
         assert here["nothing from first"] is None
-        assert here["aligned"] == ([1, 1], 5)
+        assert here["aligned"]["running_mean"].tolist() == [1, 1]
+        assert here["aligned"]["num_batches_tracked"] == 5
+        assert_close(here["aligned"]["weight"], IN_CHANNELS_LAST)
 
 
 def test_a_process_that_has_ended_is_missed(found: tuple[dict[str, Any], ...]) -> None:

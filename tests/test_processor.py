@@ -57,6 +57,20 @@ def test_native_leaves_the_kernels_and_the_threads_alone():
     assert environment["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
+@pytest.mark.parametrize(("processes", "threads"), [(1, None), (2, 3), (4, 1), (100, 1)])
+def test_processes_divide_the_cores_among_them(processes: int, threads: int | None):
+    found = python(
+        f"os.environ['LOCAL_WORLD_SIZE'] = '{processes}'\n"
+        "os.sched_getaffinity = lambda process: set(range(7))\n"
+        "from cclnet.processor import prepare_processor\n"
+        "prepare_processor('native', None)\n"
+        "left = os.environ.get('OMP_NUM_THREADS')\n"
+        "prepare_processor('native', 5)\n"
+        "print(json.dumps([left, os.environ['OMP_NUM_THREADS']]))"
+    )
+    assert found == [threads and str(threads), "5"]
+
+
 @pytest.mark.parametrize("processor", ["portable", "native"])
 def test_a_setting_that_comes_too_late_is_an_error(monkeypatch: pytest.MonkeyPatch, processor: Any):
     assert {"numpy", "torch"} <= {*sys.modules}
@@ -120,6 +134,8 @@ def test_conditions_name_what_a_result_depends_on():
     assert ran_on["versions"].keys() == {"numpy", "pillow", "torch", "torchvision"}
     assert ran_on["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert json.loads(json.dumps(ran_on)) == ran_on
+    assert ran_on["processes"] == 1
+    assert conditions("native", torch.device("cpu"), "torchvision", processes=2) == ran_on | {"processes": 2}
     with_timm = conditions("native", torch.device("cpu"), "timm")["versions"]
     assert with_timm == ran_on["versions"] | {"timm": timm.__version__}
 
@@ -169,5 +185,11 @@ def test_auto_takes_the_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch):
     gpus(monkeypatch, 2)
     assert select_device("auto") == torch.device("cuda")
     assert select_device("cuda:1") == torch.device("cuda", 1)
-    assert deterministic == [(True,), (True,)]
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert select_device("auto") == select_device("cuda") == torch.device("cuda", 1)
+    assert select_device("cuda:0") == torch.device("cuda", 0)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(CCLNetError, match="device: cuda:2 is asked for, and torch sees 2 GPUs"):
+        select_device("auto")
+    assert deterministic == [(True,)] * 5
     assert torch.backends.cudnn.benchmark is False

@@ -419,8 +419,9 @@ def definitions(source: str) -> dict[str, str]:
 def test_params_and_provenance_are_complete(experiment: Experiment, source: str, page: Page):
     shown = definitions(source)
     params = experiment.params.model_dump()
-    sample = params.pop("sample")
-    params |= {f"sample.{key}": value for key, value in sample.items()}
+    params |= {f"sample.{key}": value for key, value in params.pop("sample").items()}
+    assert not any(name.startswith("peers") for name in shown)  # none was the method
+    del params["peers"]
     for name, value in params.items():
         assert shown[name] == (value if isinstance(value, str) else json.dumps(value)), name
     assert (shown["cclnet"], shown["processor"], shown["versions.torch"]) == (__version__, "portable", "2.15.0")

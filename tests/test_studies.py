@@ -16,15 +16,19 @@ from cclnet.metrics import evaluate
 from cclnet.sample import PLANTED_SIMILARITY
 from cclnet.statistics import mantel_test
 from studies import cell, data
-from studies.__main__ import run_all
-from studies.grid import Command, commands, study_names
+from studies.__main__ import experiment, from_source, run_all, take_what_is_measured
+from studies.controls import report as controls
+from studies.grid import Command, commands, filled, items, only, study_names
 from studies.imbalance import report as imbalance
 from studies.looks import report as looks
 from studies.projects import ROOT, params_with, parsed_settings
 from studies.results import load_cells, markdown_table, mean_scores, spread
+from studies.table1 import report as table1
+from studies.table2 import report as table2
 
 LABELS = ("original", "shuffled")
 VARIANTS = ("fast", "mobilenet_v2")
+LOOKS = commands("looks")
 COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
@@ -90,6 +94,76 @@ def test_a_study_that_was_not_run_is_missed_by_no_pull_and_no_checkout(study: st
 
 def cells_of(study: str) -> list[str]:
     return [command.outputs[0].stem for command in commands(study) if command.module == "studies.cell"]
+
+
+def test_the_grids_of_the_paper_s_tables_are_the_products_of_their_matrices():
+    rates = ("0.0001", "0.0005", "0.001", "0.005", "0.01", "0.05")  # R26
+    assert tuple(table2.PAPER) == rates
+    runs = product(table1.DATASETS, table1.SPLITS, table1.BACKBONES, table1.METHODS, range(5))
+    assert sorted(cells_of("table1")) == sorted("-".join(map(str, run)) for run in runs)
+    runs = product(table1.DATASETS, rates, range(3))
+    assert sorted(cells_of("table2")) == sorted("-".join(map(str, run)) for run in runs)
+    runs = product(table1.DATASETS, controls.METHODS, range(3))
+    assert sorted(cells_of("controls")) == sorted("-".join(map(str, run)) for run in runs)
+
+
+@pytest.mark.parametrize("study", ["table1", "controls"])
+def test_every_method_of_a_study_is_another_experiment(study: str):
+    one = only(commands(study), {"dataset": "sample", "seed": "0"})
+    experiments = [experiment(command) for command in one if command.is_cell]
+    assert len(set(experiments)) == len(experiments)
+
+
+def test_only_a_part_of_a_grid():
+    planned = commands("table1")
+    part = only(planned, {"dataset": "sample,isic2018", "split": "lesion", "method": "lsr-u5", "seed": "1"})
+    names = [command.outputs[0].stem for command in part if command.is_cell]
+    expected = product(("sample", "isic2018"), ("lesion",), table1.BACKBONES, ("lsr-u5",), ("1",))
+    assert sorted(names) == sorted("-".join(run) for run in expected)
+    assert [command.data for command in part if not command.is_cell] == [
+        f"studies/data/{dataset}-lesion" for dataset in ("sample", "isic2018")
+    ]
+    assert only(planned, {}) == planned
+    with pytest.raises(CCLNetError, match=r"^method=lsr-u2: there is no such cell in this study, only base"):
+        only(planned, {"method": "ccl,lsr-u2"})
+    with pytest.raises(CCLNetError, match=r"^methods=ccl: there is no such cell in this study, and no matrix"):
+        only(planned, {"methods": "ccl"})
+
+
+def test_departures_count_the_keys_that_are_not_the_first():
+    for command in commands("table1"):
+        if command.is_cell:
+            first = {"dataset": "sample", "split": "image", "backbone": "resnet18", "method": "baseline"}
+            assert command.departures == sum(command.item[key] != value for key, value in first.items())
+
+
+def test_a_grid_gives_a_table_s_parts_to_its_command():
+    matrix = {"method": [{"name": "a", "settings": "x=1 y=2"}], "seed": [3, 4]}
+    found = [filled("${item.method.name}-${item.seed} ${item.method.settings}", item) for item, _ in items(matrix)]
+    assert found == ["a-3 x=1 y=2", "a-4 x=1 y=2"]
+
+
+def test_official_files_come_from_the_source_and_the_sample_from_itself():
+    drawn, official = (only(commands("table2"), {"dataset": name})[0] for name in ("sample", "isic2018_64"))
+    assert from_source(drawn, "/somewhere") == drawn
+    assert from_source(official, None) == official
+    assert from_source(official, "/somewhere").arguments == [*official.arguments, "source=/somewhere"]
+
+
+def test_what_another_study_has_measured_is_taken_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """``looks`` and ``table1`` share the paper's head on the real images; nothing else of table1 may be taken."""
+    for suffix in ("json", "csv"):
+        path = tmp_path / f"studies/looks/cells/none-original-1.{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(suffix)
+    wanted = commands("table1")
+    monkeypatch.setattr("studies.grid.ROOT", tmp_path)
+    monkeypatch.setattr("studies.__main__.ROOT", tmp_path)
+    monkeypatch.setattr("studies.__main__.study_names", lambda: ["looks"])
+    monkeypatch.setattr("studies.__main__.commands", lambda study: LOOKS)
+    take_what_is_measured(wanted)
+    found = {path.name: path.read_text() for path in (tmp_path / "studies/table1/cells").iterdir()}
+    assert found == {f"isic2018_64-image-resnet18-ccl-1.{suffix}": suffix for suffix in ("json", "csv")}
 
 
 def test_the_grid_of_looks_is_the_product_of_its_matrices():
@@ -194,15 +268,17 @@ def make_cell(folder: Path, name: str, right: list[bool], matrix: np.ndarray) ->
     table.to_csv(folder / f"{name}.csv", index=False)
     confusion = np.zeros((len(CLASSES), len(CLASSES)))
     np.add.at(confusion, (truth, chosen), 1)
-    scores = {"accuracy": float(np.mean(right)), "kappa": 0.5, "f1": 0.5, "balanced_accuracy": 0.5, "ece": 0.1}
+    scores = {"accuracy": float(np.mean(right)), "kappa": 0.5, "f1": 0.5, "jaccard": 0.5, "balanced_accuracy": 0.5}
+    scores |= {"ece": 0.1, "planted_similarity": None}
+    scores |= {"lowest_softness_epoch": 2, "converged_epoch": None, "softness_epoch": 2, "softness": 0.5}
     results = {
         "settings": {},
         "ran_on": {},
-        "metrics": scores | {"softness": 0.5},
+        "metrics": scores,
         "training_images": [10, 70, 20, 30, 40, 50, 60],
         "soft_labels": matrix.tolist(),
         "confusion": confusion.tolist(),
-        "history": {},
+        "history": {"softness": [0.6, 0.4, 0.5]},
     }
     (folder / f"{name}.json").write_text(json.dumps(results))
 
@@ -257,6 +333,93 @@ def test_what_a_matrix_follows_is_looked_up_in_the_cells_of_its_own_head(tmp_pat
         "another seed": "–",
         "another backbone": told(made["other"]),
     }
+
+
+def right_every(step: int) -> list[bool]:
+    """Of 140 images every so many-th is wrong."""
+    return [row % step > 0 for row in range(140)]
+
+
+@pytest.fixture
+def made_up(tmp_path: Path) -> Path:
+    """A folder for cells."""
+    (tmp_path / "cells").mkdir()
+    return tmp_path
+
+
+def test_the_report_of_table_1_has_the_paper_s_values_and_the_differences(made_up: Path):
+    matrix = np.random.default_rng(0).random((len(CLASSES), len(CLASSES)))
+    for split, seed in product(("image", "lesion"), range(2)):
+        make_cell(made_up / "cells", f"isic2018-{split}-resnet18-ccl-{seed}", right_every(5), matrix)
+        make_cell(made_up / "cells", f"isic2018-{split}-resnet18-baseline-{seed}", right_every(4 - seed), matrix)
+    make_cell(made_up / "cells", "isic2018-image-mobilenet_v2-ccl-0", right_every(5), matrix.T)
+    table1.write(made_up)
+    report = (made_up / "report.md").read_text(encoding="utf-8")
+    difference = r"-0\.093 \(-0\.\d{3}, [-+]0\.\d{3}\), p = [01]\.\d{3} \| [01]\."
+    baseline = rf"^\| baseline \| 0\.8347 \| 2 \| 0\.707 ± 0\.061 \| {difference}"
+    assert len(re.findall(baseline, report, re.MULTILINE)) == 2  # one for each split
+    assert "| ccl | 0.6986 | 2 | 0.500 ± 0.000 | reference |" in report
+    assert "## What the leakage is worth: ISIC 2018, 224 pixels, 200 epochs" in report
+    assert "MobileNetV2 on" not in report  # nothing to compare it with
+    test = mantel_test(matrix, matrix.T)
+    assert f"{test.correlation:.2f} ± 0.00 ({test.p_two_sided:.4f})" in report
+    table = pd.read_csv(made_up / "table.csv")
+    row = table[(table["method"] == "baseline") & (table["metric"] == "accuracy") & (table["split"] == "image")].iloc[0]
+    assert (row["paper"], row["n"]) == (0.8347, 2)
+    assert row["mean"] == pytest.approx((0.75 + 93 / 140) / 2)
+    assert row["difference"] == pytest.approx(row["mean"] - 0.8)
+    assert row["low"] < row["difference"] < row["high"]
+    assert row["p_holm"] == row["p"]  # one method is compared
+    assert (made_up / "differences-isic2018.png").stat().st_size > 5_000
+    assert (made_up / "soft-labels-isic2018.png").stat().st_size > 10_000
+
+
+def test_the_published_values_are_the_paper_s():
+    """Every accuracy is a share of 2,003 images, and CCL-Net the best of every column, as the paper says."""
+    for methods in table1.PUBLISHED.values():
+        assert list(methods) == list(table1.METHODS)
+        for accuracy, *_ in methods.values():
+            assert round(round(accuracy * 2003) / 2003, 4) == accuracy
+        columns = zip(*methods.values(), strict=True)
+        assert methods["ccl"] == tuple(max(column) for column in columns)
+    accuracies = [accuracy for _, _, accuracy, _ in table2.PAPER.values()]
+    assert all(round(round(accuracy * 2003) / 2003, 4) == accuracy for accuracy in accuracies)
+    chosen = table2.PAPER[table2.CHOSEN]
+    accuracy, _, kappa, _ = table1.PUBLISHED["resnet18"]["ccl"]
+    assert chosen[2:] == (accuracy, kappa)
+
+
+def test_the_report_of_table_2_has_both_epochs_and_both_softnesses(made_up: Path):
+    matrix = np.random.default_rng(0).random((len(CLASSES), len(CLASSES)))
+    for rate, seed in product(("0.0005", "0.05"), range(2)):
+        make_cell(made_up / "cells", f"sample-{rate}-{seed}", right_every(5 if rate == "0.05" else 4), matrix)
+    table2.write(made_up)
+    report = (made_up / "report.md").read_text(encoding="utf-8")
+    row = "| 0.05 | 2 | 5 | 2, 2 | never, never | 0.30 | 0.400 ± 0.000 | 0.500 ± 0.000 |"
+    assert row in report
+    assert re.search(r"^\| 0\.05 \| 2 \| 0\.8417 \| 0\.800 ± 0\.000 \| \+0\.050 \(", report, re.MULTILINE)
+    assert "| 0.0005 | 2 | 0.8502 | 0.750 ± 0.000 | reference |" in report
+    table = pd.read_csv(made_up / "table.csv")
+    assert table["lowest_softness"].tolist() == [0.4] * 4
+    lines = table2.softness_figure({"0.05": load_cells(made_up / "cells")["sample-0.05"]}).axes[0].lines
+    assert [np.asarray(line.get_xydata()).tolist() for line in lines] == [[[1, 0.6], [2, 0.4], [3, 0.5]]] * 2
+
+
+def test_the_report_of_the_controls_compares_all_with_ccl_net(made_up: Path):
+    random = np.random.default_rng(0)
+    for method in ("ccl", "baseline", "doubled", "online_smoothing"):
+        matrix = random.random((len(CLASSES), len(CLASSES)))
+        make_cell(made_up / "cells", f"sample-{method}-0", right_every(4 if method == "doubled" else 5), matrix)
+    controls.write(made_up)
+    report = (made_up / "report.md").read_text(encoding="utf-8")
+    difference = r"-0\.050 \(-0\.\d{3}, [-+]0\.\d{3}\), p = [01]\.\d{3} \|"
+    assert re.search(rf"^\| hard labels, twice the loss \| {difference}", report, re.MULTILINE)
+    none = r"\+0\.000 \(\+0\.000, \+0\.000\), p = 1\.000 \|"
+    assert re.search(rf"^\| baseline: hard labels \| {none}", report, re.MULTILINE)
+    online = r"^\| online label smoothing \(Zhang 2021\) \| 1 \| 0\.500 \| – \| -?\d\.\d\d \("
+    assert re.search(online, report, re.MULTILINE)
+    p_values = pd.read_csv(made_up / "table.csv").query("metric == 'accuracy'").set_index("method")["p_holm"]
+    assert p_values.isna().tolist() == [True, False, False, False]
 
 
 def test_recovery_is_the_correlation_with_what_was_planted(tmp_path: Path):

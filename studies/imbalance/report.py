@@ -12,14 +12,12 @@ from cclnet.figures import in_house_style, save_figure
 from cclnet.files import write_bytes
 from cclnet.sample import PLANTED_SIMILARITY
 from cclnet.statistics import mantel_test, mean_and_deviation, share_explained_by_counts
-from studies.results import Cell, load_cells, markdown_table, spread
+from studies.results import Groups, load_cells, markdown_table, spread
 
 HEADS = {"none": "the paper's", "weights": "weights", "logits": "logits", "sampling": "sampling"}
 LABELS = ("original", "shuffled")
 IMBALANCES = (1, 5, 50)
 SCORES = ("accuracy", "kappa", "f1", "balanced_accuracy", "ece")
-
-Groups = dict[str, list[Cell]]
 
 
 def write(folder: Path) -> None:

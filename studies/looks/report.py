@@ -8,20 +8,13 @@ from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cclnet.figures import rank_figure, save_figure
 from cclnet.files import write_bytes
 from cclnet.isic import CLASSES
-from cclnet.statistics import (
-    confused_similarity,
-    count_pattern,
-    holm,
-    mantel_test,
-    paired_bootstrap,
-    share_explained_by_counts,
-)
-from studies.results import Cell, load_cells, markdown_table, mean_scores, spread
+from cclnet.statistics import count_pattern, share_explained_by_counts
+from studies.comparisons import compare
+from studies.results import Groups, Matrix, agreement, confusions, load_cells, markdown_table, matrices, spread
 
 HEADS = {"none": "the paper's", "weights": "weights", "logits": "logits", "sampling": "sampling"}
 BASELINES = {"baseline": "no head", "balanced_baseline": "no head, balanced sampling"}
@@ -30,10 +23,6 @@ VARIANTS = {"": "ResNet-18", "fast-": "ResNet-18, lr_CCL × 10", "mobilenet_v2-"
 """What stands before a cell's head in its name → what it is."""
 SCORES = ("accuracy", "kappa", "f1", "balanced_accuracy", "ece")
 COMPARED = ("accuracy", "kappa", "f1", "balanced_accuracy")
-
-Groups = dict[str, list[Cell]]
-Matrix = NDArray[np.float64]
-Pairs = list[tuple[Matrix, Matrix]]
 
 
 def write(folder: Path) -> None:
@@ -101,8 +90,8 @@ def heads_that_ran(groups: Groups) -> Iterator[tuple[str, str, dict[str, str]]]:
 def what_matrices_follow(groups: Groups) -> list[dict[str, str]]:
     """How alike the matrices of each head are to what might explain them."""
     references = {
-        "the plain baseline's confusions": confusions(groups, "baseline"),
-        "a balanced baseline's confusions": confusions(groups, "balanced_baseline"),
+        "the plain baseline's confusions": confusions(groups, "baseline-original"),
+        "a balanced baseline's confusions": confusions(groups, "balanced_baseline-original"),
     }
     rows = []
     for variant, head, row in heads_that_ran(groups):
@@ -130,49 +119,15 @@ def consistency_table(groups: Groups) -> list[dict[str, str]]:
     return rows
 
 
-def matrices(groups: Groups, group: str) -> list[Matrix]:
-    """The soft labels of all runs of a group."""
-    return [cell.soft_labels for cell in groups.get(group, [])]
-
-
-def confusions(groups: Groups, head: str) -> list[Matrix]:
-    """The symmetric confusions of all runs of a baseline that have every class."""
-    similarities = [confused_similarity(cell.confusion) for cell in groups.get(f"{head}-original", [])]
-    return [similarity for similarity in similarities if similarity is not None]
-
-
-def agreement(pairs: Pairs) -> str:
-    """The correlations of all pairs as mean ± standard deviation, and the largest p."""
-    if not pairs:
-        return "–"
-    tests = [mantel_test(a, b) for a, b in pairs]
-    return f"{spread([test.correlation for test in tests], 2)} ({max(test.p_two_sided for test in tests):.4f})"
-
-
 def comparison(groups: Groups) -> list[str]:
-    """The table of differences, or why there is none."""
-    paper = {cell.seed: cell for cell in groups.get("none-original", [])}
-    rows, p_values = [], []
-    for head, title in {**BASELINES, **HEADS}.items():
-        others = {cell.seed: cell for cell in groups.get(f"{head}-original", [])}
-        seeds = sorted(paper.keys() & others.keys())
-        if not seeds or head == "none":
-            continue
-        lesions = paper[seeds[0]].predictions["lesion"]
-        a, b = (mean_scores([cells[seed] for seed in seeds]) for cells in (others, paper))
-        differences = paired_bootstrap(a, b, lesions)
-        rows.append((title, len(seeds), [differences[name] for name in COMPARED]))
-        p_values.append([difference.p if difference else np.nan for difference in rows[-1][2]])
-    if not rows:
+    """The table of differences to the paper's head, or why there is none."""
+    titles = {f"{head}-original": title for head, title in {**BASELINES, **HEADS}.items() if head != "none"}
+    others = {title: groups[group] for group, title in titles.items() if group in groups}
+    found = compare(groups.get("none-original", []), others, COMPARED)
+    if not found:
         return ["There are no two cells to compare yet."]
-    adjusted = np.column_stack([holm(column) for column in np.array(p_values).T])
-    table = []
-    for (title, seeds, differences), p_row in zip(rows, adjusted, strict=True):
-        row = {"head": title, "n": str(seeds)}
-        for name, difference, p in zip(COMPARED, differences, p_row, strict=True):
-            row[name] = f"{difference.estimate:+.3f} ({difference.low:+.3f}, {difference.high:+.3f}), p = {p:.3f}"
-        table.append(row)
-    return [markdown_table(table)]
+    rows = [{"head": each.name, "n": str(each.seeds)} | {name: each.told(name) for name in COMPARED} for each in found]
+    return [markdown_table(rows)]
 
 
 def matrices_of_figure(groups: Groups) -> dict[str, Matrix]:
@@ -180,9 +135,9 @@ def matrices_of_figure(groups: Groups) -> dict[str, Matrix]:
     shown = {
         "Paper's head, true labels": matrices(groups, "none-original"),
         "Paper's head, shuffled": matrices(groups, "none-shuffled"),
-        "Baseline's confusions": confusions(groups, "baseline"),
+        "Baseline's confusions": confusions(groups, "baseline-original"),
         "Balanced head, true labels": matrices(groups, "weights-original"),
         "Balanced head, shuffled": matrices(groups, "weights-shuffled"),
-        "Balanced baseline's": confusions(groups, "balanced_baseline"),
+        "Balanced baseline's": confusions(groups, "balanced_baseline-original"),
     }
     return {title: np.mean(runs, axis=0) for title, runs in shown.items() if runs}
