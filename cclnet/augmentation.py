@@ -27,7 +27,7 @@ STANDARD_DEVIATION = (0.229, 0.224, 0.225)
 GREY = (0.299, 0.587, 0.114)
 """Luma of RGB (ITU-R BT.601), as in torchvision."""
 
-CACHED_VALUES = 2**19
+CACHED_VALUES = 650_000
 """A processor works on so many at a time, so that they stay in its cache from one operation to the next."""
 
 
@@ -100,13 +100,15 @@ def jitter_to_network(
     inputs = torch.empty((images, channels, height, width), device=crops.device, memory_format=layout)
     at_once = images if crops.is_cuda else max(1, CACHED_VALUES // crops[0].numel())
     for portion, moves, result in zip(crops.split(at_once), factors.split(at_once), inputs.split(at_once), strict=True):
-        result.copy_(normalize(jitter(portion.to(torch.float32).div_(255), moves)).permute(0, 3, 1, 2))
+        normalize(jitter(portion.to(torch.float32).div_(255), moves), out=result.permute(0, 2, 3, 1))
     return inputs
 
 
-def normalize(colors: Float[Tensor, "n h w 3"]) -> Float[Tensor, "n h w 3"]:
-    """(values − mean) / standard deviation, channel by channel."""
-    return (colors - colors.new_tensor(MEAN)).div_(colors.new_tensor(STANDARD_DEVIATION))
+def normalize(
+    colors: Float[Tensor, "n h w 3"], out: Float[Tensor, "n h w 3"] | None = None
+) -> Float[Tensor, "n h w 3"]:
+    """(values − mean) / standard deviation, channel by channel, in new memory or in ``out``."""
+    return torch.div(colors - colors.new_tensor(MEAN), colors.new_tensor(STANDARD_DEVIATION), out=out)
 
 
 def jitter(colors: Float[Tensor, "n h w 3"], factors: Float[Tensor, "n 4"]) -> Float[Tensor, "n h w 3"]:
@@ -134,7 +136,7 @@ def color_matrices(saturation: Float[Tensor, " n"], hue: Float[Tensor, " n"]) ->
     grey = saturation.new_tensor(GREY).expand(3, 3)
     saturate = saturation[:, None, None] * (torch.eye(3).to(grey) - grey) + grey
     to_yiq = saturation.new_tensor(_RGB_TO_YIQ)
-    from_yiq = saturation.new_tensor(np.linalg.inv(np.array(_RGB_TO_YIQ)).tolist())
+    from_yiq = saturation.new_tensor(_YIQ_TO_RGB)
     cos, sin = torch.cos(2 * math.pi * hue), torch.sin(2 * math.pi * hue)
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
     rows = [torch.stack(row, dim=-1) for row in ((one, zero, zero), (zero, cos, sin), (zero, -sin, cos))]
@@ -142,3 +144,4 @@ def color_matrices(saturation: Float[Tensor, " n"], hue: Float[Tensor, " n"]) ->
 
 
 _RGB_TO_YIQ = [list(GREY), [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]]
+_YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ).tolist()
