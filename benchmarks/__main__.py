@@ -29,7 +29,9 @@ def measure(question: str, settings: Settings, threads: int | None, folder: Path
     prepare_processor(QUESTIONS[question].processor, threads)
     results, of_machine = import_module("benchmarks.results"), import_module("benchmarks.machine")
     ran_on = {"machine": of_machine.machine(settings.device), "versions": of_machine.versions()}
+    share = of_machine.other_work()
     comparisons = import_module(f"benchmarks.{question}").run(settings)
+    ran_on["other_work"] = share()
     rows = [results.row_of(comparison) | ran_on for comparison in comparisons]
     results.show(question, rows)
     results.write(folder, question, rows)

@@ -2,6 +2,8 @@
 
 import os
 import platform
+import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,3 +32,20 @@ def processor_name() -> str:
 def versions() -> str:
     """Of Python and of what computes."""
     return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)])
+
+
+def other_work() -> Callable[[], float]:
+    """Gives what tells, when it is called, the share of the machine that other programs have had since (Linux)."""
+    started, before = time.monotonic(), _busy_with_others()
+
+    def share() -> float:
+        return max(0.0, (_busy_with_others() - before) / (time.monotonic() - started) / (os.cpu_count() or 1))
+
+    return share
+
+
+def _busy_with_others() -> float:
+    """Seconds of all cores since the machine started, without those of this process and its children."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
+    user, nice, system = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields[:3])
+    return user + nice + system - sum(os.times()[:4])

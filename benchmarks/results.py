@@ -56,9 +56,14 @@ def table_of(rows: Sequence[Row]) -> list[dict[str, str]]:
     ]
 
 
+def ran_on(row: Row) -> str:
+    """The machine, the versions, and how much of it other programs had."""
+    return f"{row['machine']}; {row['versions']}; other programs had {row['other_work']:.0%} of the machine meanwhile"
+
+
 def show(question: str, rows: Sequence[Row]) -> None:
     """Print the table."""
-    table = Table(title=QUESTIONS[question].title, caption=f"{rows[0]['machine']}\n{rows[0]['versions']}")
+    table = Table(title=QUESTIONS[question].title, caption=ran_on(rows[0]))
     lines = table_of(rows)
     for column in lines[0]:
         table.add_column(column, overflow="fold")
@@ -89,7 +94,7 @@ def report(folder: Path) -> str:
     parts[-1] += "[docs/performance.md](../../docs/performance.md). Medians, in brackets the lowest and the highest."
     parts.append("![Measured ratios beside their targets](ratios.png)")
     for question, rows in kept.items():
-        told = f"`python -m benchmarks {question}` on {rows[0]['machine']}; {rows[0]['versions']}."
+        told = f"`python -m benchmarks {question}` on {ran_on(rows[0])}."
         parts += [f"## {QUESTIONS[question].title}", markdown_table(table_of(rows)), told]
     page = "\n\n".join(parts) + "\n"
     write_bytes(folder / "report.md", page.encode())
