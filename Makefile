@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 OFFICIAL := .venv-official/installed
 
-.PHONY: repro test check browser everywhere walkthrough official-score faults audit golden lock clean
+.PHONY: repro test check browser everywhere walkthrough official-score faults bench audit golden lock clean
 .DELETE_ON_ERROR:
 
 repro: $(INSTALLED)
@@ -40,6 +40,10 @@ official-score: $(INSTALLED) $(OFFICIAL)
 # plant faults of every kind, kill and spoil runs, and count what survives; some twelve minutes
 faults: $(INSTALLED)
 	$(BIN)/python tests/faults.py
+
+# how fast it is, beside bare torch, Pillow, torchvision and timm; a quarter of an hour on a machine that is left alone
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks all
 
 # known weaknesses of the pinned packages; asks a public database
 audit: $(INSTALLED)

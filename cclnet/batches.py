@@ -75,9 +75,9 @@ def training_batches(
     ends = np.cumsum([len(batch) for batch in batches])
     for chosen in batches[np.searchsorted(ends, seen, side="right") :]:
         own = images.part(processes.share(chosen))
-        crops = torch.from_numpy(views.crops(own.cache, own.rows, params.crop)).to(device)
+        crops = views.crops(own.cache, own.rows, params.crop).to(device)
         factors = jitter.factors(views.color_draws(own.rows).to(device))
-        inputs = jitter_to_network(crops, factors).contiguous(memory_format=memory_format(device))
+        inputs = jitter_to_network(crops, factors, memory_format(device))
         yield inputs, torch.from_numpy(own.labels).to(device), len(chosen)
 
 

@@ -283,24 +283,15 @@ class ImageCache:
             raise DataError("the split names images that were not resized; run the resize stage again:", missing)
         return np.array([row_of[image] for image in images], dtype=np.int64)
 
-    def crops(
-        self,
-        rows: NDArray[np.int64],
-        size: int,
-        tops: NDArray[np.int64],
-        lefts: NDArray[np.int64],
-        upside_down: NDArray[np.bool_],
-        mirrored: NDArray[np.bool_],
-    ) -> Pixels:
-        """Square crops, n × size × size × 3, flipped as they are copied.
+    def crops(self, rows: NDArray[np.int64], size: int, tops: NDArray[np.int64], lefts: NDArray[np.int64]) -> Pixels:
+        """Square crops, n × size × size × 3.
 
         Args:
             rows: the images.
             size: pixels of a side.
             tops, lefts: the first row and column of each crop, in pixels.
-            upside_down, mirrored: which crops are flipped top to bottom, and left to right.
         """
         batch = np.empty((len(rows), size, size, 3), dtype=np.uint8)
-        for crop, row, top, left, flip, mirror in zip(batch, rows, tops, lefts, upside_down, mirrored, strict=True):
-            crop[:: -1 if flip else 1, :: -1 if mirror else 1] = self[row][top : top + size, left : left + size]
+        for crop, row, top, left in zip(batch, rows, tops, lefts, strict=True):
+            crop[:] = self[row][top : top + size, left : left + size]
         return batch

@@ -9,6 +9,7 @@ thread count, a GPU, ARM, or other versions of the libraries than those of ``req
 All of it has to be set before NumPy and torch are loaded, so this module loads torch only where it is asked for it.
 """
 
+import ctypes
 import logging
 import os
 import platform
@@ -39,7 +40,7 @@ _ALWAYS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # without it, cuBLAS sums in a
 
 
 def prepare_processor(processor: Processor, threads: int | None) -> None:
-    """Set the environment of this process for repeatable arithmetic.
+    """Set the environment of this process for repeatable arithmetic, and its memory for fast training.
 
     Args:
         processor: ``portable`` for the same bytes on every machine, ``native`` for this machine's fastest kernels.
@@ -61,6 +62,22 @@ def prepare_processor(processor: Processor, threads: int | None) -> None:
     if missing and loaded:
         raise RuntimeError(f"{' and '.join(loaded)} loaded before {', '.join(missing)} could be set")
     os.environ.update(missing)
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library hand out again what was freed, and not give it back to the kernel.
+
+    Every step of training frees and asks for the same hundreds of megabytes, and the kernel clears each page that it
+    gives anew: a tenth of the time of a step on a processor. Done with glibc alone; another library goes on as before.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def _cores() -> int:

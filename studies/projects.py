@@ -61,9 +61,15 @@ def run_stage(stage: str, folder: Path) -> None:
     Raises:
         CCLNetError: it failed, and has said why.
     """
+    with start_stage(stage, folder) as process:
+        status = process.wait()
+    if status:
+        raise CCLNetError(f"the stage {stage} ended with exit status {status} in {folder}")
+
+
+def start_stage(stage: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Start the process of one stage in the folder."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     environment.pop("DVC_ROOT", None)  # the folder is a root of its own
-    finished = subprocess.run([sys.executable, "-m", f"stages.{stage}"], cwd=folder, env=environment, check=False)  # noqa: S603
-    if finished.returncode:
-        raise CCLNetError(f"the stage {stage} ended with exit status {finished.returncode} in {folder}")
+    return subprocess.Popen([sys.executable, "-m", f"stages.{stage}"], cwd=folder, env=environment)  # noqa: S603

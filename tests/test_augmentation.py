@@ -8,6 +8,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 from torchvision.transforms import functional
 
+from cclnet import augmentation
 from cclnet.augmentation import (
     GREY,
     MEAN,
@@ -17,6 +18,7 @@ from cclnet.augmentation import (
     color_matrices,
     jitter,
     jitter_to_network,
+    normalize,
     to_network,
 )
 from cclnet.images import ImageCache
@@ -55,7 +57,7 @@ def test_a_view_depends_on_seed_epoch_and_image_alone():
     all_draws = Views.of_epoch(5, seed=3, epoch=7).color_draws(everything)
     for rows in ([4, 0], [2], [1, 3, 0], [0, 0, 4]):
         views = Views.of_epoch(5, seed=3, epoch=7)  # another process, another batch
-        assert np.array_equal(views.crops(cache, np.array(rows), 12), all_at_once[rows])
+        assert torch.equal(views.crops(cache, np.array(rows), 12), all_at_once[rows])
         assert torch.equal(views.color_draws(np.array(rows)), all_draws[rows])
 
 
@@ -65,6 +67,19 @@ def test_every_epoch_and_seed_has_views_of_its_own():
     draws = Views.of_epoch(1000, 0, 1).uniforms
     assert len(np.unique(draws, axis=0)) == 1000
     assert np.abs(np.corrcoef(draws.T) - np.eye(8)).max() < 0.15
+
+
+def test_crops_are_flipped_as_drawn():
+    cache = cache_of([(12, 16), (20, 12), (13, 13), (12, 40), (30, 30)] * 8)
+    views, everything = Views.of_epoch(40, 0, 1), np.arange(40)
+    crops = views.crops(cache, everything, 12).numpy()
+    for row, (top, left, upside_down, mirrored) in enumerate(views.uniforms[:, :4]):
+        image = cache[row]
+        y, x = int(top * (len(image) - 11)), int(left * (image.shape[1] - 11))
+        for down in range(12):
+            for right in range(12):
+                source = y + (11 - down if upside_down < 0.5 else down), x + (11 - right if mirrored < 0.5 else right)
+                assert np.array_equal(crops[row, down, right], image[source])
 
 
 def test_every_position_and_flip_is_equally_likely():
@@ -82,7 +97,7 @@ def test_every_position_and_flip_is_equally_likely():
                 for mirrored in (False, True):
                     turned = crop[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
                     where[turned.tobytes()] = len(where)
-    counts = np.bincount([where[crop.tobytes()] for crop in crops], minlength=len(where))
+    counts = np.bincount([where[crop.tobytes()] for crop in crops.numpy()], minlength=len(where))
     assert len(where) == 3 * 5 * 4
     assert counts.min() > 0
     assert chisquare(counts).pvalue > 0.001
@@ -225,7 +240,7 @@ def test_normalisation_is_torchvisions():
 def test_channels_keep_their_order():
     red = torch.zeros(1, 2, 2, 3, dtype=torch.uint8)
     red[..., 0] = 255
-    for network_input in (to_network(red), jitter_to_network(red, factors(images=1))):
+    for network_input in (to_network(red), jitter_to_network(red, factors(images=1), torch.contiguous_format)):
         expected = [(1 - MEAN[0]) / STANDARD_DEVIATION[0], -MEAN[1] / STANDARD_DEVIATION[1]]
         expected.append(-MEAN[2] / STANDARD_DEVIATION[2])
         torch.testing.assert_close(network_input[0, :, 0, 0], torch.tensor(expected), atol=2e-5, rtol=0)
@@ -235,7 +250,34 @@ def test_jitter_comes_before_normalisation():
     crops = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 5, 7, 3), dtype=np.uint8))
     moved = jitter(crops / 255, factors(1.1, 0.9, 1.2, 0.05)).permute(0, 3, 1, 2)
     theirs = functional.normalize(moved, list(MEAN), list(STANDARD_DEVIATION))
-    torch.testing.assert_close(jitter_to_network(crops, factors(1.1, 0.9, 1.2, 0.05)), theirs)
+    ours = jitter_to_network(crops, factors(1.1, 0.9, 1.2, 0.05), torch.contiguous_format)
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("cached_values", [1, 500, 650_000])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_same_bytes_however_many_at_once_and_in_whatever_layout(
+    cached_values: int, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+):
+    crops = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 9, 9, 3), dtype=np.uint8))
+    of_each = ColorJitter(0.2, 0.2, 0.2, 0.1).factors(torch.rand(5, 4, generator=torch.Generator().manual_seed(0)))
+    monkeypatch.setattr(augmentation, "CACHED_VALUES", cached_values)
+    ours = jitter_to_network(crops, of_each, layout)
+    assert ours.is_contiguous(memory_format=layout)
+    assert torch.equal(ours, normalize(jitter(crops / 255, of_each)).permute(0, 3, 1, 2))
+
+
+def test_the_colour_map_rounds_as_ieee_754_says_it():
+    images, of_each = colors(0, 1, images=3), torch.tensor([[0.8, 1.2, 0.9, 0.05], [1.2, 0.8, 1.1, -0.1], [1, 1, 1, 0]])
+    brightness, contrast, saturation, hue = of_each.unbind(1)
+    matrices = (color_matrices(saturation, hue) * (brightness * contrast)[:, None, None]).numpy()
+    shifts = (1 - contrast) * brightness * (images.mean(dim=(1, 2)) * torch.tensor(GREY)).sum(1)
+    expected = np.empty(images.shape, np.float32)
+    for number, image in enumerate(images.numpy()):
+        for channel, (red, green, blue) in enumerate(matrices[number]):
+            mixed = (red * image[..., 0] + green * image[..., 1]) + blue * image[..., 2]  # never in one rounding
+            expected[number, ..., channel] = np.clip(mixed + shifts[number].numpy(), 0, 1)
+    assert np.array_equal(jitter(images, of_each).numpy(), expected)
 
 
 def test_an_epoch_s_inputs_come_out_the_same_from_an_opened_cache(tmp_path: Path):
@@ -245,4 +287,4 @@ def test_an_epoch_s_inputs_come_out_the_same_from_an_opened_cache(tmp_path: Path
         np.load(tmp_path / "pixels.npy", mmap_mode="r"), memory.images, memory.heights, memory.widths, memory.offsets
     )
     views, rows = Views.of_epoch(3, 0, 1), np.arange(3)
-    assert np.array_equal(views.crops(mapped, rows, 12), views.crops(memory, rows, 12))
+    assert torch.equal(views.crops(mapped, rows, 12), views.crops(memory, rows, 12))

@@ -306,10 +306,10 @@ def unsafe_loads(tree: ast.AST) -> list[str]:
     return found
 
 
-STUDIES = sorted((PROJECT / "studies").rglob("*.py"))
+BESIDE = sorted(path for folder in ("benchmarks", "studies") for path in (PROJECT / folder).rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", [*SOURCES.values(), *STUDIES], ids=lambda path: path.relative_to(PROJECT).as_posix())
+@pytest.mark.parametrize("path", [*SOURCES.values(), *BESIDE], ids=lambda path: path.relative_to(PROJECT).as_posix())
 def test_no_module_runs_what_it_reads(path: Path):
     assert unsafe_loads(ast.parse(path.read_text(encoding="utf-8"))) == []
 

@@ -88,6 +88,24 @@ def test_it_is_not_too_late_for_what_is_set_already(monkeypatch: pytest.MonkeyPa
     prepare_processor("native", 3)
 
 
+def test_freed_memory_is_handed_out_again():
+    before, after = (
+        python(
+            "from cclnet.processor import prepare_processor\n"
+            f"{preparation}\n"
+            "import numpy, resource\n"
+            "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+            "numpy.ones(5_000_000)\n"
+            "first = faults()\n"
+            "for _ in range(10): numpy.ones(5_000_000)\n"
+            "print(faults() - first)"
+        )
+        for preparation in ("", "prepare_processor('native', 1)")
+    )
+    assert before > 100
+    assert after < 100 or platform.libc_ver()[0] != "glibc"
+
+
 def test_portable_uses_the_kernels_of_avx2():
     capability, threads, ran_on, reason, kernels = python(
         "from cclnet.processor import conditions, not_portable_because, prepare_processor, select_device\n"

@@ -1,0 +1,89 @@
+"""Measure how fast the project is: one question, all of them, or the report of what was measured.
+
+    python -m benchmarks input_path                  # a table on the screen, and benchmarks/results/input_path.csv
+    python -m benchmarks input_path --images FOLDER  # on images of your own
+    python -m benchmarks all                         # every question, each in a process of its own, and the report
+    python -m benchmarks all --tiny                  # every step of it in small; the figures mean nothing
+    python -m benchmarks report                      # benchmarks/results/report.md and ratios.png from what is there
+
+Leave the machine alone meanwhile: what else runs on it is measured too.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks.catalogue import QUESTIONS
+from benchmarks.settings import Settings
+from cclnet.errors import CCLNetError, errors_in_one_line
+from cclnet.processor import prepare_processor
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def measure(question: str, settings: Settings, threads: int | None, folder: Path) -> None:
+    """Answer one question: print the table and write the CSV."""
+    prepare_processor(QUESTIONS[question].processor, threads)
+    results, of_machine = import_module("benchmarks.results"), import_module("benchmarks.machine")
+    ran_on = {"machine": of_machine.machine(settings.device), "versions": of_machine.versions()}
+    share = of_machine.other_work()
+    comparisons = import_module(f"benchmarks.{question}").run(settings)
+    ran_on["other_work"] = share()
+    rows = [results.row_of(comparison) | ran_on for comparison in comparisons]
+    results.show(question, rows)
+    results.write(folder, question, rows)
+
+
+def measure_all(arguments: list[str], folder: Path) -> None:
+    """Answer every question, in a process of its own each, with the same further arguments.
+
+    Raises:
+        CCLNetError: one of them failed.
+    """
+    for question in QUESTIONS:
+        command = [sys.executable, "-m", "benchmarks", question, *arguments, "--results", str(folder)]
+        finished = subprocess.run(command, check=False)  # noqa: S603
+        if finished.returncode:
+            raise CCLNetError(f"{question} ended with exit status {finished.returncode}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "question", choices=[*QUESTIONS, "all", "report"], metavar="question", help=", ".join(QUESTIONS)
+    )
+    parser.add_argument("--tiny", action="store_true", help="all steps in small: that they run, not how fast")
+    parser.add_argument("--repetitions", type=int, help="of each thing measured")
+    parser.add_argument("--threads", type=int, help="that compute; one where it is about a core, else all cores")
+    parser.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="a folder or a zip of images, instead of drawn ones"
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where networks are trained (cpu)")
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="where the tables go; tiny ones go nowhere else")
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    given = parser().parse_args(arguments)
+    with tempfile.TemporaryDirectory() as nowhere:
+        folder = given.results or (Path(nowhere) if given.tiny else RESULTS)
+        if given.question in QUESTIONS:
+            question = QUESTIONS[given.question]
+            repetitions = given.repetitions or (1 if given.tiny else question.repetitions)
+            settings = Settings(given.tiny, repetitions, given.images, given.device)
+            measure(given.question, settings, given.threads or question.threads, folder)
+            return
+        if given.question == "all":
+            measure_all([argument for argument in arguments if argument != "all"], folder)
+        print(import_module("benchmarks.results").report(folder))
+
+
+if __name__ == "__main__":
+    with errors_in_one_line("benchmarks"):
+        main(sys.argv[1:])

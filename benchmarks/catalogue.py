@@ -1,0 +1,35 @@
+"""The questions that are measured; apart from their modules, which load torch."""
+
+from typing import NamedTuple
+
+from cclnet.processor import Processor
+
+
+class Question(NamedTuple):
+    """What a module answers, and how its process is started.
+
+    Attributes:
+        title: the question in words.
+        threads: that compute, None for as many as there are cores.
+        repetitions: of each thing measured, if not asked otherwise.
+        processor: which kernels compute.
+    """
+
+    title: str
+    threads: int | None = None
+    repetitions: int = 5
+    processor: Processor = "native"
+
+
+QUESTIONS = {
+    "training_step": Question("Training beside bare steps of the same network"),
+    "input_path": Question("From the cache to the network's input, beside torchvision's path, on one core", threads=1),
+    "departures": Question("How far the augmentation is from torchvision's", threads=1),
+    "head_cost": Question("CCL-Net beside the baseline"),
+    "resize": Question("The resize stage beside plain Pillow, and on two cores", threads=1),
+    "memory": Question("Memory with ten times the images", repetitions=3),
+    "pipeline": Question("The whole pipeline beside its bare training", 2, 1, "portable"),
+    "scaling": Question("An epoch with more images"),
+    "processes": Question("Two processes that train together, beside one on one core", threads=1),
+    "peers": Question("Training beside torchvision's and timm's"),
+}

@@ -1,0 +1,51 @@
+"""What was measured on."""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
+
+
+def machine(device: str) -> str:
+    """The processor, its cores, the kernels that torch chooses on it, and the GPU."""
+    import torch
+
+    parts = [processor_name(), f"{os.cpu_count()} cores", torch.backends.cpu.get_cpu_capability()]
+    parts += [f"{torch.get_num_threads()} threads"]
+    if device == "cuda":
+        parts += [torch.cuda.get_device_name(), f"CUDA {torch.version.cuda}"]
+    return ", ".join(parts)
+
+
+def processor_name() -> str:
+    """The model as Linux calls it, elsewhere the architecture."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def versions() -> str:
+    """Of Python and of what computes."""
+    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)])
+
+
+def other_work() -> Callable[[], float]:
+    """Gives what tells, when it is called, the share of the machine that other programs have had since (Linux)."""
+    started, before = time.monotonic(), _busy_with_others()
+
+    def share() -> float:
+        return max(0.0, (_busy_with_others() - before) / (time.monotonic() - started) / (os.cpu_count() or 1))
+
+    return share
+
+
+def _busy_with_others() -> float:
+    """Seconds of all cores since the machine started, without those of this process and its children."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
+    user, nice, system = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields[:3])
+    return user + nice + system - sum(os.times()[:4])

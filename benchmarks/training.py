@@ -1,0 +1,81 @@
+"""Experiments as small as it takes to measure training."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from benchmarks.images import open_cache, photographs
+from benchmarks.measure import seconds
+from benchmarks.settings import Settings
+from cclnet.batches import Subset
+from cclnet.engine import Trainer
+from cclnet.images import ImageCache
+from cclnet.isic import CLASSES
+from cclnet.params import Params, TrainParams
+from cclnet.processes import ALONE, Processes
+from studies.projects import params_with
+
+
+class Case(NamedTuple):
+    """A network and what it is fed with.
+
+    Attributes:
+        backbone: its name.
+        short_side, crop: pixels.
+        batch: images of one step.
+        steps: of one epoch.
+    """
+
+    backbone: str
+    short_side: int
+    crop: int
+    batch: int
+    steps: int
+
+    def __str__(self) -> str:
+        return f"{self.backbone}, {self.crop} px, batches of {self.batch}"
+
+
+TINY = Case("shufflenet_v2_x0_5", 36, 32, 8, 2)
+
+
+def small_images(steps: int, device: str) -> Case:
+    """ResNet-18 on images with a short side of 64 pixels; a GPU does ten times the steps."""
+    return Case("resnet18", 64, 56, 128, 10 * steps if device == "cuda" else steps)
+
+
+def large_images(steps: int, device: str) -> Case:
+    """ResNet-18 on images of the paper's size, in the paper's batches if they are for a GPU."""
+    return Case("resnet18", 256, 224, 128, 10 * steps) if device == "cuda" else Case("resnet18", 256, 224, 32, steps)
+
+
+def training_set(case: Case, settings: Settings, folder: Path) -> Subset:
+    """The images of one epoch, in a folder."""
+    return all_of(open_cache(folder, photographs(case.batch * case.steps, settings.images), case.short_side))
+
+
+def all_of(cache: ImageCache) -> Subset:
+    """Every image of a cache, with the classes of ``photographs``."""
+    rows = np.arange(len(cache.images))
+    return Subset(cache, rows, rows % len(CLASSES))
+
+
+def train_params(case: Case, **changes: str) -> TrainParams:
+    """The params of an experiment of the paper with this network and these images."""
+    block = {"short_side": str(case.short_side), "crop": str(case.crop), "batch_size": str(case.batch)}
+    changed = params_with({"dataset": "isic2018", "backbone": case.backbone, **block, **changes})
+    return Params.model_validate(changed).stage(TrainParams)
+
+
+def new_trainer(case: Case, device: str, images: Subset, processes: Processes = ALONE, **changes: str) -> Trainer:
+    """A trainer of such an experiment."""
+    counts = images.class_counts(len(CLASSES))
+    return Trainer(train_params(case, **changes), counts, torch.device(device), processes)
+
+
+def speed(images: int, work: Callable[[], object]) -> float:
+    """Images a second of work that goes through so many of them."""
+    return images / seconds(work)
