@@ -127,6 +127,7 @@ class Trainer:
             (loss + head_loss).backward()
             losses = torch.stack([loss.detach(), head_loss.detach()])
             self.processes.average([losses, *self._gradients()], weight=len(labels) / batch)
+            self.processes.average(self.objective.counted(), weight=1 / self.processes.count)
             norm = self._step(self.optimizer)  # θ1 and θ_fc, line 6
             head_norm = self._step(self.head_optimizer)  # θ2 and θ_dict, line 7
             self.sums += batch * torch.stack([*losses, norm, head_norm])

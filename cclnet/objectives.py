@@ -32,6 +32,10 @@ class Objective(nn.Module):
         """The loss of a minibatch from its logits and the class of each image."""
         return functional.cross_entropy(at_least_float32(logits), self.label_matrix[labels])
 
+    def counted(self) -> list[Tensor]:
+        """What the predictions add up to in the epoch under way; several processes have it in common."""
+        return []
+
     def end_epoch(self) -> None:
         """Called after the last minibatch of an epoch; labels that follow the predictions change here."""
 
@@ -125,7 +129,7 @@ class OnlineSmoothing(Objective):
         hard_share: α.
 
     Attributes:
-        sums: q summed over the right images of each class in the epoch under way, K×K.
+        sums: q summed over the right images of each class in the epoch under way, K×K. Only their proportions count.
     """
 
     sums: Float[Tensor, "k k"]
@@ -141,6 +145,9 @@ class OnlineSmoothing(Objective):
         right = q.argmax(dim=1) == labels
         self.sums += functional.one_hot(labels, q.shape[1]).to(q.dtype).T @ (q * right[:, None])
         return super().forward(logits, labels)
+
+    def counted(self) -> list[Tensor]:
+        return [self.sums]
 
     def end_epoch(self) -> None:
         images = self.sums.sum(dim=1, keepdim=True)  # the right ones of each class, since every q sums to 1

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
+from torch.distributed.rendezvous import rendezvous
 
 from cclnet.errors import CCLNetError
 from cclnet.interruption import InterruptionError
@@ -90,6 +91,7 @@ class ProcessGroup(Processes):
     def __init__(self) -> None:
         self.rank, self.count = distributed.get_rank(), distributed.get_world_size()
         self._started_by = os.getppid()
+        self._message = torch.empty(0)
 
     def share(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
         if len(images) < IMAGES_EACH * self.count:
@@ -111,11 +113,15 @@ class ProcessGroup(Processes):
         return torch.cat(parts).numpy()
 
     def average(self, tensors: Sequence[Tensor], weight: float) -> None:
-        flat = torch.cat([tensor.flatten() for tensor in tensors]).mul_(weight)  # one message, not one for each
+        if not tensors:
+            return
+        sizes = [tensor.numel() for tensor in tensors]
+        if len(self._message) != sum(sizes):  # kept from step to step: new memory takes as long as the exchange itself
+            self._message = tensors[0].new_empty(sum(sizes))
+        torch.cat([tensor.flatten() for tensor in tensors], out=self._message).mul_(weight)
         with _others_alive():
-            distributed.all_reduce(flat)
-        means = flat.split([tensor.numel() for tensor in tensors])
-        for tensor, mean in zip(tensors, means, strict=True):
+            distributed.all_reduce(self._message)
+        for tensor, mean in zip(tensors, self._message.split(sizes), strict=True):
             tensor.copy_(mean.view_as(tensor))
 
     def largest(self, number: int) -> int:
@@ -167,7 +173,7 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield ALONE
         return
-    store, rank, count = next(distributed.rendezvous("env://"))
+    store, rank, count = next(rendezvous("env://"))
     backend = "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)

@@ -27,6 +27,7 @@ from test_engine import (
     weights_of,
 )
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import start_processes
 from torch.testing import assert_close
 
 from cclnet.backbones import synchronise_batch_norm
@@ -41,6 +42,7 @@ from cclnet.processes import ALONE, LostProcessError, Processes, joined_processe
 PROJECT = Path(__file__).parent.parent
 IMAGES = subset_of([k % K for k in range(21)])  # of the last batch, 5 images, one process has 3 and the other 2
 IN_CHANNELS_LAST = torch.arange(2.0 * 3 * 4 * 5).reshape(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+ONLINE = {"method": "online_smoothing"}
 # freezes in epoch 3, with every term of the head's loss at work
 PLAIN = {"lr_ccl": 0.5, "alpha_cc": 0.2, "margin": 0.1, "head_balance": "weights"}
 
@@ -117,6 +119,7 @@ def in_both(rank: int, folder: Path, port: int) -> None:
         except CCLNetError as error:
             found["too small"] = str(error)
         found["plain"] = trained(processes, folder / "plain", without_batch_norm, **PLAIN)
+        found["online"] = trained(processes, folder / "online", without_batch_norm, **ONLINE)
         found["uninterrupted"] = trained(processes, folder / "uninterrupted")
         found["again"] = trained(processes, folder / "again")
         found["asked"] = trained(processes, folder / "asked", asked_at=29)  # in the second epoch, after its first step
@@ -137,7 +140,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, 
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.start_processes(in_both, (folder, port), nprocs=2)
+    start_processes(in_both, (folder, port), nprocs=2)
     first, second = (torch.load(folder / f"found by {rank}", weights_only=True) for rank in (0, 1))
     yield first, second
 
@@ -192,6 +195,14 @@ def test_two_processes_train_as_one_where_images_do_not_meet(found: tuple[dict[s
         assert_close(here["plain"]["weights"], one["weights"], rtol=1e-4, atol=1e-6)
         for row, expected in zip(here["plain"]["history"], one["history"], strict=True):
             assert row == pytest.approx(expected, rel=1e-4)
+
+
+def test_processes_have_the_online_labels_in_common(found: tuple[dict[str, Any], ...], tmp_path: Path) -> None:
+    one = trained(ALONE, tmp_path, without_batch_norm, **ONLINE)
+    softness = [row["softness"] for row in one["history"]]
+    for here in found:
+        assert_close(here["online"]["weights"], one["weights"], rtol=1e-4, atol=1e-6)
+        assert [row["softness"] for row in here["online"]["history"]] == pytest.approx(softness, rel=1e-5)
 
 
 def test_all_processes_have_the_same_weights_and_history(found: tuple[dict[str, Any], ...]) -> None:
@@ -342,13 +353,13 @@ def test_the_first_to_meet_an_error_speaks(
     error: Exception, errors_before: int, silent: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     group = SimpleNamespace(
-        rendezvous=lambda url: iter([(Store(errors_before), 0, 2)]),
         init_process_group=lambda *_, **__: None,
         destroy_process_group=lambda: None,
         get_rank=lambda: 0,
         get_world_size=lambda: 2,
     )
     monkeypatch.setattr("cclnet.processes.distributed", group)
+    monkeypatch.setattr("cclnet.processes.rendezvous", lambda url: iter([(Store(errors_before), 0, 2)]))
     monkeypatch.setenv("WORLD_SIZE", "2")
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -367,7 +378,8 @@ def test_one_process_does_without_torch_distributed(monkeypatch: pytest.MonkeyPa
             monkeypatch.setenv("WORLD_SIZE", count)
         with joined_processes(CPU) as processes:
             assert (processes.rank, processes.count) == (0, 1)
-            images = np.arange(5)
-            assert processes.share(images) is processes.equal_share(images) is processes.gather(images) is images
+            images, rows = np.arange(5), np.ones((5, 2))
+            assert processes.share(images) is processes.equal_share(images) is images
+            assert processes.gather(rows) is rows
             assert processes.largest(15) == 15
             assert processes.from_first(images) is images
