@@ -16,9 +16,15 @@ from cclnet.isic import CLASSES
 from cclnet.sample import CLASS_POINTS, Photograph, draw_lesion, encode, photograph
 from studies.projects import run_stage, start_project, start_stage
 
-IMAGES, TIMES = 500, 10
+IMAGES, TIMES = 600, 10
 MEASURED = ("resize", "train", "evaluate")
-PARAMS = {"dataset": "isic2018_64", "backbone": "mobilenet_v2", "epochs": "1", "milestones": "[]"}
+PARAMS = {
+    "dataset": "isic2018_64",
+    "backbone": "mobilenet_v2",
+    "epochs": "1",
+    "milestones": "[]",
+    "validation_fraction": "0.5",
+}
 INTERVAL = 0.005
 """Seconds between two looks."""
 

@@ -27,7 +27,7 @@ STANDARD_DEVIATION = (0.229, 0.224, 0.225)
 GREY = (0.299, 0.587, 0.114)
 """Luma of RGB (ITU-R BT.601), as in torchvision."""
 
-CACHED_VALUES = 650_000
+CACHED_VALUES = 350_000
 """A processor works on so many at a time, so that they stay in its cache from one operation to the next."""
 
 
@@ -99,8 +99,10 @@ def jitter_to_network(
     images, height, width, channels = crops.shape
     inputs = torch.empty((images, channels, height, width), device=crops.device, memory_format=layout)
     at_once = images if crops.is_cuda else max(1, CACHED_VALUES // crops[0].numel())
-    for portion, moves, result in zip(crops.split(at_once), factors.split(at_once), inputs.split(at_once), strict=True):
-        normalize(jitter(portion.to(torch.float32).div_(255), moves), out=result.permute(0, 2, 3, 1))
+    parts = (tensor.split(at_once) for tensor in (crops, *color_maps(factors), inputs))
+    for portion, matrices, weights, result in zip(*parts, strict=True):
+        colors = map_colors(portion.to(torch.float32).div_(255), matrices, weights)
+        normalize(colors, out=result.permute(0, 2, 3, 1))
     return inputs
 
 
@@ -112,22 +114,36 @@ def normalize(
 
 
 def jitter(colors: Float[Tensor, "n h w 3"], factors: Float[Tensor, "n 4"]) -> Float[Tensor, "n h w 3"]:
-    """Brightness, contrast, saturation and hue as one affine map an image, cut to [0, 1] at the end.
+    """Brightness, contrast, saturation and hue as one affine map an image, cut to [0, 1] at the end."""
+    return map_colors(colors, *color_maps(factors))
 
-    Contrast blends with the mean grey of the image, which neither saturation nor hue changes, so that the shift is the
-    same in all three channels. The map is written out channel by channel, each in one piece of memory: a product of
-    matrices as thin as these takes longer, and does not round alike everywhere. The result has its channels so too.
+
+def color_maps(factors: Float[Tensor, "n 4"]) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, " n"]]:
+    """The linear map of each image's RGB values, and how much of its mean grey is added to them.
+
+    Contrast blends with the mean grey, which neither saturation nor hue changes, so that the same is added to all three
+    channels.
     """
     brightness, contrast, saturation, hue = factors.unbind(dim=1)
-    mean_grey = (colors.mean(dim=(1, 2)) * colors.new_tensor(GREY)).sum(dim=1)
     matrices = color_matrices(saturation, hue) * (brightness * contrast)[:, None, None]
-    shifts = (1 - contrast) * brightness * mean_grey
+    return matrices, (1 - contrast) * brightness
+
+
+def map_colors(
+    colors: Float[Tensor, "n h w 3"], matrices: Float[Tensor, "n 3 3"], grey_weights: Float[Tensor, " n"]
+) -> Float[Tensor, "n h w 3"]:
+    """Apply the maps of ``color_maps`` and cut to [0, 1].
+
+    They are written out channel by channel, each in one piece of memory: a product of matrices as thin as these takes
+    longer, and does not round alike everywhere. The result has its channels so too.
+    """
+    mean_grey = (colors.mean(dim=(1, 2)) * colors.new_tensor(GREY)).sum(dim=1)
     red, green, blue = colors.permute(0, 3, 1, 2).contiguous().split(1, dim=1)
     from_red, from_green, from_blue = matrices[..., None, None].unbind(dim=2)
     moved = from_red * red
     moved += from_green * green
     moved += from_blue * blue
-    moved += shifts[:, None, None, None]
+    moved += (grey_weights * mean_grey)[:, None, None, None]
     return moved.clamp_(0, 1).permute(0, 2, 3, 1)
 
 

@@ -59,7 +59,9 @@ def decode(data: bytes) -> Image.Image:
             mode = _stored_mode(image)
             if mode not in _WHOLE_RANGE_MODES or "transparency" in image.info:
                 raise ValueError(f"mode {mode}: only grey and colour images of 8 bits without transparency")
-            return ImageOps.exif_transpose(image).convert("RGB")
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            return image if image.mode == "RGB" else image.convert("RGB")  # either would make another copy
     except UnidentifiedImageError:
         raise ValueError("cannot be decoded: not in any known image format") from None
     except (OSError, SyntaxError, NotImplementedError, struct.error, Image.DecompressionBombError) as error:

@@ -254,7 +254,7 @@ def test_jitter_comes_before_normalisation():
     torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("cached_values", [1, 500, 650_000])
+@pytest.mark.parametrize("cached_values", [1, 500, 350_000])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_the_same_bytes_however_many_at_once_and_in_whatever_layout(
     cached_values: int, layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch
