@@ -42,7 +42,7 @@ from cclnet.processes import ALONE, LostProcessError, Processes, joined_processe
 PROJECT = Path(__file__).parent.parent
 IMAGES = subset_of([k % K for k in range(21)])  # of the last batch, 5 images, one process has 3 and the other 2
 IN_CHANNELS_LAST = torch.arange(2.0 * 3 * 4 * 5).reshape(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
-ONLINE = {"method": "online_smoothing"}
+ONLINE: dict[str, Any] = {"method": "online_smoothing"}
 # freezes in epoch 3, with every term of the head's loss at work
 PLAIN = {"lr_ccl": 0.5, "alpha_cc": 0.2, "margin": 0.1, "head_balance": "weights"}
 
