@@ -119,6 +119,8 @@ def ratio_figure(rows: Sequence[Row]) -> Figure:
     ends = ("ratio_low", "ratio_high", "target_low", "target_high")
     reach = [float(row[end]) for row in rows for end in ends if row[end] != ""]
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.set_xlim(min(reach) / 1.15, max(reach) * 1.15)
     axes.set_yticks(places, [f"{row['measured']} / {row['reference']}\n{row['case']}" for row in rows], fontsize=6)
     axes.set_xlabel("ratio of medians; line: lowest and highest; shaded: where it should lie")
