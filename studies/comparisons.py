@@ -14,6 +14,9 @@ from cclnet.metrics import evaluate
 from cclnet.statistics import Difference, apply_temperature, fit_temperature, holm, mcnemar, paired_bootstrap
 from studies.results import Cell, mean_scores, spread
 
+METRICS = {"accuracy": "accuracy", "f1": "macro F1", "kappa": "Cohen's kappa", "jaccard": "macro Jaccard"}
+"""The paper's, in the order of its Table 1."""
+
 CALIBRATION = ("ece", "classwise_ece", "brier", "nll")
 SMALLEST = 1e-12  # a probability of 0 has no logarithm
 

@@ -9,8 +9,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cclnet.files import read_csv, read_json
+from cclnet.files import read_csv, read_json, write_bytes
 from cclnet.statistics import Statistic, confused_similarity, mantel_test, mean_and_deviation, weighted_scores
+
+DATASETS = {
+    "sample": "the embedded sample, 32 pixels, 16 epochs",
+    "isic2018_64": "ISIC 2018, 64 pixels, 16 epochs",
+    "isic2018": "ISIC 2018, 224 pixels, 200 epochs",
+}
+"""What the studies run on, in the words of their headings."""
 
 
 @dataclass(frozen=True)
@@ -143,3 +150,8 @@ def agreement(pairs: list[tuple[Matrix, Matrix]]) -> str:
         return "–"
     tests = [mantel_test(a, b) for a, b in pairs]
     return f"{spread([test.correlation for test in tests], 2)} ({max(test.p_two_sided for test in tests):.4f})"
+
+
+def write_report(folder: Path, sections: list[str]) -> None:
+    """Write ``report.md``: headings, paragraphs, tables and pictures, one after the other."""
+    write_bytes(folder / "report.md", ("\n\n".join(sections) + "\n").encode())

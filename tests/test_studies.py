@@ -22,7 +22,7 @@ from studies.grid import Command, commands, filled, items, only, study_names
 from studies.imbalance import report as imbalance
 from studies.looks import report as looks
 from studies.projects import ROOT, params_with, parsed_settings
-from studies.results import load_cells, markdown_table, mean_scores, spread
+from studies.results import DATASETS, load_cells, markdown_table, mean_scores, spread
 from studies.table1 import report as table1
 from studies.table2 import report as table2
 
@@ -99,11 +99,11 @@ def cells_of(study: str) -> list[str]:
 def test_the_grids_of_the_paper_s_tables_are_the_products_of_their_matrices():
     rates = ("0.0001", "0.0005", "0.001", "0.005", "0.01", "0.05")  # R26
     assert tuple(table2.PAPER) == rates
-    runs = product(table1.DATASETS, table1.SPLITS, table1.BACKBONES, table1.METHODS, range(5))
+    runs = product(DATASETS, table1.SPLITS, table1.BACKBONES, table1.METHODS, range(5))
     assert sorted(cells_of("table1")) == sorted("-".join(map(str, run)) for run in runs)
-    runs = product(table1.DATASETS, rates, range(3))
+    runs = product(DATASETS, rates, range(3))
     assert sorted(cells_of("table2")) == sorted("-".join(map(str, run)) for run in runs)
-    runs = product(table1.DATASETS, controls.METHODS, range(3))
+    runs = product(DATASETS, controls.METHODS, range(3))
     assert sorted(cells_of("controls")) == sorted("-".join(map(str, run)) for run in runs)
 
 

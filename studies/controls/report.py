@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cclnet.figures import save_figure
-from cclnet.files import write_bytes, write_csv
+from cclnet.files import write_csv
 from cclnet.statistics import share_explained_by_counts
-from studies.comparisons import calibration_table, compare, comparison_csv, differences_figure
-from studies.results import Groups, agreement, confusions, load_cells, markdown_table, spread
-from studies.table1.report import DATASETS, METRICS
+from studies.comparisons import METRICS, calibration_table, compare, comparison_csv, differences_figure
+from studies.results import DATASETS, Groups, agreement, confusions, load_cells, markdown_table, spread, write_report
 
 METHODS = {
     "ccl": "CCL-Net",
@@ -84,7 +83,7 @@ def write(folder: Path) -> None:
         rows += comparison_csv({"dataset": dataset}, runs, comparisons, {}, list(SHOWN))
     if rows:
         write_csv(folder / "table.csv", rows)
-    write_bytes(folder / "report.md", ("\n\n".join(sections) + "\n").encode())
+    write_report(folder, sections)
 
 
 def score_table(runs: Groups) -> list[dict[str, str]]:

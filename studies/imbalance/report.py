@@ -9,10 +9,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from cclnet.figures import in_house_style, save_figure
-from cclnet.files import write_bytes
 from cclnet.sample import PLANTED_SIMILARITY
 from cclnet.statistics import mantel_test, mean_and_deviation, share_explained_by_counts
-from studies.results import Groups, load_cells, markdown_table, spread
+from studies.results import Groups, load_cells, markdown_table, spread, write_report
 
 HEADS = {"none": "the paper's", "weights": "weights", "logits": "logits", "sampling": "sampling"}
 LABELS = ("original", "shuffled")
@@ -36,7 +35,7 @@ def write(folder: Path) -> None:
         "classes) finds it; *counts explain*: R² of the ranks of the cells on the class counts.",
         markdown_table(recovery_table(groups)),
     ]
-    write_bytes(folder / "report.md", ("\n\n".join(sections) + "\n").encode())
+    write_report(folder, sections)
 
 
 def recovery_table(groups: Groups) -> list[dict[str, str]]:

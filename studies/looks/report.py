@@ -10,11 +10,20 @@ from pathlib import Path
 import numpy as np
 
 from cclnet.figures import rank_figure, save_figure
-from cclnet.files import write_bytes
 from cclnet.isic import CLASSES
 from cclnet.statistics import count_pattern, share_explained_by_counts
 from studies.comparisons import compare
-from studies.results import Groups, Matrix, agreement, confusions, load_cells, markdown_table, matrices, spread
+from studies.results import (
+    Groups,
+    Matrix,
+    agreement,
+    confusions,
+    load_cells,
+    markdown_table,
+    matrices,
+    spread,
+    write_report,
+)
 
 HEADS = {"none": "the paper's", "weights": "weights", "logits": "logits", "sampling": "sampling"}
 BASELINES = {"baseline": "no head", "balanced_baseline": "no head, balanced sampling"}
@@ -58,7 +67,7 @@ def write(folder: Path) -> None:
     if figure:
         save_figure(rank_figure(figure, CLASSES), folder / "matrices.png")
         sections += ["## The matrices", "Averaged over the seeds.", "![matrices of classes](matrices.png)"]
-    write_bytes(folder / "report.md", ("\n\n".join(sections) + "\n").encode())
+    write_report(folder, sections)
 
 
 def scores_table(groups: Groups) -> list[dict[str, str]]:

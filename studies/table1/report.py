@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from cclnet.figures import save_figure, soft_label_figures
-from cclnet.files import write_bytes, write_csv
+from cclnet.files import write_csv
 from cclnet.statistics import clustered_bootstrap
 from studies.comparisons import (
+    METRICS,
     Comparison,
     calibration_table,
     compare,
@@ -20,17 +21,22 @@ from studies.comparisons import (
     comparison_table,
     differences_figure,
 )
-from studies.results import Cell, Groups, agreement, confusions, load_cells, markdown_table, matrices, spread
+from studies.results import (
+    DATASETS,
+    Cell,
+    Groups,
+    agreement,
+    confusions,
+    load_cells,
+    markdown_table,
+    matrices,
+    spread,
+    write_report,
+)
 
-DATASETS = {
-    "sample": "the embedded sample, 32 pixels, 16 epochs",
-    "isic2018_64": "ISIC 2018, 64 pixels, 16 epochs",
-    "isic2018": "ISIC 2018, 224 pixels, 200 epochs",
-}
 SPLITS = ("image", "lesion")
 BACKBONES = {"resnet18": "ResNet-18", "mobilenet_v2": "MobileNetV2", "efficientnet_b0": "EfficientNet-B0"}
 METHODS = ("baseline", "lsr-u1", "lsr-u5", "lsr-a1", "lsr-a5", "ccl")
-METRICS = {"accuracy": "accuracy", "f1": "macro F1", "kappa": "Cohen's kappa", "jaccard": "macro Jaccard"}
 ALSO = {"balanced_accuracy": "balanced accuracy"}
 
 PUBLISHED = {
@@ -93,7 +99,7 @@ def write(folder: Path) -> None:
         sections += [*leakage(groups, dataset, title), *soft_labels(groups, dataset, title, folder)]
     if rows:
         write_csv(folder / "table.csv", rows)
-    write_bytes(folder / "report.md", ("\n\n".join(sections) + "\n").encode())
+    write_report(folder, sections)
 
 
 def runs_of(groups: Groups, dataset: str, split: str, backbone: str) -> Groups:

@@ -9,10 +9,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cclnet.figures import in_house_style, save_figure, soft_label_figures
-from cclnet.files import write_bytes, write_csv
+from cclnet.files import write_csv
 from studies.comparisons import compare
-from studies.results import Cell, Groups, load_cells, markdown_table, spread
-from studies.table1.report import DATASETS
+from studies.results import DATASETS, Cell, Groups, load_cells, markdown_table, spread, write_report
 
 PAPER = {
     "0.0001": (None, 0.48, 0.8422, 0.6863),
@@ -62,7 +61,7 @@ def write(folder: Path) -> None:
         rows += [row_of(dataset, rate, cell) for rate, cells in runs.items() for cell in cells]
     if rows:
         write_csv(folder / "table.csv", rows)
-    write_bytes(folder / "report.md", ("\n\n".join(sections) + "\n").encode())
+    write_report(folder, sections)
 
 
 def rate_table(runs: Groups) -> list[dict[str, str]]:
