@@ -152,18 +152,22 @@ def test_official_files_come_from_the_source_and_the_sample_from_itself():
 
 def test_what_another_study_has_measured_is_taken_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """``looks`` and ``table1`` share the paper's head on the real images; nothing else of table1 may be taken."""
-    for suffix in ("json", "csv"):
-        path = tmp_path / f"studies/looks/cells/none-original-1.{suffix}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(suffix)
+    ours, theirs = tmp_path / "studies/table1/cells", tmp_path / "studies/looks/cells"
+    for folder in (ours, theirs):
+        folder.mkdir(parents=True)
+    for seed, suffix in product(range(2), ("json", "csv")):
+        (theirs / f"none-original-{seed}.{suffix}").write_text(suffix)
+    kept = {f"isic2018_64-image-resnet18-ccl-0.{suffix}": "measured here" for suffix in ("json", "csv")}
+    for name, text in kept.items():
+        (ours / name).write_text(text)
     wanted = commands("table1")
     monkeypatch.setattr("studies.grid.ROOT", tmp_path)
     monkeypatch.setattr("studies.__main__.ROOT", tmp_path)
     monkeypatch.setattr("studies.__main__.study_names", lambda: ["looks"])
     monkeypatch.setattr("studies.__main__.commands", lambda study: LOOKS)
     take_what_is_measured(wanted)
-    found = {path.name: path.read_text() for path in (tmp_path / "studies/table1/cells").iterdir()}
-    assert found == {f"isic2018_64-image-resnet18-ccl-1.{suffix}": suffix for suffix in ("json", "csv")}
+    found = {path.name: path.read_text() for path in ours.iterdir()}
+    assert found == kept | {f"isic2018_64-image-resnet18-ccl-1.{suffix}": suffix for suffix in ("json", "csv")}
 
 
 def test_the_grid_of_looks_is_the_product_of_its_matrices():
