@@ -103,7 +103,7 @@ def image_problems(input_zip: Path, report: Report = silent) -> list[Problem]:
     if not safe:
         return []
     problems: list[Problem] = []
-    results = map_members(input_zip, [member for _, member in safe], require_picture, os.cpu_count() or 1)
+    results = map_members(input_zip, [member.filename for _, member in safe], require_picture, os.cpu_count() or 1)
     for done, ((place, _), fault) in enumerate(zip(safe, results, strict=True), start=1):
         report("images decoded", done, len(safe))
         if fault:

@@ -1,6 +1,5 @@
 """Pictures from anywhere: single files, folders, zips."""
 
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path, PurePath, PurePosixPath
@@ -22,13 +21,13 @@ class Picture(NamedTuple):
         image: its id, the file's name without suffix.
         where: where it is, in the words of a ``Problem``.
         path: its file, or the zip that it is in.
-        member: its member of the zip, None outside of one.
+        member: the name of its member of the zip, None outside of one.
     """
 
     image: str
     where: str
     path: Path
-    member: zipfile.ZipInfo | None = None
+    member: str | None = None
 
 
 def read_pictures(sources: Sequence[Path]) -> tuple[list[Picture], list[Problem]]:
@@ -122,7 +121,7 @@ def _from_zip(path: Path) -> tuple[list[Picture], list[Problem]]:
     members, problems = zip_directory(path, str(path))
     unsafe = {problem.where for problem in problems}
     pictures = [
-        Picture(name.stem, f"{path}: {member.orig_filename!r}", path, member)
+        Picture(name.stem, f"{path}: {member.orig_filename!r}", path, member.filename)
         for member in members
         if _looks_like_a_picture(name := PurePosixPath(member.filename))
         and not any(part.startswith(".") for part in name.parts)

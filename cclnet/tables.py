@@ -93,8 +93,8 @@ def read_lesions(lesion_table: Path) -> pd.DataFrame:
     return frame(lesions, "lesion")
 
 
-def image_members(input_zip: Path) -> dict[str, zipfile.ZipInfo]:
-    """Find the images in their zip: the zip's member of each image, sorted by image.
+def image_members(input_zip: Path) -> dict[str, str]:
+    """Find the images in their zip: the name of each image's member, sorted by image.
 
     Raises:
         DataError: with every fault of the zip's directory; the images themselves are not read.
@@ -135,17 +135,17 @@ def absent(wanted: Iterable[str], present: Iterable[str], where: str, what: str)
     ]
 
 
-def images_in(path: Path) -> tuple[dict[str, zipfile.ZipInfo], list[Problem]]:
-    """The members of the images that can be told, and the problems of the zip."""
+def images_in(path: Path) -> tuple[dict[str, str], list[Problem]]:
+    """The members of the images that can be told, by name, and the problems of the zip."""
     members, problems = members_in(path, IMAGE_SUFFIXES)
-    images: dict[str, zipfile.ZipInfo] = {}
+    images: dict[str, str] = {}
     first: dict[str, str] = {}
     for member in members:
         image = PurePosixPath(member.filename).stem
         other = first.setdefault(image.casefold(), member.filename)
         if other != member.filename:
             problems.append(Problem(f"{path.name}: {member.filename!r}", f"is the same image as {other!r}"))
-        images[image] = member
+        images[image] = member.filename
     return dict(sorted(images.items())), problems
 
 

@@ -127,8 +127,8 @@ def test_a_bomb_is_never_unpacked(folder: Path, monkeypatch: pytest.MonkeyPatch)
     unpacked = []
     unpack = zipfile.ZipFile.open
 
-    def watched(archive: zipfile.ZipFile, member: zipfile.ZipInfo, *rest: object):
-        unpacked.append(member.filename)
+    def watched(archive: zipfile.ZipFile, member: str | zipfile.ZipInfo, *rest: object):
+        unpacked.append(member if isinstance(member, str) else member.filename)
         return unpack(archive, member, *rest)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     monkeypatch.setattr(zipfile.ZipFile, "open", watched)

@@ -35,13 +35,12 @@ def encoded(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
     return file.getvalue()
 
 
-def zip_of(path: Path, files: dict[str, bytes]) -> dict[str, zipfile.ZipInfo]:
+def zip_of(path: Path, files: dict[str, bytes]) -> dict[str, str]:
     """Write a zip and give its members by their name without the suffix."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
-    with zipfile.ZipFile(path) as archive:
-        return {member.filename.split(".")[0]: member for member in archive.infolist()}
+    return {name.split(".")[0]: name for name in files}
 
 
 def cached(folder: Path, files: dict[str, bytes], short_side: int = 24, threads: int = 2) -> ImageCache:
@@ -270,7 +269,7 @@ def test_the_cache_holds_every_image_decoded_and_resized(tmp_path: Path, files: 
         assert index.loc[name, "offset"] == end
         end += expected.size
     assert cache.pixels.shape == (end,)
-    assert isinstance(cache.pixels, np.memmap)
+    assert isinstance(cache.pixels.base, np.memmap)
 
 
 def test_ids_that_look_like_numbers_or_gaps_survive_the_file(tmp_path: Path, files: dict[str, bytes]):
@@ -319,10 +318,8 @@ def test_a_damaged_member_is_a_bad_image_like_others(tmp_path: Path, compression
     data = bytearray((tmp_path / "in.zip").read_bytes())
     data[100] ^= 0xFF
     (tmp_path / "in.zip").write_bytes(data)
-    with zipfile.ZipFile(tmp_path / "in.zip") as archive:
-        members = {member.filename[0]: member for member in archive.infolist()}
     with pytest.raises(DataError) as caught:
-        build_cache(tmp_path / "in.zip", members, 24, tmp_path / "a.npy", tmp_path / "a.csv", 2)
+        build_cache(tmp_path / "in.zip", {"a": "a.bmp", "b": "b.bmp"}, 24, tmp_path / "a.npy", tmp_path / "a.csv", 2)
     assert caught.value.problems == (
         ("a in in.zip", "is damaged"),
         ("b in in.zip", "cannot be decoded: not in any known image format"),
@@ -334,10 +331,8 @@ def test_a_member_is_not_unpacked_beyond_its_size_in_the_directory(tmp_path: Pat
     with zipfile.ZipFile(tmp_path / "in.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.jpg", bytes(2**28))
         archive.infolist()[0].file_size = 2**16
-    with zipfile.ZipFile(tmp_path / "in.zip") as archive:
-        members = archive.infolist()
     tracemalloc.start()
-    results = list(map_members(tmp_path / "in.zip", members, len, 1))
+    results = list(map_members(tmp_path / "in.zip", ["a.jpg"], len, 1))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert [str(result) for result in results] == ["is damaged"]
