@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.catalogue import QUESTIONS
 from benchmarks.settings import Settings
 from cclnet.errors import CCLNetError, errors_in_one_line
-from cclnet.processor import prepare_processor
+from cclnet.processor import keep_freed_memory, prepare_processor
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -27,8 +27,10 @@ RESULTS = Path(__file__).parent / "results"
 def measure(question: str, settings: Settings, threads: int | None, folder: Path) -> None:
     """Answer one question: print the table and write the CSV."""
     prepare_processor(QUESTIONS[question].processor, threads)
+    keep_freed_memory()
     results, of_machine = import_module("benchmarks.results"), import_module("benchmarks.machine")
     ran_on = {"machine": of_machine.machine(settings.device), "versions": of_machine.versions()}
+    ran_on["images"] = "drawn images" if settings.images is None else "images of one's own"
     share = of_machine.other_work()
     comparisons = import_module(f"benchmarks.{question}").run(settings)
     ran_on["other_work"] = share()

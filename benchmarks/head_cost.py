@@ -13,7 +13,7 @@ from benchmarks.training import TINY, large_images, new_trainer, training_set
 from cclnet.batches import Subset, training_batches
 from cclnet.engine import Trainer
 
-STEPS = 3
+STEPS = 2
 
 
 def run(settings: Settings) -> list[Comparison]:

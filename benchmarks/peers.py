@@ -32,14 +32,14 @@ from benchmarks.training import TINY, Case, large_images, new_trainer, small_ima
 from cclnet.isic import CLASSES
 from cclnet.params import TrainParams
 
-STEPS = 5
+STEPS = {"small": 5, "large": 3}
 Epoch = Callable[[], None]
 
 
 def run(settings: Settings) -> list[Comparison]:
     """Small and large images."""
-    cases = [TINY] if settings.tiny else [small_images(STEPS, settings.device), large_images(STEPS, settings.device)]
-    return [comparison for case in cases for comparison in compare(case, settings)]
+    sizes = [small_images(STEPS["small"], settings.device), large_images(STEPS["large"], settings.device)]
+    return [comparison for case in ([TINY] if settings.tiny else sizes) for comparison in compare(case, settings)]
 
 
 def compare(case: Case, settings: Settings) -> list[Comparison]:

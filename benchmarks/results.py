@@ -58,7 +58,8 @@ def table_of(rows: Sequence[Row]) -> list[dict[str, str]]:
 
 def ran_on(row: Row) -> str:
     """The machine, the versions, and how much of it other programs had."""
-    return f"{row['machine']}; {row['versions']}; other programs had {row['other_work']:.0%} of the machine meanwhile"
+    others = f"other programs had {row['other_work']:.0%} of the machine meanwhile"
+    return f"{row['machine']}; {row['images']}; {row['versions']}; {others}"
 
 
 def show(question: str, rows: Sequence[Row]) -> None:

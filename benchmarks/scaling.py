@@ -12,7 +12,7 @@ from benchmarks.training import TINY, new_trainer, training_set
 from cclnet.batches import Subset
 
 TIMES = (1, 2, 4, 8)
-STEPS = 16
+STEPS = 8
 
 
 def run(settings: Settings) -> list[Comparison]:

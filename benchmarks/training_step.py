@@ -15,15 +15,15 @@ from benchmarks.training import TINY, Case, large_images, new_trainer, small_ima
 from cclnet.batches import training_batches
 from cclnet.engine import Trainer
 
-STEPS = 3
+STEPS = {"small": 6, "large": 3}
 PRECISIONS = {"cpu": ["float32"], "cuda": ["float32", "bfloat16"]}
 
 
 def run(settings: Settings) -> list[Comparison]:
     """Three backbones on small images, ResNet-18 on large ones; on a GPU in both precisions."""
-    small = small_images(STEPS, settings.device)
+    small = small_images(STEPS["small"], settings.device)
     backbones = ("resnet18", "mobilenet_v2", "efficientnet_b0")
-    cases = [small._replace(backbone=name) for name in backbones] + [large_images(STEPS, settings.device)]
+    cases = [small._replace(backbone=name) for name in backbones] + [large_images(STEPS["large"], settings.device)]
     return [
         compare(case, precision, settings)
         for case in ([TINY] if settings.tiny else cases)

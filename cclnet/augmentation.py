@@ -10,7 +10,7 @@ after each step; and the hue turns the colour plane of YIQ, not the HSV wheel.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cclnet.images import ImageCache
+from cclnet.transfer import sent
 
 MEAN = (0.485, 0.456, 0.406)
 STANDARD_DEVIATION = (0.229, 0.224, 0.225)
@@ -51,16 +52,27 @@ class Views:
 
     def crops(self, cache: ImageCache, rows: NDArray[np.int64], size: int) -> UInt8[Tensor, "n size size 3"]:
         """The random crops of these images, flipped."""
+        tops, lefts, upside_down, mirrored = self._windows(cache, rows, size)
+        crops = torch.from_numpy(cache.crops(rows, size, tops, lefts))
+        for crop, *turned in zip(crops, upside_down, mirrored, strict=True):
+            if sides := [side for side, flipped in enumerate(turned) if flipped]:
+                crop.copy_(crop.flip(sides))  # torch's is ten times as fast as NumPy's
+        return crops
+
+    def places(
+        self, cache: ImageCache, rows: NDArray[np.int64], size: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the pixels of the same crops stand in their images: lines and columns, n × size each."""
+        tops, lefts, upside_down, mirrored = (column[:, None] for column in self._windows(cache, rows, size))
+        line = np.arange(size)
+        return tops + np.where(upside_down, line[::-1], line), lefts + np.where(mirrored, line[::-1], line)
+
+    def _windows(self, cache: ImageCache, rows: NDArray[np.int64], size: int) -> tuple[NDArray[Any], ...]:
+        """Top, left, whether upside down and whether mirrored, of each image's crop."""
         top, left, upside_down, mirrored = self.uniforms[rows, :4].T
         tops = np.floor(top * (cache.heights[rows] - size + 1)).astype(np.int64)
         lefts = np.floor(left * (cache.widths[rows] - size + 1)).astype(np.int64)
-        crops = torch.from_numpy(cache.crops(rows, size, tops, lefts))
-        for crop, turn, mirror in zip(crops, upside_down < 0.5, mirrored < 0.5, strict=True):
-            if turn:
-                crop.copy_(crop.flip(0))
-            if mirror:
-                crop.copy_(crop.flip(1))  # torch's is ten times as fast as NumPy's
-        return crops
+        return tops, lefts, upside_down < 0.5, mirrored < 0.5
 
     def color_draws(self, rows: NDArray[np.int64]) -> Float[Tensor, "n 4"]:
         """What decides each image's brightness, contrast, saturation and hue."""
@@ -95,11 +107,15 @@ def to_network(crops: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
 def jitter_to_network(
     crops: UInt8[Tensor, "n h w 3"], factors: Float[Tensor, "n 4"], layout: torch.memory_format
 ) -> Float[Tensor, "n 3 h w"]:
-    """The same with the colours of each image moved by its factors (see ``ColorJitter.factors``), in this layout."""
+    """The same with the colours of each image moved by its factors (see ``ColorJitter.factors``), in this layout.
+
+    The factors are on the processor, wherever the crops are.
+    """
     images, height, width, channels = crops.shape
     inputs = torch.empty((images, channels, height, width), device=crops.device, memory_format=layout)
     at_once = images if crops.is_cuda else max(1, CACHED_VALUES // crops[0].numel())
-    parts = (tensor.split(at_once) for tensor in (crops, *color_maps(factors), inputs))
+    maps = (sent(tensor, crops.device) for tensor in color_maps(factors))
+    parts = (tensor.split(at_once) for tensor in (crops, *maps, inputs))
     for portion, matrices, weights, result in zip(*parts, strict=True):
         colors = map_colors(portion.to(torch.float32).div_(255), matrices, weights)
         normalize(colors, out=result.permute(0, 2, 3, 1))
@@ -110,7 +126,12 @@ def normalize(
     colors: Float[Tensor, "n h w 3"], out: Float[Tensor, "n h w 3"] | None = None
 ) -> Float[Tensor, "n h w 3"]:
     """(values − mean) / standard deviation, channel by channel, in new memory or in ``out``."""
-    return torch.div(colors - colors.new_tensor(MEAN), colors.new_tensor(STANDARD_DEVIATION), out=out)
+    return torch.sub(colors, _constant(MEAN, colors), out=out).div_(_constant(STANDARD_DEVIATION, colors))
+
+
+def _constant(values: tuple[float, ...], like: Tensor) -> Tensor:
+    """Where the other tensor is, without waiting for what is computed there."""
+    return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
 
 
 def jitter(colors: Float[Tensor, "n h w 3"], factors: Float[Tensor, "n 4"]) -> Float[Tensor, "n h w 3"]:
@@ -137,7 +158,7 @@ def map_colors(
     They are written out channel by channel, each in one piece of memory: a product of matrices as thin as these takes
     longer, and does not round alike everywhere. The result has its channels so too.
     """
-    mean_grey = (colors.mean(dim=(1, 2)) * colors.new_tensor(GREY)).sum(dim=1)
+    mean_grey = (colors.mean(dim=(1, 2)) * _constant(GREY, colors)).sum(dim=1)
     red, green, blue = colors.permute(0, 3, 1, 2).contiguous().split(1, dim=1)
     from_red, from_green, from_blue = matrices[..., None, None].unbind(dim=2)
     moved = from_red * red

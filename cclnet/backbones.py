@@ -50,6 +50,21 @@ def build_backbone(name: str, weights: str | None = None, image_size: int | None
     return network, _num_features(network, name, image_size or own_size)
 
 
+def compile_backbone(backbone: nn.Module, device: torch.device) -> None:
+    """Let torch compile a backbone in place, as it is first used: once for each size of batch, some 30 seconds each.
+
+    Raises:
+        CCLNetError: what compiles for this device is not installed.
+    """
+    try:
+        torch.compile(torch.sin)(torch.zeros(1, device=device))
+    except RuntimeError as error:  # of torch._dynamo
+        raise CCLNetError(
+            f"compile: torch cannot compile here ({_in_short(error)}); install a C++ compiler, or set compile: false"
+        ) from None
+    backbone.compile(dynamic=False)  # for whole batches and a last one, in the same way whatever comes first
+
+
 def synchronise_batch_norm(model: nn.Module, name: str) -> None:
     """Let a model's batch normalisation count the images of all processes, which it can on GPUs only.
 

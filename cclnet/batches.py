@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from cclnet.augmentation import ColorJitter, Views, jitter_to_network, to_networ
 from cclnet.images import ImageCache, Pixels, central_crop
 from cclnet.params import TrainParams
 from cclnet.processes import ALONE, IMAGES_EACH, Processes
+from cclnet.transfer import gathered, sent
 
 ORDER_STREAM = 2  # apart from Views.STREAM: no two uses of the seed share their numbers
 LABEL_STREAM = 4
@@ -30,11 +31,13 @@ class Subset:
         cache: all resized images.
         rows: which of them belong to the subset.
         labels: their classes, 0 … K − 1.
+        resident: the cache's bytes on the GPU that trains; None where they stay with the processor.
     """
 
     cache: ImageCache
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
+    resident: UInt8[Tensor, " bytes"] | None = None
 
     @classmethod
     def of_split(cls, cache: ImageCache, split: pd.DataFrame, subset: str, classes: Sequence[str]) -> Self:
@@ -75,10 +78,13 @@ def training_batches(
     ends = np.cumsum([len(batch) for batch in batches])
     for chosen in batches[np.searchsorted(ends, seen, side="right") :]:
         own = images.part(processes.share(chosen))
-        crops = views.crops(own.cache, own.rows, params.crop).to(device)
-        factors = jitter.factors(views.color_draws(own.rows).to(device))
+        if own.resident is None:
+            crops = sent(views.crops(own.cache, own.rows, params.crop), device)
+        else:
+            crops = gathered(own.resident, own.cache, own.rows, *views.places(own.cache, own.rows, params.crop))
+        factors = jitter.factors(views.color_draws(own.rows))
         inputs = jitter_to_network(crops, factors, memory_format(device))
-        yield inputs, torch.from_numpy(own.labels).to(device), len(chosen)
+        yield inputs, sent(torch.from_numpy(own.labels), device), len(chosen)
 
 
 def epoch_order(labels: NDArray[np.int64], seed: int, epoch: int, balanced: bool = False) -> NDArray[np.int64]:
@@ -103,14 +109,28 @@ def split_into_batches(
 
 def prediction_batches(images: Subset, crop: int, device: torch.device) -> Iterator[Float[Tensor, "n 3 h w"]]:
     """The central crops of all images in their own order, normalised, on the device."""
-    return crops_to_network((central_crop(images.cache[row], crop) for row in images.rows), device)
+    if images.resident is None:
+        return crops_to_network((central_crop(images.cache[row], crop) for row in images.rows), device)
+    return (
+        to_network(gathered(images.resident, images.cache, rows, *_central_places(images.cache, rows, crop)))
+        for rows in np.split(images.rows, range(PREDICTION_BATCH, len(images), PREDICTION_BATCH))
+    )
+
+
+def _central_places(
+    cache: ImageCache, rows: NDArray[np.int64], size: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Lines and columns of ``images.central_crop``, n × size each."""
+    starts = (np.rint((sides[rows] - size) / 2).astype(np.int64) for sides in (cache.heights, cache.widths))
+    ys, xs = (start[:, None] + np.arange(size) for start in starts)
+    return ys, xs
 
 
 def crops_to_network(crops: Iterable[Pixels], device: torch.device) -> Iterator[Float[Tensor, "n 3 h w"]]:
     """Crops of one size, normalised, on the device, so many at once that memory does not grow with their number."""
     remaining = iter(crops)
     while batch := list(islice(remaining, PREDICTION_BATCH)):
-        inputs = to_network(torch.from_numpy(np.stack(batch)).to(device))
+        inputs = to_network(sent(torch.from_numpy(np.stack(batch)), device))
         yield inputs.contiguous(memory_format=memory_format(device))
 
 

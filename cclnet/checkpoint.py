@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import textwrap
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -43,6 +44,8 @@ class StateStore:
 
     def __init__(self, root: Path, key: str) -> None:
         self.folder = root / key
+        self._writer = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -64,19 +67,43 @@ class StateStore:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.close()
+        try:
+            self.finish()
+        finally:
+            self._writer.shutdown()
+            self._lock.close()
 
     def save(self, state: dict[str, Any], images_seen: int) -> None:
-        """Keep the state after so many training images, and the one before it."""
+        """Keep the state after so many training images, and the one before it.
+
+        A copy of it is written while the caller goes on; ``finish`` waits for that.
+
+        Raises:
+            CCLNetError: the state before could not be written.
+        """
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        content = buffer.getvalue()
+        self.finish()
+        self._writing = self._writer.submit(self._write, buffer.getbuffer(), images_seen)
+
+    def _write(self, content: memoryview, images_seen: int) -> None:
         write_bytes(self.folder / f"images-{images_seen:012}", hashlib.sha256(content).digest(), content)
         for old in self._files()[:-KEPT_STATES]:
             old.unlink()
 
+    def finish(self) -> None:
+        """Wait until the newest state is on the disk.
+
+        Raises:
+            CCLNetError: it could not be written.
+        """
+        writing, self._writing = self._writing, None
+        if writing:
+            writing.result()
+
     def load(self) -> dict[str, Any] | None:
         """The newest state that is whole, None if there is none; a damaged one is passed over and said to be."""
+        self.finish()
         for path in reversed(self._files()):
             content = path.read_bytes()
             digest, content = content[:32], content[32:]
@@ -88,6 +115,7 @@ class StateStore:
 
     def clear(self) -> None:
         """Throw the states away: the run is finished and its results are written."""
+        self.finish()
         shutil.rmtree(self.folder)
 
     def _files(self) -> list[Path]:

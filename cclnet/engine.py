@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from cclnet import __version__, metrics
 from cclnet.augmentation import MEAN, STANDARD_DEVIATION
-from cclnet.backbones import synchronise_batch_norm
+from cclnet.backbones import compile_backbone, synchronise_batch_norm
 from cclnet.batches import Subset, memory_format, prediction_batches, training_batches
 from cclnet.ccl import Convergence, balancing_weights, class_correlation_loss, classification_loss, softness
 from cclnet.checkpoint import ModelDescription, StateStore, build_model
@@ -72,6 +72,8 @@ class Trainer:
         if processes.count > 1 and device.type == "cuda":
             synchronise_batch_norm(self.model, params.backbone)
         self.model.to(device=device, memory_format=memory_format(device))  # pyright: ignore[reportCallIssue]
+        if params.compile:
+            compile_backbone(self.model.backbone, device)
         self.head = self.model.head
         self.lr_ccl = params.lr_ccl * params.lr_ccl_factor
         self.optimizer = self._optimizer(self.model.classifying_parameters(), params.lr_backbone)
@@ -124,10 +126,9 @@ class Trainer:
                 logits = self.model.classifier(features)
             loss = self.classification_loss(logits, labels)  # with p^SL of line 4: before this minibatch's update
             head_loss = self.head_loss(features.detach().float(), labels)
-            (loss + head_loss).backward()
-            losses = torch.stack([loss.detach(), head_loss.detach()])
-            self.processes.average([losses, *self._gradients()], weight=len(labels) / batch)
-            self.processes.average(self.objective.counted(), weight=1 / self.processes.count)
+            share = len(labels) / batch
+            (share * (loss + head_loss)).backward()
+            losses = self._add_up_shares(share * torch.stack([loss.detach(), head_loss.detach()]))
             norm = self._step(self.optimizer)  # θ1 and θ_fc, line 6
             head_norm = self._step(self.head_optimizer)  # θ2 and θ_dict, line 7
             self.sums += batch * torch.stack([*losses, norm, head_norm])
@@ -154,14 +155,26 @@ class Trainer:
             return self.head.loss(features, labels, self.params.alpha_cc, **self.balance)
         return features.new_zeros((), dtype=torch.float32)
 
-    def _gradients(self) -> list[Tensor]:
-        return [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+    def _add_up_shares(self, losses: Float[Tensor, " 2"]) -> Float[Tensor, " 2"]:
+        """Losses, gradients and what the objective counts, of the whole minibatch; each process has its share of it."""
+        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        counted = self.objective.counted()
+        own = [losses, *(tensor / self.processes.count for tensor in counted), *(it.grad for it in parameters)]
+        losses, *sums = self.processes.added_up(own)
+        for tensor, total in zip(counted, sums, strict=False):
+            tensor.copy_(total)
+        for parameter, gradient in zip(parameters, sums[len(counted) :], strict=True):
+            parameter.grad = gradient
+        return losses
 
     def _step(self, optimizer: torch.optim.Optimizer | None) -> Float[Tensor, ""]:
         """Clip this optimizer's gradients, update its parameters; gives the norm of the gradient before clipping."""
         if optimizer is None:
             return torch.zeros((), device=self.device)
-        norm = clip_grad_norm_(optimizer.param_groups[0]["params"], self.params.clip_norm)
+        parameters = optimizer.param_groups[0]["params"]
+        norm = get_total_norm(parameter.grad for parameter in parameters if parameter.grad is not None)
+        if norm.is_cuda or norm > self.params.clip_norm:  # to look at a GPU's value is to wait for it
+            clip_grads_with_norm_(parameters, self.params.clip_norm, norm)
         optimizer.step()
         optimizer.zero_grad()
         return norm
@@ -275,7 +288,7 @@ def fit(
 
     Raises:
         InterruptionError: training was asked to end.
-        CCLNetError: a loss is not finite any more, or a state cannot be written.
+        CCLNetError: a loss is not finite any more, or the state of the epoch before cannot be written.
     """
     history: list[Row] = []
     row: Row | None = None  # of an epoch that is trained and not yet validated
@@ -292,7 +305,6 @@ def fit(
         content = {"trainer": trainer.state_dict(), "row": row, "history": history, "ran_on": ran_on}
         if store:
             store.save(content, images_seen=(trainer.epoch - bool(trainer.seen)) * len(training) + trainer.seen)
-        trainer.processes.wait()  # a process that ended meanwhile would take the first one with it
 
     try:
         while len(history) < trainer.params.epochs:
@@ -304,6 +316,9 @@ def fit(
             save()
     except InterruptionError:
         save()
+        if store:
+            store.finish()
+        trainer.processes.wait()  # a process that ended meanwhile would take the first one with it
         raise
     return history
 

@@ -39,7 +39,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         os.close(folder)
 
 
-def write_bytes(path: Path, *parts: bytes) -> None:
+def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
     """Write the parts one after the other, as ``whole_file`` does."""
     with whole_file(path) as file:
         for part in parts:

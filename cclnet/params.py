@@ -191,6 +191,7 @@ class ExperimentKeys(Keys):
     weight_decay: NotNegative
     clip_norm: Positive
     precision: Literal["float32", "bfloat16"]
+    compile: Annotated[bool, Field(strict=True)]
     brightness: Share
     contrast: Share
     saturation: Share

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -58,8 +58,9 @@ class Processes:
         """The rows of all processes one after the other."""
         return rows
 
-    def average(self, tensors: Sequence[Tensor], weight: float) -> None:
-        """Replace tensors by their means over the processes, whose weights add up to 1."""
+    def added_up(self, tensors: list[Tensor]) -> list[Tensor]:
+        """The sums of these tensors over the processes, which last until the next call."""
+        return tensors
 
     def largest(self, number: int) -> int:
         """The largest of all processes' numbers."""
@@ -112,17 +113,15 @@ class ProcessGroup(Processes):
             distributed.all_gather(parts, own)
         return torch.cat(parts).numpy()
 
-    def average(self, tensors: Sequence[Tensor], weight: float) -> None:
-        if not tensors:
-            return
+    def added_up(self, tensors: list[Tensor]) -> list[Tensor]:
         sizes = [tensor.numel() for tensor in tensors]
         if len(self._message) != sum(sizes):  # kept from step to step: new memory takes as long as the exchange itself
             self._message = tensors[0].new_empty(sum(sizes))
-        torch.cat([tensor.flatten() for tensor in tensors], out=self._message).mul_(weight)
+        torch.cat([_flat(tensor) for tensor in tensors], out=self._message)
         with _others_alive():
             distributed.all_reduce(self._message)
-        for tensor, mean in zip(tensors, self._message.split(sizes), strict=True):
-            tensor.copy_(mean.view_as(tensor))
+        parts = self._message.split(sizes)
+        return [part.as_strided(tensor.shape, tensor.stride()) for part, tensor in zip(parts, tensors, strict=True)]
 
     def largest(self, number: int) -> int:
         if os.getppid() != self._started_by:  # killed, so that it cannot ask its processes to end any more
@@ -153,6 +152,11 @@ class ProcessGroup(Processes):
 
     def wait(self) -> None:
         self.largest(0)
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """Its values in the order in which they lie in memory, whatever its layout."""
+    return tensor.as_strided((tensor.numel(),), (1,))
 
 
 @contextmanager

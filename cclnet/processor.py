@@ -40,7 +40,7 @@ _ALWAYS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # without it, cuBLAS sums in a
 
 
 def prepare_processor(processor: Processor, threads: int | None) -> None:
-    """Set the environment of this process for repeatable arithmetic, and its memory for fast training.
+    """Set the environment of this process for repeatable arithmetic.
 
     Args:
         processor: ``portable`` for the same bytes on every machine, ``native`` for this machine's fastest kernels.
@@ -62,10 +62,9 @@ def prepare_processor(processor: Processor, threads: int | None) -> None:
     if missing and loaded:
         raise RuntimeError(f"{' and '.join(loaded)} loaded before {', '.join(missing)} could be set")
     os.environ.update(missing)
-    _keep_freed_memory()
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let the C library hand out again what was freed, and not give it back to the kernel.
 
     Every step of training frees and asks for the same hundreds of megabytes, and the kernel clears each page that it

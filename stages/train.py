@@ -1,6 +1,7 @@
 """Algorithm 1 on the training images; goes on where an interrupted run was."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,9 +16,10 @@ from cclnet.images import ImageCache
 from cclnet.interruption import interruptible
 from cclnet.params import TrainParams
 from cclnet.processes import Processes, joined_processes, processes_to_start, start_processes
-from cclnet.processor import conditions, select_device
+from cclnet.processor import conditions, keep_freed_memory, select_device
 from cclnet.progress import progress, silent
 from cclnet.splits import read_split
+from cclnet.transfer import resident_pixels
 from cclnet.workspace import run_key, state_folder
 from stages import PARAMS
 
@@ -25,6 +27,7 @@ CLASSES, INDEX, SPLIT = Path("data/classes.json"), Path("data/images.csv"), Path
 
 
 def main() -> None:
+    keep_freed_memory()
     device = select_device(PARAMS.device)
     count = processes_to_start(PARAMS.processes, device)
     if count > 1:
@@ -39,7 +42,9 @@ def train(device: torch.device, processes: Processes) -> None:
     ran_on = conditions(params.processor, device, library(params.backbone), processes.count)
     classes, split = read_json(CLASSES), read_split(SPLIT)
     cache = ImageCache.open(Path("data/images.npy"), INDEX)
-    training, validation = (Subset.of_split(cache, split, subset, classes) for subset in ("train", "validation"))
+    resident = resident_pixels(cache, device)
+    subsets = (Subset.of_split(cache, split, subset, classes) for subset in ("train", "validation"))
+    training, validation = (replace(subset, resident=resident) for subset in subsets)
     if params.training_labels == "shuffled":
         training = training.with_shuffled_labels(params.seed)
     trainer = Trainer(params, training.class_counts(len(classes)), device, processes)

@@ -121,7 +121,7 @@ def test_what_is_measured_becomes_a_table_a_page_and_a_figure(tmp_path: Path):
         assert 0 <= row["other_work"] <= 1
 
     rows = [
-        row_of(comparison(target)) | {"machine": "a machine", "versions": "some", "other_work": 0.25}
+        row_of(comparison(target)) | {"machine": "a machine", "images": "a few", "versions": "some", "other_work": 0.25}
         for target in (Target(2.6), None)
     ]
     pd.DataFrame(rows).to_csv(tmp_path / "resize.csv", index=False)
@@ -130,7 +130,7 @@ def test_what_is_measured_becomes_a_table_a_page_and_a_figure(tmp_path: Path):
     assert page == (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "| a case | this: 2.5 (1 … 3) | that: 1 (0.5 … 2) | s | 2.5 (1.5 … 2.5) | ≥ 2.6 | no | 3 |" in page
     assert "| a case | this: 2.5 (1 … 3) | that: 1 (0.5 … 2) | s | 2.5 (1.5 … 2.5) | – | – | 3 |" in page
-    assert "on a machine; some; other programs had 25% of the machine meanwhile." in page
+    assert "on a machine; a few; some; other programs had 25% of the machine meanwhile." in page
     assert (tmp_path / "ratios.png").stat().st_size > 5_000
     assert [line["met"] for line in table_of(read(tmp_path)["resize"])] == ["no", "–"]
 

@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def assert_same(actual: Any, expected: Any) -> None:
 
 
 def states_in(store: StateStore) -> list[str]:
+    store.finish()
     return sorted(path.name for path in store.folder.iterdir() if path.name != "lock")
 
 
@@ -101,6 +103,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(tmp_path: Path, caplog: py
     with StateStore(tmp_path, "run") as store:
         for epoch in (1, 2):
             store.save(state(epoch), epoch)
+        store.finish()
         newest = store.folder / "images-000000000002"
         match damage:
             case "bit":
@@ -122,6 +125,7 @@ def test_without_a_whole_state_training_starts_anew(tmp_path: Path, caplog: pyte
     with StateStore(tmp_path, "run") as store:
         for epoch in (1, 2):
             store.save(state(epoch), epoch)
+            store.finish()
             flip_a_bit(store.folder / f"images-{epoch:012}", 40)
         with caplog.at_level(logging.WARNING):
             assert store.load() is None
@@ -132,6 +136,7 @@ def test_a_state_half_written_by_a_killed_process_is_passed_over(tmp_path: Path)
     with StateStore(tmp_path, "run") as store:
         for epoch in (1, 2):
             store.save(state(epoch), epoch)
+        store.finish()
         (store.folder / "images-000000000003.4711.partial").write_bytes(b"half")
     with StateStore(tmp_path, "run") as store:
         assert_same(store.load(), state(2))
@@ -145,19 +150,32 @@ def no_space(descriptor: int) -> None:
 def test_a_full_disk_leaves_the_last_state_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with StateStore(tmp_path, "run") as store:
         store.save(state(1), 1)
+        store.finish()
         with monkeypatch.context() as full:
             full.setattr(os, "fsync", no_space)
-            with pytest.raises((OSError, CCLNetError)):
-                store.save(state(2), 2)
+            store.save(state(2), 2)
+            with pytest.raises(CCLNetError, match="No space left on device"):
+                store.save(state(3), 3)
         assert states_in(store) == ["images-000000000001"]
         assert_same(store.load(), state(1))
 
 
 def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "fsync", no_space)
-    with StateStore(tmp_path, "run") as store, pytest.raises(CCLNetError, match="No space left on device") as caught:
+    with pytest.raises(CCLNetError, match="No space left on device") as caught, StateStore(tmp_path, "run") as store:
         store.save(state(1), 1)
     assert "\n" not in str(caught.value)
+
+
+def test_a_state_is_kept_as_it_was_when_it_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    weights, go_on = torch.zeros(1000), threading.Event()
+    flush = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: go_on.wait(60) and flush(descriptor))
+    with StateStore(tmp_path, "run") as store:
+        store.save({"weights": weights}, 1)  # returns before it is written
+        weights += 1
+        go_on.set()
+        assert_same(store.load(), {"weights": torch.zeros(1000)})
 
 
 def test_a_state_that_would_run_code_is_passed_over(tmp_path: Path):

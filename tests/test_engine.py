@@ -2,6 +2,7 @@ import logging
 import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from cclnet import batches
 from cclnet.augmentation import MEAN, STANDARD_DEVIATION
-from cclnet.batches import Subset, epoch_order, split_into_batches, training_batches
+from cclnet.batches import Subset, epoch_order, prediction_batches, split_into_batches, training_batches
 from cclnet.ccl import (
     CCLHead,
     Convergence,
@@ -33,6 +36,7 @@ from cclnet.interruption import InterruptionError
 from cclnet.model import CCLNet
 from cclnet.params import TrainParams
 from cclnet.targets import smoothed_targets
+from cclnet.transfer import copied_pixels
 
 CPU = torch.device("cpu")
 K = 7
@@ -70,6 +74,7 @@ PARAMS: dict[str, Any] = {
     "weight_decay": 1e-4,
     "clip_norm": 2.0,
     "precision": "float32",
+    "compile": False,
     "brightness": 0.2,
     "contrast": 0.2,
     "saturation": 0.2,
@@ -554,6 +559,53 @@ def test_bfloat16_trains_float32_weights() -> None:
     assert row["ccl_loss"] == pytest.approx(exact["ccl_loss"], rel=0.1)
 
 
+def test_compiled_backbone_trains_as_the_plain_one() -> None:
+    compiled, plain = trainer_of(compile=True), trainer_of()
+    for trainer in (compiled, plain):
+        for layer in trainer.model.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = 0  # what is compiled draws other numbers
+    found, expected = compiled.train_epoch(IMAGES), plain.train_epoch(IMAGES)
+    assert found["classification_loss"] == pytest.approx(expected["classification_loss"], rel=1e-4)
+    assert_close(weights_of(compiled.model), weights_of(plain.model), rtol=1e-3, atol=1e-4)
+    probabilities = predict(compiled.model, VALIDATION, 32, CPU)
+    assert_close(probabilities, predict(plain.model, VALIDATION, 32, CPU), rtol=1e-3, atol=1e-4)
+
+
+def test_without_a_compiler_it_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(_: Any) -> Any:
+        def compiled(_: Tensor) -> Tensor:
+            raise RuntimeError("InvalidCxxCompiler:\nno working C++ compiler")
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    with pytest.raises(CCLNetError, match=r"no working C[+][+] compiler.*or set compile: false") as caught:
+        trainer_of(compile=True)
+    assert "\n" not in str(caught.value)
+
+
+class ValuesRead(TorchDispatchMode):
+    """Counts the values that are looked at, each of which waits on a GPU for all that it was given to compute."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("method", "norms"), [("ccl", 2), ("baseline", 1), ("lsr_kl", 1), ("virtual_teacher", 1)])
+def test_steps_read_no_value_but_the_norms_on_a_processor(method: str, norms: int) -> None:
+    trainer = trainer_of(method=method, batch_size=4)
+    with ValuesRead() as read:
+        between: list[int] = []
+        trainer.train_epoch(IMAGES, lambda seen: between.append(read.count))
+    steps = np.diff(between)
+    assert len(steps) == 3
+    assert (steps == norms).all()  # one for each optimizer; on a GPU none
+
+
 # order and batches
 
 
@@ -626,6 +678,24 @@ def test_training_batches_hold_each_image_once_with_its_own_label() -> None:
     assert len(found) == len(images)
     assert {mean for mean, _ in found} == set(mean_of)
     assert all(mean_of[mean] == label for mean, label in found)
+
+
+@pytest.mark.parametrize("batch_size", [4, 16])
+def test_images_that_lie_on_the_device_are_trained_on_alike(batch_size: int) -> None:
+    there = replace(IMAGES, resident=copied_pixels(IMAGES.cache, CPU))
+    trainers = [trainer_of(batch_size=batch_size) for _ in range(2)]
+    rows = [trainer.train_epoch(images) for trainer, images in zip(trainers, (IMAGES, there), strict=True)]
+    assert rows[0] == rows[1]
+    assert changed(*(weights_of(trainer.model) for trainer in trainers)) == set()
+
+
+def test_images_that_lie_on_the_device_are_predicted_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "PREDICTION_BATCH", 4)
+    there = replace(VALIDATION, resident=copied_pixels(VALIDATION.cache, CPU))
+    for crop in (32, 33, 36):
+        found, expected = (list(prediction_batches(images, crop, CPU)) for images in (there, VALIDATION))
+        assert [len(batch) for batch in found] == [4, 4, 1]
+        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
 # repeatability

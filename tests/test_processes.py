@@ -86,7 +86,7 @@ def trained(
 def collectives(processes: Processes) -> dict[str, Any]:
     rank = processes.rank
     tensors = [torch.full((2, 3), 1.0 + rank), torch.tensor(10.0 * rank), 4 * rank * IN_CHANNELS_LAST]
-    processes.average(tensors, weight=(0.75, 0.25)[rank])
+    sums = [total.clone() for total in processes.added_up(tensors)]
     model = nn.BatchNorm1d(2)
     model.running_mean = torch.full((2,), float(rank + 1))
     model.num_batches_tracked = torch.tensor(rank + 5)
@@ -96,7 +96,8 @@ def collectives(processes: Processes) -> dict[str, Any]:
         "shares": [processes.share(np.arange(count)).tolist() for count in (4, 5)],
         "equal shares": [processes.equal_share(np.arange(count)).tolist() for count in (1, 4, 5)],
         "gathered": processes.gather(np.arange(4.0).reshape(2, 2) + 10 * rank).tolist(),
-        "average": tensors,
+        "added up": sums,
+        "in channels last": sums[2].is_contiguous(memory_format=torch.channels_last),
         "largest": [processes.largest(number) for number in (rank, 1 - rank, 7)],
         "from first": processes.from_first({"rank": rank, "tensor": torch.full((rank + 2,), 3.0)}),
         "nothing from first": processes.from_first(None),
@@ -160,10 +161,10 @@ def test_shares_are_the_whole(found: tuple[dict[str, Any], ...]) -> None:
     assert all("a minibatch of 3 images is too small for 2 processes" in here["too small"] for here in found)
 
 
-def test_averages_are_weighted(found: tuple[dict[str, Any], ...]) -> None:
+def test_shares_add_up_in_whatever_layout(found: tuple[dict[str, Any], ...]) -> None:
     for here in found:
-        expected = [torch.full((2, 3), 0.75 * 1 + 0.25 * 2), torch.tensor(0.25 * 10), IN_CHANNELS_LAST]
-        assert_close(here["average"], expected)
+        assert_close(here["added up"], [torch.full((2, 3), 3.0), torch.tensor(10.0), 4 * IN_CHANNELS_LAST])
+        assert here["in channels last"]
 
 
 def test_what_one_knows_all_know(found: tuple[dict[str, Any], ...]) -> None:

@@ -91,7 +91,7 @@ def test_it_is_not_too_late_for_what_is_set_already(monkeypatch: pytest.MonkeyPa
 def test_freed_memory_is_handed_out_again():
     before, after = (
         python(
-            "from cclnet.processor import prepare_processor\n"
+            "from cclnet.processor import keep_freed_memory\n"
             f"{preparation}\n"
             "import numpy, resource\n"
             "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
@@ -100,7 +100,7 @@ def test_freed_memory_is_handed_out_again():
             "for _ in range(10): numpy.ones(5_000_000)\n"
             "print(faults() - first)"
         )
-        for preparation in ("", "prepare_processor('native', 1)")
+        for preparation in ("", "keep_freed_memory()")
     )
     assert before > 100
     assert after < 100 or platform.libc_ver()[0] != "glibc"

@@ -1,6 +1,6 @@
 """One of the processes that ``benchmarks.processes`` has torchrun start; the first one prints its images a second.
 
-torchrun --standalone --nproc-per-node=2 -m benchmarks.process FOLDER CASE
+torchrun --standalone --nproc-per-node=2 -m benchmarks.rank FOLDER CASE
 """
 
 import json
@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from cclnet.processor import prepare_processor
+from cclnet.processor import keep_freed_memory, prepare_processor
 
 
 def main(folder: Path, case: list) -> None:
@@ -18,6 +18,7 @@ def main(folder: Path, case: list) -> None:
         folder: holds ``images.npy`` and ``images.csv``.
         case: the fields of a ``training.Case``.
     """
+    keep_freed_memory()
     prepare_processor("native", threads=1)  # before what imports NumPy and torch
     import torch
 
