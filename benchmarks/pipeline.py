@@ -23,12 +23,13 @@ from studies.projects import ROOT, params_with
 
 NOTHING_TO_DO = 3.0
 """Seconds."""
+STAGES = ["download", "split", "resize", "train", "evaluate", "plot", "report"]
 TINY = {"sample.images": "100", "sample.imbalance": "3", "epochs": "1", "milestones": "[]"}
 
 
 def run(settings: Settings) -> list[Comparison]:
     """In fresh copies of this checkout, without anything in DVC's cache."""
-    whole, training, nothing = [], [], []
+    whole, training, nothing, starts = [], [], [], []
     for _ in range(settings.repetitions):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -37,9 +38,11 @@ def run(settings: Settings) -> list[Comparison]:
             whole.append(seconds(lambda: repro(folder, stages)))  # noqa: B023 - called at once
             nothing.append(seconds(lambda: repro(folder, stages)))  # noqa: B023
             training.append(bare_training(folder))
+            starts.append(seconds(lambda: start_stages(folder, stages or STAGES)))  # noqa: B023
     allowed = Series("allowed", [NOTHING_TO_DO] * settings.repetitions)
     return [
         Comparison("sample", "s", Series("dvc repro", whole), Series("bare training", training), Target(high=1.3)),
+        Comparison("sample", "s", Series("loading what the stages import", starts), Series("dvc repro", whole)),
         Comparison("nothing to do", "s", Series("dvc repro", nothing), allowed, Target(high=1.0)),
     ]
 
@@ -70,6 +73,12 @@ def repro(folder: Path, stages: list[str]) -> None:
     finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if finished.returncode:
         raise CCLNetError(f"dvc repro failed: {finished.stderr}")
+
+
+def start_stages(folder: Path, stages: list[str]) -> None:
+    """Start Python for every stage and load all that it imports, and no more."""
+    for stage in stages:
+        subprocess.run([sys.executable, "-c", f"import stages.{stage}"], cwd=folder, check=True)  # noqa: S603
 
 
 def bare_training(folder: Path) -> float:
