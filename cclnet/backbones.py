@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from cclnet.errors import CCLNetError, MissingPackageError
+from cclnet.errors import CCLNetError, MissingPackageError, exhausted
 
 TIMM = "timm/"
 """What the name of a model of timm begins with; one of torchvision stands alone."""
@@ -139,6 +139,8 @@ def _num_features(network: nn.Module, name: str, image_size: int) -> int:
     try:
         features = network.eval()(torch.zeros(1, 3, image_size, image_size))
     except (AssertionError, RuntimeError, ValueError) as error:
+        if exhausted(error):
+            raise
         raise _unfit(name, image_size, error) from None
     network.train()
     return features.shape[1]

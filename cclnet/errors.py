@@ -67,21 +67,22 @@ def errors_in_one_line(program: str) -> Iterator[None]:
     except KeyboardInterrupt:
         status, message = 130, "interrupted; run it again"
     except (MemoryError, RuntimeError, OSError) as error:
-        if not (exhausted := _exhausted(error)):
+        if not (reason := exhausted(error)):
             raise
-        status, message = 1, exhausted
+        status, message = 1, reason
     else:
         return
     print(f"{program}: {message}", file=sys.stderr)
     raise SystemExit(status) from None
 
 
-def _exhausted(error: Exception) -> str:
+def exhausted(error: Exception) -> str:
     """What the machine has run out of and what to do, empty if the error is another."""
     if isinstance(error, OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         return f"the disk or a limit on it is full ({error}); free some space and run it again" if full else ""
-    # torch's own errors, told by their names so that this module does not load it
-    on_gpu, on_cpu = type(error).__name__ == "OutOfMemoryError", "DefaultCPUAllocator" in str(error)
+    # torch's own errors, told by their names so that this module does not load it; the second one is oneDNN's
+    on_gpu = type(error).__name__ == "OutOfMemoryError"
+    on_cpu = any(words in str(error) for words in ("DefaultCPUAllocator", "could not create a primitive"))
     short = isinstance(error, MemoryError) or on_gpu or on_cpu
     return "out of memory; lower batch_size or crop in params.yaml, or end other programs" if short else ""

@@ -375,7 +375,9 @@ def signals(bench: Bench) -> list[Row]:
         while True:
             run = bench.copy()
             ended, took = signalled(run, kind, seconds)
-            if ended.status:
+            # all was done, and Python itself about to end
+            came_too_late = ended.status == -kind and (run.folder / MODEL).exists() and not run.states()
+            if ended.status and not came_too_late:
                 break
             seconds /= 2
         problems = ended.refusal_problems(f"^train: ended by {kind.name}; what is done is kept", 128 + kind)

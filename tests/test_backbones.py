@@ -213,6 +213,17 @@ def test_a_size_that_does_not_fit_is_refused(name: str, size: int, reason: str) 
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("words", ["could not create a primitive", "DefaultCPUAllocator: can't allocate memory"])
+def test_too_little_memory_is_not_a_size_that_does_not_fit(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_little(*_: object) -> None:
+        raise RuntimeError(words)
+
+    monkeypatch.setattr("torch.nn.Conv2d.forward", too_little)
+    with pytest.raises(RuntimeError, match=words) as caught:
+        build_backbone("resnet18", image_size=32)
+    assert not isinstance(caught.value, CCLNetError)
+
+
 # pretrained weights
 
 

@@ -38,6 +38,7 @@ def test_what_a_user_can_put_right_ends_in_its_own_words(error: CCLNetError, cap
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, "free some space and run it again\n"),
         (MemoryError(), 1, "out of memory; lower batch_size or crop in params.yaml"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), 1, "train: out of memory; lower"),
+        (RuntimeError("could not create a primitive"), 1, "train: out of memory; lower batch_size"),
     ],
 )
 def test_what_the_machine_lacks_is_one_line(
