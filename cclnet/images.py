@@ -236,9 +236,8 @@ class _ZipReader:
         """
         try:
             with self._lock, self._zip.open(name) as stream:
-                return stream.read(
-                    self._zip.getinfo(name).file_size
-                )  # no more than the directory admits, whatever it would unpack to
+                size_in_directory = self._zip.getinfo(name).file_size
+                return stream.read(size_in_directory)  # and no more, whatever it would unpack to
         except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, ValueError, OSError, EOFError) as error:
             raise ValueError("is damaged") from error
 

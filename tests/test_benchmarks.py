@@ -13,6 +13,7 @@ import torch
 from torchvision.models import get_model
 
 from benchmarks import __main__ as program
+from benchmarks import processes
 from benchmarks.catalogue import QUESTIONS
 from benchmarks.images import drawn_files, photographs
 from benchmarks.measure import Comparison, Series, Target, figure, in_turn
@@ -104,6 +105,14 @@ def test_figures_have_three_digits():
         "123",
         "12,346",
     ]
+
+
+def test_processes_stand_beside_what_one_would_do_as_often(monkeypatch: pytest.MonkeyPatch):
+    speeds = {"one": [10.0, 12.0, 11.0], "together": [18.0, 19.0, 20.0], "apart": [21.0, 22.0, 20.0]}
+    monkeypatch.setattr(processes, "in_processes", lambda folder, case, repetitions: speeds)
+    together, apart, exchange = processes.run(IN_SMALL)
+    assert (together.ratio, apart.ratio, exchange.ratio) == (19 / 22, 21 / 22, 19 / 21)
+    assert (together.met, apart.met, exchange.met) == (False, None, None)
 
 
 # tables and the report
