@@ -30,7 +30,8 @@ def measure(question: str, settings: Settings, threads: int | None, folder: Path
     keep_freed_memory()
     results, of_machine = import_module("benchmarks.results"), import_module("benchmarks.machine")
     ran_on = {"machine": of_machine.machine(settings.device), "versions": of_machine.versions()}
-    ran_on["images"] = "drawn images" if settings.images is None else "images of one's own"
+    own = settings.images and QUESTIONS[question].own_images
+    ran_on["images"] = "images of one's own" if own else "drawn images"
     share = of_machine.other_work()
     comparisons = import_module(f"benchmarks.{question}").run(settings)
     ran_on["other_work"] = share()

@@ -13,12 +13,14 @@ class Question(NamedTuple):
         threads: that compute, None for as many as there are cores.
         repetitions: of each thing measured, if not asked otherwise.
         processor: which kernels compute.
+        own_images: whether it can be measured on images of one's own; else they are drawn.
     """
 
     title: str
     threads: int | None = None
     repetitions: int = 5
     processor: Processor = "native"
+    own_images: bool = True
 
 
 QUESTIONS = {
@@ -28,8 +30,8 @@ QUESTIONS = {
     "head_cost": Question("CCL-Net beside the baseline"),
     "compiled": Question("The backbone compiled, beside as it is written"),
     "resize": Question("The resize stage beside plain Pillow, and on two cores", threads=1),
-    "memory": Question("Memory with ten times the images", repetitions=3),
-    "pipeline": Question("The whole pipeline beside its bare training", 2, 1, "portable"),
+    "memory": Question("Memory with ten times the images", repetitions=3, own_images=False),
+    "pipeline": Question("The whole pipeline beside its bare training", 2, 1, "portable", own_images=False),
     "scaling": Question("An epoch with more images"),
     "processes": Question("Two processes that train together, beside one on one core", threads=1),
     "peers": Question("Training beside torchvision's and timm's"),

@@ -41,9 +41,10 @@ def build_backbone(name: str, weights: str | None = None, image_size: int | None
     try:
         network, own_size = build(name, weights, image_size)
     except (OSError, RuntimeError) as error:
-        raise CCLNetError(
+        raise _refusal(
+            error,
             f"weights: those of {name} cannot be loaded ({_in_short(error)}); connect to the network, or train from "
-            "scratch (weights: null)"
+            "scratch (weights: null)",
         ) from None
     except (AssertionError, ValueError) as error:
         raise _unfit(name, image_size, error) from None
@@ -59,8 +60,9 @@ def compile_backbone(backbone: nn.Module, device: torch.device) -> None:
     try:
         torch.compile(torch.sin)(torch.zeros(1, device=device))
     except RuntimeError as error:  # of torch._dynamo
-        raise CCLNetError(
-            f"compile: torch cannot compile here ({_in_short(error)}); install a C++ compiler, or set compile: false"
+        raise _refusal(
+            error,
+            f"compile: torch cannot compile here ({_in_short(error)}); install a C++ compiler, or set compile: false",
         ) from None
     backbone.compile(dynamic=False)  # for whole batches and a last one, in the same way whatever comes first
 
@@ -139,18 +141,22 @@ def _num_features(network: nn.Module, name: str, image_size: int) -> int:
     try:
         features = network.eval()(torch.zeros(1, 3, image_size, image_size))
     except (AssertionError, RuntimeError, ValueError) as error:
-        if exhausted(error):
-            raise
         raise _unfit(name, image_size, error) from None
     network.train()
     return features.shape[1]
 
 
-def _unfit(name: str, image_size: int | None, error: Exception) -> CCLNetError:
-    return CCLNetError(
+def _unfit(name: str, image_size: int | None, error: Exception) -> Exception:
+    return _refusal(
+        error,
         f"backbone: {name} does not take images of {image_size} pixels ({_in_short(error)}); choose another crop or "
-        "backbone"
+        "backbone",
     )
+
+
+def _refusal(error: Exception, message: str) -> Exception:
+    """What a user can put right, in these words; too little memory stays the error that it is, and has its own."""
+    return error if exhausted(error) else CCLNetError(message)
 
 
 def _in_short(error: Exception) -> str:

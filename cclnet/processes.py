@@ -1,7 +1,7 @@
 """Several processes that train one network together, started by torch's own engine (``torchrun``).
 
-Each has the whole network and its share of every minibatch; averaged over the shares, the gradients are those of the
-minibatch. One process has nothing to share, and does without ``torch.distributed``.
+Each has the whole network and its share of every minibatch, in proportion to which its losses count; added up, the
+gradients are those of the minibatch. One process has nothing to share, and does without ``torch.distributed``.
 """
 
 import io

@@ -8,7 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 from torchvision import models
 
-from cclnet.backbones import build_backbone, library, model_names, weight_names
+from cclnet.backbones import build_backbone, compile_backbone, library, model_names, weight_names
 from cclnet.errors import CCLNetError, MissingPackageError
 
 # one of each of torchvision's families but regnet, with its number of features and a size of image that it takes
@@ -214,13 +214,14 @@ def test_a_size_that_does_not_fit_is_refused(name: str, size: int, reason: str) 
 
 
 @pytest.mark.parametrize("words", ["could not create a primitive", "DefaultCPUAllocator: can't allocate memory"])
-def test_too_little_memory_is_not_a_size_that_does_not_fit(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", ["torch.nn.Conv2d.forward", "cclnet.backbones._torchvision_network", "torch.compile"])
+def test_too_little_memory_is_told_as_that(where: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def too_little(*_: object) -> None:
         raise RuntimeError(words)
 
-    monkeypatch.setattr("torch.nn.Conv2d.forward", too_little)
+    monkeypatch.setattr(where, too_little)
     with pytest.raises(RuntimeError, match=words) as caught:
-        build_backbone("resnet18", image_size=32)
+        compile_backbone(build_backbone("resnet18", image_size=32)[0], torch.device("cpu"))
     assert not isinstance(caught.value, CCLNetError)
 
 

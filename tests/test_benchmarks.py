@@ -147,6 +147,14 @@ def test_what_is_measured_becomes_a_table_a_page_and_a_figure(tmp_path: Path):
 # what is measured on
 
 
+@pytest.mark.parametrize(("question", "said"), [("departures", "images of one's own"), ("memory", "drawn images")])
+def test_what_was_measured_on_is_said(question: str, said: str, tmp_path: Path):
+    (tmp_path / "own.jpg").write_bytes(drawn_files(1)[0])
+    arguments = [question, "--tiny", "--images", str(tmp_path), "--results", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, capture_output=True, check=True)
+    assert set(pd.read_csv(tmp_path / f"{question}.csv")["images"]) == {said}
+
+
 def test_drawn_files_are_like_those_of_isic_2018():
     for data in drawn_files(7):
         assert decode(data).size == (600, 450)
