@@ -18,8 +18,8 @@ from pathlib import Path
 
 from benchmarks.catalogue import QUESTIONS
 from benchmarks.settings import Settings
-from cclnet.errors import CCLNetError, errors_in_one_line
-from cclnet.processor import keep_freed_memory, prepare_processor
+from cclnet.system.errors import CCLNetError, errors_in_one_line
+from cclnet.system.machine import keep_freed_memory, prepare_processor
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from cclnet.processor import Processor
+from cclnet.system.machine import Processor
 
 
 class Question(NamedTuple):

@@ -11,8 +11,8 @@ from torchvision.transforms.v2 import functional
 from benchmarks.images import photographs
 from benchmarks.measure import Comparison, Series
 from benchmarks.settings import Settings
-from cclnet.augmentation import jitter
-from cclnet.images import central_crop, decode, resize
+from cclnet.images.augmentation import jitter
+from cclnet.images.decoding import central_crop, decode, resize
 
 IMAGES, SHORT_SIDE, SIZE = 35, 256, 224
 REACH = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1}

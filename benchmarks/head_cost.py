@@ -10,8 +10,9 @@ from torch.nn.utils import clip_grad_norm_
 from benchmarks.measure import Comparison, Target, in_turn, seconds
 from benchmarks.settings import Settings
 from benchmarks.training import TINY, large_images, new_trainer, training_set
-from cclnet.batches import Subset, training_batches
-from cclnet.engine import Trainer
+from cclnet.images.subset import Subset
+from cclnet.training.batches import training_batches
+from cclnet.training.trainer import Trainer
 
 STEPS = 2
 

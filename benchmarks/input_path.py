@@ -17,9 +17,10 @@ from benchmarks.measure import Comparison, Target, in_turn, pinned
 from benchmarks.settings import Settings
 from benchmarks.torchvision_path import transform
 from benchmarks.training import TINY, Case, large_images, small_images, speed, train_params, training_set
-from cclnet.augmentation import Views
-from cclnet.batches import Subset, training_batches
+from cclnet.images.augmentation import Views
+from cclnet.images.subset import Subset
 from cclnet.params import TrainParams
+from cclnet.training.batches import training_batches
 
 STEPS, BATCH = 4, 64
 

@@ -11,9 +11,9 @@ import numpy as np
 from benchmarks.images import write_dataset
 from benchmarks.measure import Comparison, Series, Target
 from benchmarks.settings import Settings
-from cclnet.errors import CCLNetError
-from cclnet.isic import CLASSES
-from cclnet.sample import CLASS_POINTS, Photograph, draw_lesion, encode, photograph
+from cclnet.dataset.isic import CLASSES
+from cclnet.dataset.sample import CLASS_POINTS, Photograph, draw_lesion, encode, photograph
+from cclnet.system.errors import CCLNetError
 from studies.projects import run_stage, start_project, start_stage
 
 IMAGES, TIMES = 600, 10

@@ -29,7 +29,7 @@ from benchmarks.measure import Comparison, Target, in_turn
 from benchmarks.settings import Settings
 from benchmarks.torchvision_path import augmentation, transform
 from benchmarks.training import TINY, Case, large_images, new_trainer, small_images, speed, training_set
-from cclnet.isic import CLASSES
+from cclnet.dataset.isic import CLASSES
 from cclnet.params import TrainParams
 
 STEPS = {"small": 5, "large": 3}

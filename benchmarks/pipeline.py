@@ -12,13 +12,13 @@ import yaml
 
 from benchmarks.measure import Comparison, Series, Target, seconds
 from benchmarks.settings import Settings
-from cclnet.batches import Subset
-from cclnet.engine import Trainer
-from cclnet.errors import CCLNetError
-from cclnet.files import read_json, write_bytes
-from cclnet.images import ImageCache
+from cclnet.dataset.splits import read_split
+from cclnet.images.cache import ImageCache
+from cclnet.images.subset import Subset
 from cclnet.params import Params, TrainParams
-from cclnet.splits import read_split
+from cclnet.system.errors import CCLNetError
+from cclnet.system.files import read_json, write_bytes
+from cclnet.training.trainer import Trainer
 from studies.projects import ROOT, params_with
 
 NOTHING_TO_DO = 3.0

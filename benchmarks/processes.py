@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.measure import Comparison, Series, Target
 from benchmarks.settings import Settings
 from benchmarks.training import TINY, Case, large_images, small_images, training_set
-from cclnet.errors import CCLNetError
+from cclnet.system.errors import CCLNetError
 
 COUNT = 2
 STEPS = {"small": 3, "large": 2}

@@ -13,8 +13,9 @@ from benchmarks.images import photographs, write_dataset
 from benchmarks.measure import Comparison, Target, in_turn, pinned
 from benchmarks.settings import Settings
 from benchmarks.training import speed
-from cclnet.images import build_cache, resized_size
-from cclnet.tables import image_members
+from cclnet.dataset.tables import image_members
+from cclnet.images.cache import build_cache
+from cclnet.images.decoding import resized_size
 
 IMAGES, SHORT_SIDE = 210, 256
 

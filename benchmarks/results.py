@@ -13,8 +13,8 @@ from rich.table import Table
 
 from benchmarks.catalogue import QUESTIONS
 from benchmarks.measure import Comparison, figure
-from cclnet.figures import COLOURS, in_house_style, save_figure
-from cclnet.files import write_bytes, write_csv
+from cclnet.system.files import write_bytes, write_csv
+from cclnet.views.figures import COLOURS, in_house_style, save_figure
 from studies.results import markdown_table
 
 Row = dict[str, Any]

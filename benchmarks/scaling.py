@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.measure import Comparison, Series, Target, in_turn, seconds
 from benchmarks.settings import Settings
 from benchmarks.training import TINY, new_trainer, training_set
-from cclnet.batches import Subset
+from cclnet.images.subset import Subset
 
 TIMES = (1, 2, 4, 8)
 STEPS = 8

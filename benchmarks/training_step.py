@@ -12,8 +12,8 @@ from torch.nn import functional
 from benchmarks.measure import Comparison, Target, in_turn
 from benchmarks.settings import Settings
 from benchmarks.training import TINY, Case, large_images, new_trainer, small_images, speed, training_set
-from cclnet.batches import training_batches
-from cclnet.engine import Trainer
+from cclnet.training.batches import training_batches
+from cclnet.training.trainer import Trainer
 
 STEPS = {"small": 6, "large": 3}
 PRECISIONS = {"cpu": ["float32"], "cuda": ["float32", "bfloat16"]}

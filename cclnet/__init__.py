@@ -1,27 +1,27 @@
 """CCL-Net: soft labels learned from interclass visual correlations (Wei et al., MICCAI 2020).
 
 The names below are loaded when they are first used: importing ``cclnet`` must not import torch, because what makes a
-run repeatable has to be set before that (``cclnet.processor``), and because the light stages do without it.
+run repeatable has to be set before that (``cclnet.system.machine``), and because the light stages do without it.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cclnet.backbones import build_backbone as build_backbone
     from cclnet.ccl import CCLHead as CCLHead
     from cclnet.ccl import Convergence as Convergence
     from cclnet.ccl import classification_loss as classification_loss
     from cclnet.ccl import softness as softness
-    from cclnet.model import CCLNet as CCLNet
+    from cclnet.networks.backbones import build_backbone as build_backbone
+    from cclnet.networks.model import CCLNet as CCLNet
 
 __version__ = "0.1.0"
 
 _MODULE_OF = {
     "CCLHead": "cclnet.ccl",
-    "CCLNet": "cclnet.model",
+    "CCLNet": "cclnet.networks.model",
     "Convergence": "cclnet.ccl",
-    "build_backbone": "cclnet.backbones",
+    "build_backbone": "cclnet.networks.backbones",
     "classification_loss": "cclnet.ccl",
     "softness": "cclnet.ccl",
 }

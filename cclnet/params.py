@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from cclnet.errors import MissingPackageError, ParamsError
+from cclnet.system.errors import MissingPackageError, ParamsError
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -312,7 +312,7 @@ def _problems_with_names(values: Any) -> list[str]:
 
 
 def _backbone_problems(backbone: str, weights: str | None) -> list[str]:
-    from cclnet.backbones import library, model_names, weight_names
+    from cclnet.networks.catalogue import library, model_names, weight_names
 
     try:
         names = model_names(backbone)

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from cclnet.errors import CCLNetError
-from cclnet.files import write_bytes
+from cclnet.system.errors import CCLNetError
+from cclnet.system.files import write_bytes
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from cclnet import params
-from cclnet.errors import ParamsError
 from cclnet.params import (
     DownloadParams,
     EvaluateParams,
@@ -21,6 +20,7 @@ from cclnet.params import (
     SplitParams,
     TrainParams,
 )
+from cclnet.system.errors import ParamsError
 
 PROJECT = Path(__file__).parent.parent
 COMMITTED = (PROJECT / "params.yaml").read_text(encoding="utf-8")

@@ -1,0 +1,139 @@
+"""Any classification model of torchvision or timm as a backbone that gives one feature vector per image."""
+
+import textwrap
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision import models
+
+from cclnet.networks.catalogue import TIMM, library, model_names, timm_package, weight_names
+from cclnet.system.errors import CCLNetError, exhausted
+
+
+def build_backbone(name: str, weights: str | None = None, image_size: int | None = None) -> tuple[nn.Module, int]:
+    """A network without its last linear layer, and the number of features n1 that it gives for an image.
+
+    What stands between the pooling and that last layer in the original (MobileNetV2's dropout, say) stays a part of
+    the backbone.
+
+    Args:
+        name: a classification model of torchvision (``resnet18``, ``mobilenet_v2``, ``efficientnet_b0``, …) or, if the
+            package is installed, of timm (``timm/convnext_atto``, ``timm/convnext_atto.d2_in1k``, …).
+        weights: None to train from scratch, or the name of pretrained weights: torchvision's (``DEFAULT``,
+            ``IMAGENET1K_V1``, …), for a model of timm only ``DEFAULT``.
+        image_size: pixels of a side of the square images; a model made for one size (ViT, …) is made for this one. If
+            not given, it is made for its own.
+
+    Raises:
+        MissingPackageError: timm is not installed.
+        CCLNetError: the model or its weights are unknown, the weights cannot be loaded, images of this size are not
+            for this model, or its classifier is not one linear layer on a feature vector.
+    """
+    if name not in model_names(name):
+        raise CCLNetError(f"backbone: {library(name)} has no classification model '{name}'")
+    if weights is not None and weights not in weight_names(name):
+        raise CCLNetError(f"weights: {library(name)} has no weights '{weights}' for {name}")
+    build = _timm_network if library(name) == "timm" else _torchvision_network
+    try:
+        network, own_size = build(name, weights, image_size)
+    except (OSError, RuntimeError) as error:
+        raise _refusal(
+            error,
+            f"weights: those of {name} cannot be loaded ({_in_short(error)}); connect to the network, or train from "
+            "scratch (weights: null)",
+        ) from None
+    except (AssertionError, ValueError) as error:
+        raise _unfit(name, image_size, error) from None
+    return network, _num_features(network, name, image_size or own_size)
+
+
+def compile_backbone(backbone: nn.Module, device: torch.device) -> None:
+    """Let torch compile a backbone in place, as it is first used: once for each size of batch, some 30 seconds each.
+
+    Raises:
+        CCLNetError: what compiles for this device is not installed.
+    """
+    try:
+        torch.compile(torch.sin)(torch.zeros(1, device=device))
+    except RuntimeError as error:  # of torch._dynamo
+        raise _refusal(
+            error,
+            f"compile: torch cannot compile here ({_in_short(error)}); install a C++ compiler, or set compile: false",
+        ) from None
+    backbone.compile(dynamic=False)  # for whole batches and a last one, in the same way whatever comes first
+
+
+def synchronise_batch_norm(model: nn.Module, name: str) -> None:
+    """Let a model's batch normalisation count the images of all processes, which it can on GPUs only.
+
+    Args:
+        model: a network that holds the backbone; its layers are replaced.
+        name: the backbone's name; timm has layers of its own for batch normalisation.
+    """
+    timm_s = library(name) == "timm"
+    convert = timm_package(name).layers.convert_sync_batchnorm if timm_s else nn.SyncBatchNorm.convert_sync_batchnorm
+    convert(model)
+
+
+def _torchvision_network(name: str, weights: str | None, image_size: int | None) -> tuple[nn.Module, int]:
+    """The network, and a size of image that it takes."""
+    options: dict[str, Any] = dict(_FROM_SCRATCH.get(name, {})) if weights is None else {}
+    if image_size and name.startswith("vit"):
+        options["image_size"] = image_size
+    if image_size and name.startswith("maxvit"):
+        options["input_size"] = (image_size, image_size)
+    network = models.get_model(name, weights=weights, **options)
+    if getattr(network, "aux_logits", False):  # in training, these would answer beside the features
+        setattr(network, "aux_logits", False)  # noqa: B010 - a plain attribute, which nn.Module's types do not know
+        for auxiliary in {"AuxLogits", "aux1", "aux2"} & set(dict(network.named_children())):
+            setattr(network, auxiliary, None)
+    linear_layers = [(path, module) for path, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not linear_layers or linear_layers[-1][1].out_features != _IMAGENET_CLASSES:
+        raise CCLNetError(f"backbone: {name} does not end in a linear layer, so the head has no features to work on")
+    network.set_submodule(linear_layers[-1][0], nn.Identity())
+    return network, _IMAGENET_SIZE
+
+
+def _timm_network(name: str, weights: str | None, image_size: int | None) -> tuple[nn.Module, int]:
+    """The network, and the size of image that it was published for."""
+    timm, model = timm_package(name), name.removeprefix(TIMM)
+    published = timm.models.get_pretrained_cfg(model)
+    options = {"img_size": image_size} if image_size and published.fixed_input_size else {}
+    network = timm.create_model(model, pretrained=weights is not None, num_classes=0, **options)
+    return network, published.input_size[-1]
+
+
+@torch.no_grad()
+def _num_features(network: nn.Module, name: str, image_size: int) -> int:
+    """n1, by what the network gives: what it says of itself is not always what comes out."""
+    try:
+        features = network.eval()(torch.zeros(1, 3, image_size, image_size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise _unfit(name, image_size, error) from None
+    network.train()
+    return features.shape[1]
+
+
+def _unfit(name: str, image_size: int | None, error: Exception) -> Exception:
+    return _refusal(
+        error,
+        f"backbone: {name} does not take images of {image_size} pixels ({_in_short(error)}); choose another crop or "
+        "backbone",
+    )
+
+
+def _refusal(error: Exception, message: str) -> Exception:
+    """What a user can put right, in these words; too little memory stays the error that it is, and has its own."""
+    return error if exhausted(error) else CCLNetError(message)
+
+
+def _in_short(error: Exception) -> str:
+    return textwrap.shorten(str(error), width=200) or type(error).__name__
+
+
+_IMAGENET_CLASSES = 1000
+_IMAGENET_SIZE = 224
+
+# they warn that their default will change
+_FROM_SCRATCH = {"googlenet": {"init_weights": True}, "inception_v3": {"init_weights": True}}
