@@ -464,7 +464,7 @@ def test_page_loads_nothing_and_forbids_to(page: Page):
 
 
 def test_libraries_and_their_licence_are_those_of_the_plots(page: Page):
-    plots = Page((PROJECT / "cclnet" / "pages" / "plots.html").read_text(encoding="utf-8"))
+    plots = Page((PROJECT / "cclnet" / "views" / "pages" / "plots.html").read_text(encoding="utf-8"))
     assert page.scripts[:3] == plots.scripts[:3]
     [licence] = page.comments
     assert licence == plots.comments[1]

@@ -13,7 +13,7 @@ DVC_FOLDER = Path(__file__).parents[2] / ".dvc"
 TEMPLATES = sorted(DVC_FOLDER.glob("plots/*.json"))
 LOADING = {"src", "href", "srcset", "data", "action", "poster"}
 MATRICES = ["confusion_matrix", "soft_label_change", "soft_labels"]
-PAGE = (DVC_FOLDER.parent / "cclnet" / "pages" / "plots.html").read_text(encoding="utf-8")
+PAGE = (DVC_FOLDER.parent / "cclnet" / "views" / "pages" / "plots.html").read_text(encoding="utf-8")
 
 
 class Elements(HTMLParser):
