@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from benchmarks.catalogue import Settings
 from benchmarks.images import open_cache, photographs
 from benchmarks.measure import seconds
-from benchmarks.settings import Settings
 from cclnet.dataset.isic import CLASSES
 from cclnet.images.cache import ImageCache
 from cclnet.images.subset import Subset

@@ -13,12 +13,11 @@ import torch
 from torchvision.models import get_model
 
 from benchmarks import __main__ as program
-from benchmarks import processes
-from benchmarks.catalogue import QUESTIONS
+from benchmarks.catalogue import QUESTIONS, Settings
 from benchmarks.images import drawn_files, photographs
 from benchmarks.measure import Comparison, Series, Target, figure, in_turn
-from benchmarks.results import read, report, row_of, table_of
-from benchmarks.settings import Settings
+from benchmarks.questions import processes
+from benchmarks.report import read, report, row_of, table_of
 from cclnet.dataset.isic import CLASSES
 from cclnet.images.decoding import decode
 from cclnet.networks.backbones import build_backbone
@@ -33,7 +32,7 @@ IN_SMALL = Settings(tiny=True, repetitions=1, images=None, device="cpu")
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_every_question_is_answered(question: str):
-    comparisons = import_module(f"benchmarks.{question}").run(IN_SMALL)
+    comparisons = import_module(f"benchmarks.questions.{question}").run(IN_SMALL)
     assert comparisons
     for comparison in comparisons:
         values = [*comparison.measured.values, *comparison.reference.values]
@@ -42,9 +41,9 @@ def test_every_question_is_answered(question: str):
 
 
 def test_every_module_that_runs_is_in_the_catalogue():
-    modules = {path.stem for path in Path(program.__file__).parent.glob("*.py")}
-    answering = {name for name in modules - {"__main__"} if hasattr(import_module(f"benchmarks.{name}"), "run")}
-    assert answering == set(QUESTIONS)
+    modules = {path.stem for path in (Path(program.__file__).parent / "questions").glob("*.py")} - {"__init__"}
+    assert modules == set(QUESTIONS)
+    assert all(hasattr(import_module(f"benchmarks.questions.{name}"), "run") for name in modules)
 
 
 # the arithmetic

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.catalogue import Settings
 from benchmarks.measure import Comparison, Series, Target, in_turn, seconds
-from benchmarks.settings import Settings
 from benchmarks.training import TINY, new_trainer, training_set
 from cclnet.images.subset import Subset
 

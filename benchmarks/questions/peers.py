@@ -24,9 +24,9 @@ from torchvision.datasets import ImageFolder
 from torchvision.models import get_model
 from torchvision.transforms import v2
 
+from benchmarks.catalogue import Settings
 from benchmarks.images import photographs, write_image_folder
 from benchmarks.measure import Comparison, Target, in_turn
-from benchmarks.settings import Settings
 from benchmarks.torchvision_path import augmentation, transform
 from benchmarks.training import TINY, Case, large_images, new_trainer, small_images, speed, training_set
 from cclnet.dataset.isic import CLASSES

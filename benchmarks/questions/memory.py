@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.catalogue import Settings
 from benchmarks.images import write_dataset
 from benchmarks.measure import Comparison, Series, Target
-from benchmarks.settings import Settings
 from cclnet.dataset.isic import CLASSES
 from cclnet.dataset.sample import CLASS_POINTS, Photograph, draw_lesion, encode, photograph
 from cclnet.system.errors import CCLNetError

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from benchmarks.catalogue import Settings
 from benchmarks.images import photographs
 from benchmarks.measure import Comparison, Series
-from benchmarks.settings import Settings
 from cclnet.images.augmentation import jitter
 from cclnet.images.decoding import central_crop, decode, resize
 

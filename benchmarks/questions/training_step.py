@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.catalogue import Settings
 from benchmarks.measure import Comparison, Target, in_turn
-from benchmarks.settings import Settings
 from benchmarks.training import TINY, Case, large_images, new_trainer, small_images, speed, training_set
 from cclnet.training.batches import training_batches
 from cclnet.training.trainer import Trainer

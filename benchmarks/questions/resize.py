@@ -9,9 +9,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from benchmarks.catalogue import Settings
 from benchmarks.images import photographs, write_dataset
 from benchmarks.measure import Comparison, Target, in_turn, pinned
-from benchmarks.settings import Settings
 from benchmarks.training import speed
 from cclnet.dataset.tables import image_members
 from cclnet.images.cache import build_cache

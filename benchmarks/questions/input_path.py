@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
+from benchmarks.catalogue import Settings
 from benchmarks.images import photographs, write_image_folder
 from benchmarks.measure import Comparison, Target, in_turn, pinned
-from benchmarks.settings import Settings
 from benchmarks.torchvision_path import transform
 from benchmarks.training import TINY, Case, large_images, small_images, speed, train_params, training_set
 from cclnet.images.augmentation import Views

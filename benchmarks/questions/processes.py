@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.catalogue import Settings
 from benchmarks.measure import Comparison, Series, Target
-from benchmarks.settings import Settings
 from benchmarks.training import TINY, Case, large_images, small_images, training_set
 from cclnet.system.errors import CCLNetError
 

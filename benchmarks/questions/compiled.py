@@ -4,8 +4,8 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+from benchmarks.catalogue import Settings
 from benchmarks.measure import Comparison, in_turn
-from benchmarks.settings import Settings
 from benchmarks.training import TINY, Case, new_trainer, small_images, speed, training_set
 
 STEPS = 3

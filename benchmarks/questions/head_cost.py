@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch.nn.utils import clip_grad_norm_
 
+from benchmarks.catalogue import Settings
 from benchmarks.measure import Comparison, Target, in_turn, seconds
-from benchmarks.settings import Settings
 from benchmarks.training import TINY, large_images, new_trainer, training_set
 from cclnet.images.subset import Subset
 from cclnet.training.batches import training_batches

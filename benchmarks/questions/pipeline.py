@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 import yaml
 
+from benchmarks.catalogue import Settings
 from benchmarks.measure import Comparison, Series, Target, seconds
-from benchmarks.settings import Settings
 from cclnet.dataset.splits import read_split
 from cclnet.images.cache import ImageCache
 from cclnet.images.subset import Subset
