@@ -4,7 +4,9 @@ The names below are loaded when they are first used: importing ``cclnet`` must n
 run repeatable has to be set before that (``cclnet.system.machine``), and because the light stages do without it.
 """
 
+import sys
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,3 +35,16 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULE_OF[name]), name)
+
+
+class _MovedModules:
+    """Finds the modules of version 0.1 by their old names."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if not name.startswith("cclnet.") or name.count(".") != 1:
+            return None
+        return import_module("cclnet.system.moved").find_moved(name)
+
+
+sys.meta_path.append(_MovedModules)  # the last to be asked

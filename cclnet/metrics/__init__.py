@@ -1,8 +1,10 @@
 """What predictions and matrices are worth: arrays in, numbers out.
 
-``evaluate`` is loaded when it is first used, so that the modules beside it do not import scikit-learn.
+The names of ``scores`` and ``calibration`` are loaded when they are first used, so that the other modules do not
+import scikit-learn.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,10 +12,13 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
+_PLACES = ("scores", "calibration", "predictions")
+
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from cclnet.metrics import scores
-
-    return getattr(scores, name)
+    for place in _PLACES:
+        if not name.startswith("_") and name not in _PLACES:
+            module = import_module(f"cclnet.metrics.{place}")
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
