@@ -1,7 +1,7 @@
 """Our figures against the challenge's own scoring program, ``isic-challenge-scoring``: ``make official-score``.
 
 Not collected by a plain ``pytest``: the program has an environment of its own, and this fails where there is none. What
-the two define differently is written down in ``docs/official-score.md``.
+the two define differently is written down in ``docs/evidence/official-score.md``.
 """
 
 import json

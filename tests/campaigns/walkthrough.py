@@ -25,7 +25,7 @@ import yaml
 
 from tests.campaigns.golden import PROJECT, small_params
 
-FIRST = ("README.md", "docs/tutorial.md", "docs/how-to.md")
+FIRST = ("README.md", "docs/use/tutorial.md", "docs/use/how-to.md")
 BLOCK = re.compile(r"(?P<above>^.*\n)?^ *```(?P<language>.*)\n(?P<lines>(?:.*\n)*?)^ *```$", re.MULTILINE)
 NOT_RUN = re.compile(r" *<!-- not run: \S.* -->\n")
 OTHER_SHELLS = ("sh", "shell", "console", "zsh")
@@ -61,7 +61,7 @@ def script_of(document: str) -> str:
 
 def documents(named: Sequence[str] = ()) -> list[str]:
     """The documents from the project's root in the order in which they are read: all, or those named and the first."""
-    found = [path.relative_to(PROJECT).as_posix() for path in sorted(PROJECT.glob("docs/*.md"))]
+    found = [path.relative_to(PROJECT).as_posix() for path in sorted(PROJECT.glob("docs/*/*.md"))]
     ordered = [*FIRST, *(name for name in found if name not in FIRST)]
     return [name for name in ordered if not named or name in (FIRST[0], *named)]
 

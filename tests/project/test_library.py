@@ -28,7 +28,7 @@ from tests.training.test_states import description
 
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-PAGE = (PROJECT / "docs" / "library.md").read_text(encoding="utf-8")
+PAGE = (PROJECT / "docs" / "reference" / "library.md").read_text(encoding="utf-8")
 
 IMAGES, LABELS = torch.randn(14, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(14) % 7
 

@@ -20,7 +20,7 @@ METRICS = PROJECT / "metrics"
 
 def table(heading: str) -> list[list[str]]:
     """The rows of the card's table under this heading row."""
-    card = (PROJECT / "docs" / "model-card.md").read_text(encoding="utf-8")
+    card = (PROJECT / "docs" / "evidence" / "model-card.md").read_text(encoding="utf-8")
     [rows] = re.findall(rf"^\| {re.escape(heading)} \|\n\|[-|]+\|\n((?:\|.*\|\n)+)", card, re.MULTILINE)
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows.splitlines()]
 
