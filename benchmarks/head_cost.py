@@ -46,11 +46,11 @@ def literal_epoch(trainer: Trainer, images: Subset) -> None:
     model.train()
     for inputs, labels, _ in training_batches(images, trainer.params, trainer.epoch, trainer.device):
         trainer.classification_loss(model(inputs), labels).backward()
-        update(trainer.optimizer, trainer.params.clip_norm)
+        update(trainer.optimizer, trainer.params.optimizer.clip_norm)
         with torch.no_grad():
             features = model.backbone(inputs)
         trainer.head_loss(features, labels).backward()
-        update(head_optimizer, trainer.params.clip_norm)
+        update(head_optimizer, trainer.params.optimizer.clip_norm)
     if trainer.device.type == "cuda":
         torch.cuda.synchronize(trainer.device)
 
