@@ -22,8 +22,8 @@ def run(settings: Settings) -> list[Comparison]:
     case = TINY if settings.tiny else large_images(STEPS, settings.device)
     with tempfile.TemporaryDirectory() as folder:
         images = training_set(case, settings, Path(folder))
-        baseline = new_trainer(case, settings.device, images, method="baseline")
-        ccl, literal = (new_trainer(case, settings.device, images, method="ccl") for _ in range(2))
+        baseline = new_trainer(case, settings.device, images, changes={"method": "baseline"})
+        ccl, literal = (new_trainer(case, settings.device, images, changes={"method": "ccl"}) for _ in range(2))
         contenders = {
             "CCL-Net": partial(seconds, lambda: ccl.train_epoch(images)),
             "two forwards": partial(seconds, lambda: literal_epoch(literal, images)),

@@ -48,7 +48,7 @@ def compare(case: Case, settings: Settings) -> list[Comparison]:
         images = training_set(case, settings, Path(name))
         classes = Path(name) / "classes"
         write_image_folder(classes, images.cache, photographs(len(images), settings.images))
-        trainer = new_trainer(case, settings.device, images, method="baseline")
+        trainer = new_trainer(case, settings.device, images, changes={"method": "baseline"})
         epochs = {
             "cclnet": lambda: trainer.train_epoch(images),
             "torchvision": torchvision_epoch(classes, trainer.params, trainer.device),

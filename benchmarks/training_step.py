@@ -36,7 +36,7 @@ def compare(case: Case, precision: str, settings: Settings) -> Comparison:
     with tempfile.TemporaryDirectory() as folder:
         images = training_set(case, settings, Path(folder))
         chosen = {"computation.precision": precision}
-        trainer, bare = (new_trainer(case, settings.device, images, **chosen) for _ in range(2))
+        trainer, bare = (new_trainer(case, settings.device, images, changes=chosen) for _ in range(2))
         inputs, labels, _ = next(training_batches(images, bare.params, 1, bare.device))
         contenders = {
             "training": partial(speed, len(images), lambda: trainer.train_epoch(images)),

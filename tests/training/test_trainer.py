@@ -593,7 +593,7 @@ def test_without_a_compiler_it_is_said_in_one_line(monkeypatch: pytest.MonkeyPat
         return compiled
 
     monkeypatch.setattr(torch, "compile", no_compiler)
-    with pytest.raises(CCLNetError, match=r"no working C[+][+] compiler.*or set compile: false") as caught:
+    with pytest.raises(CCLNetError, match=r"no working C[+][+] compiler.*or set it to false") as caught:
         trainer_of(compile=True)
     assert "\n" not in str(caught.value)
 
