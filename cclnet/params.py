@@ -6,6 +6,9 @@ side.
 """
 
 import math
+import re
+import reprlib
+import textwrap
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -290,8 +293,8 @@ class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
 
         Args:
             path: the file.
-            name_problems: looks up the names of the backbone and its weights, which may import torch; None: nobody
-                does, and ``build_backbone`` refuses an unknown name.
+            name_problems: looks up the names of the backbone and its weights, which may import torch. None: they are
+                not looked up, and ``build_backbone`` refuses an unknown name.
 
         Raises:
             ParamsError: with every mistake in the file, a line each.
@@ -321,11 +324,13 @@ class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
 
 def _read(path: Path) -> Any:
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError:
         raise ParamsError(f"there is no {path} here; run from the folder that holds it") from None
+    except RecursionError:
+        raise ParamsError(f"{path} cannot be read: groups lie too deep in each other") from None
     except (yaml.YAMLError, ValueError, TypeError) as error:  # an impossible date, a key that is a table
-        raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        raise ParamsError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
 
 
 def _dataset_problems(values: dict[Any, Any]) -> list[str]:
@@ -355,9 +360,11 @@ def _describe(details: ErrorDetails) -> str:
             given, expected = details["input"], details.get("ctx", {})["expected"]
             options = [option.strip("' ") for option in expected.replace(" or ", ", ").split(",")]
             return f"{where}: '{given}' is not {expected}{did_you_mean(str(given), options)}"
+        case "model_type" | "dict_type":
+            return f"{where}: should be a group of keys, not {_shortened(details['input'])}"
         case _:
             message = details["msg"].removeprefix("Value error, ")
-            given = "" if isinstance(details["input"], dict) else f", not {details['input']!r}"
+            given = "" if isinstance(details["input"], dict) else f", not {_shortened(details['input'])}"
             return f"{where}: {message[0].lower()}{message[1:]}{given}"
 
 
@@ -390,8 +397,17 @@ def _keys_of_group(path: list[str]) -> list[str]:
     return list(model.model_fields)
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML lets a later key overwrite an earlier one silently; here that is a mistake."""
+def _shortened(value: Any) -> str:
+    """A value in at most some eighty characters; never all of a nested one, which may repeat itself without end."""
+    return textwrap.shorten(reprlib.repr(value), 80)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without what would be silently misread.
+
+    Of two keys of one name, YAML keeps the later one. PyYAML reads YAML 1.1, where ``010`` is 8, ``1:30`` is 90 and
+    ``no`` is false; DVC reads YAML 1.2, where these are 10 and two texts.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -401,3 +417,20 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"'{key}' is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+    def construct_unambiguous(self, node: yaml.ScalarNode) -> Any:
+        """A number or truth value, if it is written as both versions read it."""
+        kind = node.tag.rpartition(":")[2]
+        if not _UNAMBIGUOUS[kind].fullmatch(node.value):
+            message = f"'{node.value}' has two meanings, in YAML 1.1 and 1.2: write a plain number, true, or false"
+            raise yaml.constructor.ConstructorError(None, None, message, node.start_mark)
+        return yaml.SafeLoader.yaml_constructors[node.tag](self, node)
+
+
+_UNAMBIGUOUS = {
+    "bool": re.compile("true|True|TRUE|false|False|FALSE"),
+    "int": re.compile("[-+]?(0|[1-9][0-9]*)"),
+    "float": re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"),
+}
+for _kind in _UNAMBIGUOUS:
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_unambiguous)

@@ -125,10 +125,10 @@ def test_the_committed_file_is_accepted(load: Callable[[Any], Params]):
         ("backbone", 18, "backbone: input should be a valid string, not 18"),
         ("weights", 5, "weights: input should be a valid string, not 5"),
         ("dataset", None, "dataset: input should be a valid string, not None"),
-        ("datasets", None, "datasets: input should be a valid dictionary, not None"),
+        ("datasets", None, "datasets: should be a group of keys, not None"),
         ("datasets__sample__milestones", 18, "datasets.sample.milestones: input should be a valid list, not 18"),
         ("datasets__sample__milestones", [True], "datasets.sample.milestones.0: should be a number, not True"),
-        ("head", None, "head: input should be a valid dictionary or instance of Head, not None"),
+        ("head", None, "head: should be a group of keys, not None"),
         ("datasets__sample__head_balance", False, "datasets.sample.head_balance: 'False' is not 'none', 'weights', "),
         # out of range
         ("datasets__sample__lr_ccl_factor", 0, "datasets.sample.lr_ccl_factor: input should be greater than 0, not 0"),
@@ -280,17 +280,26 @@ def test_an_unknown_dataset_does_not_hide_other_mistakes(load: Callable[[Any], P
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "the file: input should be a valid dictionary"),
-        ("# nothing but a comment\n", "the file: input should be a valid dictionary"),
-        ("- a\n- b\n", "the file: input should be a valid dictionary"),
-        (COMMITTED + "\nseed: 1\n", "is not YAML: 'seed' is given twice"),
-        (COMMITTED + "\n  sample: {}\n", "is not YAML: 'sample' is given twice"),
-        ("seed: 0\n\tmethod: ccl\n", "is not YAML: .*found character '\\\\t' that cannot start any token"),
-        ("seed: [0\n", "is not YAML: "),
-        ("seed: {{a: 1}: 2}\n", "is not YAML: "),
-        ("seed: 2024-13-45\n", "is not YAML: "),
-        ("seed: !!python/object/apply:os.getcwd []\n", "is not YAML: could not determine a constructor"),
-        ("\0", "is not YAML: "),
+        ("", "the file: should be a group of keys, not "),
+        ("# nothing but a comment\n", "the file: should be a group of keys, not "),
+        ("- a\n- b\n", "the file: should be a group of keys, not "),
+        (COMMITTED + "\nseed: 1\n", "cannot be read: 'seed' is given twice"),
+        (COMMITTED + "\n  sample: {}\n", "cannot be read: 'sample' is given twice"),
+        ("seed: 0\n\tmethod: ccl\n", "cannot be read: .*found character '\\\\t' that cannot start any token"),
+        ("seed: [0\n", "cannot be read: "),
+        ("seed: {{a: 1}: 2}\n", "cannot be read: "),
+        ("seed: 2024-13-45\n", "cannot be read: "),
+        ("seed: " + "[" * 10_000, "cannot be read: groups lie too deep in each other"),
+        ("seed: " + "9" * 5_000, "cannot be read: Exceeds the limit"),
+        ("1: 2\n", "1: keys should be strings, not 1"),
+        ("seed: 010\n", "cannot be read: '010' has two meanings, in YAML 1.1 and 1.2: write a plain number"),
+        ("seed: 1_0\n", "cannot be read: '1_0' has two meanings"),
+        ("seed: 1:30\n", "cannot be read: '1:30' has two meanings"),
+        ("lr_ccl: 1:30.5\n", "cannot be read: '1:30.5' has two meanings"),
+        ("seed: 0b11\n", "cannot be read: '0b11' has two meanings"),
+        ("compile: yes\n", "cannot be read: 'yes' has two meanings"),
+        ("seed: !!python/object/apply:os.getcwd []\n", "cannot be read: could not determine a constructor"),
+        ("\0", "cannot be read: "),
     ],
 )
 def test_a_file_that_is_no_table_of_keys(load: Callable[[Any], Params], text: str, problem: str):
@@ -298,9 +307,22 @@ def test_a_file_that_is_no_table_of_keys(load: Callable[[Any], Params], text: st
         load(text)
 
 
+def test_a_file_that_repeats_itself_without_end(load: Callable[[Any], Params]):
+    levels = ["a0: &a0 [0, 0, 0, 0, 0, 0, 0, 0, 0]"]
+    levels += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, 30)]
+    with pytest.raises(ParamsError) as caught:
+        load(COMMITTED + "\n".join([*levels, "head: *a29"]).replace("head:", "lr_cll:"))
+    assert "lr_cll: unknown key; did you mean lr_ccl?" in str(caught.value)
+    with pytest.raises(ParamsError) as caught:
+        load("\n".join([*levels, "head: *a29", "seed: *a29"]))
+    longest = max(len(line) for line in str(caught.value).splitlines())
+    assert "head: should be a group of keys, not [" in str(caught.value)
+    assert longest < 200
+
+
 def test_bytes_that_are_no_text(tmp_path: Path):
     (tmp_path / "params.yaml").write_bytes(b"seed: \xff\xfe")
-    with pytest.raises(ParamsError, match=r"is not YAML: .*can't decode"):
+    with pytest.raises(ParamsError, match=r"cannot be read: .*can't decode"):
         Params.load(tmp_path / "params.yaml")
 
 
