@@ -1,6 +1,6 @@
 """Experiments as small as it takes to measure training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +39,7 @@ class Case(NamedTuple):
         return f"{self.backbone}, {self.crop} px, batches of {self.batch}"
 
 
+NOTHING: Mapping[str, str] = {}
 TINY = Case("shufflenet_v2_x0_5", 36, 32, 8, 2)
 
 
@@ -63,17 +64,19 @@ def all_of(cache: ImageCache) -> Subset:
     return Subset(cache, rows, rows % len(CLASSES))
 
 
-def train_params(case: Case, **changes: str) -> TrainParams:
-    """The params of an experiment of the paper with this network and these images."""
+def train_params(case: Case, changes: Mapping[str, str] = NOTHING) -> TrainParams:
+    """The params of an experiment of the paper with this network and these images, some of them changed."""
     block = {"short_side": str(case.short_side), "crop": str(case.crop), "batch_size": str(case.batch)}
     changed = params_with({"dataset": "isic2018", "backbone": case.backbone, **block, **changes})
     return Params.model_validate(changed).stage(TrainParams)
 
 
-def new_trainer(case: Case, device: str, images: Subset, processes: Processes = ALONE, **changes: str) -> Trainer:
+def new_trainer(
+    case: Case, device: str, images: Subset, processes: Processes = ALONE, changes: Mapping[str, str] = NOTHING
+) -> Trainer:
     """A trainer of such an experiment."""
     counts = images.class_counts(len(CLASSES))
-    return Trainer(train_params(case, **changes), counts, torch.device(device), processes)
+    return Trainer(train_params(case, changes), counts, torch.device(device), processes)
 
 
 def speed(images: int, work: Callable[[], object]) -> float:

@@ -1,18 +1,24 @@
 """``params.yaml``, checked as a whole before anything is done; a stage sees only the keys that it depends on.
 
-The keys come in groups. The whole file is made of them, and so is each stage's model, which holds exactly what
-``dvc.yaml`` lists for that stage: top-level keys and those of the chosen dataset's block, side by side.
+Each group of the file is a model. The whole file is one, and so is what each stage depends on, which holds exactly the
+keys that ``dvc.yaml`` lists for that stage: keys and groups of the file and keys of the chosen dataset's block, side by
+side.
 """
 
-import difflib
+import math
+import re
+import reprlib
+import textwrap
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from cclnet.system.errors import MissingPackageError, ParamsError
+from cclnet.system.errors import ParamsError, did_you_mean
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -29,6 +35,12 @@ def _count_or_auto(value: Any) -> Any:
     return value
 
 
+def _part_of_the_run(value: float) -> float:
+    if not 0 < value < 1:
+        raise ValueError("should be a fraction of the run between 0 and 1, such as 0.7")
+    return value
+
+
 Number = Annotated[float, BeforeValidator(_not_boolean), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
@@ -36,6 +48,7 @@ Share = Annotated[Number, Field(ge=0, le=1)]
 Whole = Annotated[int, BeforeValidator(_not_boolean)]
 Count = Annotated[Whole, Field(gt=0)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
+PartOfTheRun = Annotated[Number, AfterValidator(_part_of_the_run)]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -64,28 +77,28 @@ class SizeKeys(Keys):
     short_side: Count
 
 
-class CropKeys(Keys):
-    """The part of an image that the network sees."""
+class TrainingKeys(Keys):
+    """What training does differently from one dataset to another: the crop, the schedule, the learning rates."""
 
     crop: Count
-
-
-class ScheduleKeys(Keys):
-    """How long and in what portions training goes on."""
-
     epochs: Count
-    milestones: list[Count]
+    milestones: list[PartOfTheRun]
     batch_size: Annotated[Whole, Field(ge=2)]
-
-
-class HeadKeys(Keys):
-    """How the CCL head is fitted to the data's class sizes and to the length of the schedule."""
-
     head_balance: Literal["none", "weights", "logits", "sampling"]
+    lr_backbone_factor: Positive
     lr_ccl_factor: Positive
 
+    @property
+    def milestone_epochs(self) -> list[int]:
+        """The epochs after which the learning rates fall: those nearest to each fraction of the run, halves upwards.
 
-class DatasetBlock(SourceKeys, SizeKeys, CropKeys, ScheduleKeys, HeadKeys, ProcessorKeys):
+        A milestone that comes to epoch 0 or to the last one has no effect, and is left out.
+        """
+        nearest = [math.floor(Fraction(str(part)) * self.epochs + Fraction(1, 2)) for part in self.milestones]
+        return [epoch for epoch in nearest if 0 < epoch < self.epochs]
+
+
+class DatasetBlock(SourceKeys, SizeKeys, TrainingKeys, ProcessorKeys):
     """One block of ``datasets``: everything that depends on the data."""
 
     @model_validator(mode="after")
@@ -93,8 +106,8 @@ class DatasetBlock(SourceKeys, SizeKeys, CropKeys, ScheduleKeys, HeadKeys, Proce
         problems = []
         if self.crop > self.short_side:
             problems.append(f"crop {self.crop} does not fit into images with a short side of {self.short_side}")
-        if self.milestones != sorted(set(self.milestones)) or max(self.milestones, default=0) >= self.epochs:
-            problems.append(f"milestones {self.milestones} must rise and lie before the last of {self.epochs} epochs")
+        if self.milestones != sorted(set(self.milestones)):
+            problems.append(f"milestones {self.milestones} must rise")
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -158,6 +171,49 @@ class Peers(Keys):
     virtual_teacher: VirtualTeacher
 
 
+class Head(Keys):
+    """The CCL head, its dictionary, and when that freezes."""
+
+    margin: Annotated[Number, Field(ge=0, le=4)]
+    temperature: Positive
+    dictionary_init: Literal["uniform", "normal", "positive"]
+    freeze_patience: Count
+    freeze_at: Literal["best", "current", "never"]
+
+
+class LabelSmoothing(Keys):
+    """The labels of ``method: lsr``."""
+
+    epsilon: Share
+    prior: Literal["uniform", "frequency"]
+
+
+class Optimizer(Keys):
+    """SGD: the backbone's learning rate, what both optimizers share, and the factor of the classifier's loss."""
+
+    lr_backbone: NotNegative
+    momentum: Annotated[Number, Field(ge=0, lt=1)]
+    weight_decay: NotNegative
+    clip_norm: Positive
+    loss_factor: Positive
+
+
+class Jitter(Keys):
+    """How far the colours of a training image may change, as of torchvision's ``ColorJitter``."""
+
+    brightness: Share
+    contrast: Share
+    saturation: Share
+    hue: Annotated[Number, Field(ge=0, le=0.5)]
+
+
+class Computation(Keys):
+    """How the network is computed."""
+
+    precision: Literal["float32", "bfloat16"]
+    compile: Annotated[bool, Field(strict=True)]
+
+
 class ExperimentKeys(Keys):
     """Everything that the paper varies or fixes in training, and what it is compared with."""
 
@@ -173,29 +229,16 @@ class ExperimentKeys(Keys):
         "margin_smoothing",
         "virtual_teacher",
     ]
-    loss_factor: Positive
     training_labels: Literal["original", "shuffled"]
     seed: Seed
     lr_ccl: Positive
     alpha_cc: NotNegative
-    margin: Annotated[Number, Field(ge=0, le=4)]
-    temperature: Positive
-    dictionary_init: Literal["uniform", "normal", "positive"]
-    freeze_patience: Count
-    freeze_at: Literal["best", "current", "never"]
-    lsr_epsilon: Share
-    lsr_prior: Literal["uniform", "frequency"]
+    head: Head
+    label_smoothing: LabelSmoothing
+    optimizer: Optimizer
+    jitter: Jitter
+    computation: Computation
     peers: Peers
-    lr_backbone: NotNegative
-    momentum: Annotated[Number, Field(ge=0, lt=1)]
-    weight_decay: NotNegative
-    clip_norm: Positive
-    precision: Literal["float32", "bfloat16"]
-    compile: Annotated[bool, Field(strict=True)]
-    brightness: Share
-    contrast: Share
-    saturation: Share
-    hue: Annotated[Number, Field(ge=0, le=0.5)]
 
 
 class DatasetKeys(Keys):
@@ -216,7 +259,7 @@ class ResizeParams(SizeKeys, ProcessorKeys):
     """What the resize stage depends on."""
 
 
-class TrainParams(ExperimentKeys, CropKeys, ScheduleKeys, HeadKeys, ProcessorKeys):
+class TrainParams(ExperimentKeys, TrainingKeys, ProcessorKeys):
     """What the train stage depends on."""
 
 
@@ -228,13 +271,13 @@ class PlotParams(DatasetKeys, ProcessorKeys):
     """What the plot stage depends on."""
 
 
-class ReportParams(
-    DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys, SizeKeys, CropKeys, ScheduleKeys, HeadKeys, ProcessorKeys
-):
-    """What the report stage shows: all that an experiment depends on but the folder or address of its data."""
+class ReportParams(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys, SizeKeys, TrainingKeys, ProcessorKeys):
+    """What the report stage shows: everything that an experiment depends on, except the source of its data."""
 
 
 Stage = TypeVar("Stage", bound=Keys)
+NameProblems = Callable[[str, str | None], list[str]]
+"""What is wrong with the names of a backbone and of its weights: ``networks.catalogue.name_problems``."""
 
 
 class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
@@ -245,37 +288,27 @@ class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
     datasets: dict[str, DatasetBlock]
 
     @classmethod
-    def load(cls, path: Path = PARAMS_FILE) -> "Params":
+    def load(cls, path: Path = PARAMS_FILE, name_problems: NameProblems | None = None) -> "Params":
         """Read and check the file.
+
+        Args:
+            path: the file.
+            name_problems: looks up the names of the backbone and its weights, which may import torch. None: they are
+                not looked up, and ``build_backbone`` refuses an unknown name.
 
         Raises:
             ParamsError: with every mistake in the file, a line each.
         """
+        values = _read(path)
         try:
-            values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-        except FileNotFoundError:
-            raise ParamsError(f"there is no {path} here; run from the folder that holds it") from None
-        except (yaml.YAMLError, ValueError, TypeError) as error:  # an impossible date, a key that is a table
-            raise ParamsError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-        try:
-            params = cls.model_validate(values)
+            params, problems = cls.model_validate(values), []
         except ValidationError as error:
-            problems = [_describe(details) for details in error.errors(include_url=False)]
-            raise _refusal(path, problems + _problems_with_names(values)) from None
-        if params.dataset not in params.datasets:
-            raise _refusal(path, _problems_with_names(values))
+            params, problems = None, [_describe(details) for details in error.errors(include_url=False)]
+        if isinstance(values, dict):
+            problems += _dataset_problems(values) + _backbone_problems(values, name_problems)
+        if problems or not params:
+            raise ParamsError("\n".join([f"{path} cannot be used:", *(f"  {problem}" for problem in problems)]))
         return params
-
-    def check_backbone(self) -> None:
-        """Ask torchvision or timm whether it has the backbone; apart from ``load`` because it imports torch.
-
-        Raises:
-            ParamsError: it has not.
-        """
-        if self.weights is None and self.backbone in _PAPER_BACKBONES:
-            return
-        for problem in _backbone_problems(self.backbone, self.weights):
-            raise ParamsError(f"{PARAMS_FILE} cannot be used: {problem}")
 
     def stage(self, model: type[Stage]) -> Stage:
         """What one stage depends on."""
@@ -289,41 +322,30 @@ class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
         return self.datasets[self.dataset]
 
 
-_PAPER_BACKBONES = ("resnet18", "mobilenet_v2", "efficientnet_b0")
-
-
-def _refusal(path: Path, problems: list[str]) -> ParamsError:
-    return ParamsError("\n".join([f"{path} cannot be used:", *(f"  {problem}" for problem in problems)]))
-
-
-def _problems_with_names(values: Any) -> list[str]:
-    """The names of a file, wrong otherwise perhaps, that neither it nor the backbone's library knows."""
-    if not isinstance(values, dict):
-        return []
-    problems = []
-    dataset, blocks = values.get("dataset"), values.get("datasets")
-    if isinstance(dataset, str) and isinstance(blocks, dict) and dataset not in blocks:
-        names = [str(name) for name in blocks]
-        problems.append(f"dataset: '{dataset}' is not among {', '.join(names)}{_did_you_mean(dataset, names)}")
-    backbone, weights = values.get("backbone"), values.get("weights")
-    if isinstance(backbone, str):
-        problems += _backbone_problems(backbone, weights if isinstance(weights, str) else None)
-    return problems
-
-
-def _backbone_problems(backbone: str, weights: str | None) -> list[str]:
-    from cclnet.networks.catalogue import library, model_names, weight_names
-
+def _read(path: Path) -> Any:
     try:
-        names = model_names(backbone)
-    except MissingPackageError as error:
-        return [str(error)]
-    if backbone not in names:
-        return [f"backbone: {library(backbone)} has no '{backbone}'{_did_you_mean(backbone, names)}"]
-    if weights is not None and weights not in weight_names(backbone):
-        known = weight_names(backbone) or ["null"]
-        return [f"weights: {backbone} has no '{weights}', only {', '.join(known)}{_did_you_mean(weights, known)}"]
-    return []
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except FileNotFoundError:
+        raise ParamsError(f"there is no {path} here; run from the folder that holds it") from None
+    except RecursionError:
+        raise ParamsError(f"{path} cannot be read: groups lie too deep in each other") from None
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # an impossible date, a key that is a table
+        raise ParamsError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _dataset_problems(values: dict[Any, Any]) -> list[str]:
+    dataset, blocks = values.get("dataset"), values.get("datasets")
+    if not isinstance(dataset, str) or not isinstance(blocks, dict) or dataset in blocks:
+        return []
+    names = [str(name) for name in blocks]
+    return [f"dataset: '{dataset}' is not among {', '.join(names)}{did_you_mean(dataset, names)}"]
+
+
+def _backbone_problems(values: dict[Any, Any], name_problems: NameProblems | None) -> list[str]:
+    backbone, weights = values.get("backbone"), values.get("weights")
+    if name_problems is None or not isinstance(backbone, str):
+        return []
+    return name_problems(backbone, weights if isinstance(weights, str) else None)
 
 
 def _describe(details: ErrorDetails) -> str:
@@ -331,40 +353,61 @@ def _describe(details: ErrorDetails) -> str:
     where = ".".join([*parents, key])
     match details["type"]:
         case "extra_forbidden":
-            return f"{where}: unknown key{_did_you_mean(key, _keys_beside(parents))}"
+            return f"{where}: unknown key{_known_instead(key, parents)}"
         case "missing":
             return f"{where}: missing"
         case "literal_error":
             given, expected = details["input"], details.get("ctx", {})["expected"]
             options = [option.strip("' ") for option in expected.replace(" or ", ", ").split(",")]
-            return f"{where}: '{given}' is not {expected}{_did_you_mean(str(given), options)}"
+            return f"{where}: '{given}' is not {expected}{did_you_mean(str(given), options)}"
+        case "model_type" | "dict_type":
+            return f"{where}: should be a group of keys, not {_shortened(details['input'])}"
         case _:
             message = details["msg"].removeprefix("Value error, ")
-            given = "" if isinstance(details["input"], dict) else f", not {details['input']!r}"
+            given = "" if isinstance(details["input"], dict) else f", not {_shortened(details['input'])}"
             return f"{where}: {message[0].lower()}{message[1:]}{given}"
 
 
-def _keys_beside(parents: list[str]) -> list[str]:
-    match parents:
-        case []:
-            return list(Params.model_fields)
-        case ["datasets", _]:
-            return list(DatasetBlock.model_fields)
-        case ["peers"]:
-            return list(Peers.model_fields)
-        case ["peers", peer]:
-            return list(getattr(Peers.model_fields[peer].annotation, "model_fields", []))
-        case _:
-            return list(DrawnSample.model_fields)
+_MOVED = {
+    "lsr_epsilon": "label_smoothing.epsilon",
+    "lsr_prior": "label_smoothing.prior",
+    **{key: f"head.{key}" for key in Head.model_fields},
+    **{key: f"optimizer.{key}" for key in Optimizer.model_fields},
+    **{key: f"jitter.{key}" for key in Jitter.model_fields},
+    **{key: f"computation.{key}" for key in Computation.model_fields},
+}
+"""The keys that were once at the top of the file, and where they are now."""
 
 
-def _did_you_mean(given: str, options: Any) -> str:
-    close = difflib.get_close_matches(given, list(options), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def _known_instead(key: str, parents: list[str]) -> str:
+    """What somebody who wrote an unknown key may have meant."""
+    if parents:
+        return did_you_mean(key, _keys_of_group(parents))
+    if key in _MOVED:
+        return f"; it is now {_MOVED[key]}"
+    return did_you_mean(key, {name: name for name in Params.model_fields} | _MOVED)
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML lets a later key overwrite an earlier one silently; here that is a mistake."""
+def _keys_of_group(path: list[str]) -> list[str]:
+    if path[0] == "datasets":
+        return list(DatasetBlock.model_fields)
+    model: Any = Params
+    for name in path:
+        model = model.model_fields[name].annotation
+    return list(model.model_fields)
+
+
+def _shortened(value: Any) -> str:
+    """A value in at most some eighty characters; never all of a nested one, which may repeat itself without end."""
+    return textwrap.shorten(reprlib.repr(value), 80)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without what would be silently misread.
+
+    Of two keys of one name, YAML keeps the later one. PyYAML reads YAML 1.1, where ``010`` is 8, ``1:30`` is 90 and
+    ``no`` is false; DVC reads YAML 1.2, where these are 10 and two texts.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -374,3 +417,20 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"'{key}' is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+    def construct_unambiguous(self, node: yaml.ScalarNode) -> Any:
+        """A number or truth value, if it is written as both versions read it."""
+        kind = node.tag.rpartition(":")[2]
+        if not _UNAMBIGUOUS[kind].fullmatch(node.value):
+            message = f"'{node.value}' has two meanings, in YAML 1.1 and 1.2: write a plain number, true, or false"
+            raise yaml.constructor.ConstructorError(None, None, message, node.start_mark)
+        return yaml.SafeLoader.yaml_constructors[node.tag](self, node)
+
+
+_UNAMBIGUOUS = {
+    "bool": re.compile("true|True|TRUE|false|False|FALSE"),
+    "int": re.compile("[-+]?(0|[1-9][0-9]*)"),
+    "float": re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"),
+}
+for _kind in _UNAMBIGUOUS:
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_unambiguous)

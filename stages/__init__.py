@@ -1,13 +1,73 @@
-"""The stages of the pipeline, each a process of its own: ``python -m stages.train``.
+"""The stages of the pipeline, each a process of its own: ``python -m stages.train``; ``--help`` says what one does.
 
-What is set here must hold before NumPy and torch are loaded, so it comes before a stage's own imports.
+A stage's file calls ``start`` before it imports anything else, because NumPy and torch read what ``start`` sets when
+they are loaded. Importing a stage, or this package, has no effect.
 """
+
+import argparse
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 from cclnet.params import Params
 from cclnet.system.errors import errors_in_one_line
 from cclnet.system.machine import prepare_processor
 
-with errors_in_one_line("params"):
-    PARAMS = Params.load()
-    prepare_processor(PARAMS.block.processor, PARAMS.block.threads)
-    PARAMS.check_backbone()
+_PIPELINE = Path(__file__).resolve().parents[1] / "dvc.yaml"
+_CODE = ("cclnet", "stages")
+_WIDTH = 100
+
+
+def start(stage: str) -> None:
+    """Begin a stage's process: answer ``--help``, refuse a wrong ``params.yaml``, prepare the processor.
+
+    Args:
+        stage: its name in ``dvc.yaml``.
+
+    Raises:
+        SystemExit: help was asked for (0), ``params.yaml`` cannot be used (1), or there are arguments (2).
+    """
+    _Parser(stage).parse_args()
+    prepare()
+
+
+def prepare() -> None:
+    """Refuse a wrong ``params.yaml`` and prepare the processor, before NumPy and torch are loaded.
+
+    Raises:
+        SystemExit: ``params.yaml`` cannot be used.
+    """
+    with errors_in_one_line("params"):
+        block = Params.load().block
+        prepare_processor(block.processor, block.threads)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Takes ``--help`` alone, and reads ``dvc.yaml`` only then."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(prog=f"python -m stages.{stage}", formatter_class=argparse.RawDescriptionHelpFormatter)
+        self._stage = stage
+
+    def format_help(self) -> str:
+        self.description = _description(yaml.safe_load(_PIPELINE.read_text(encoding="utf-8"))["stages"][self._stage])
+        return super().format_help()
+
+
+def _description(stage: dict[str, Any]) -> str:
+    """What a stage does, what it reads and what it writes, out of ``dvc.yaml``."""
+    data = [path for path in stage["deps"] if path.split("/")[0] not in _CODE]
+    written = [name for kind in ("outs", "metrics", "plots") for name in _names(stage.get(kind, []))]
+    lists = {"reads": data, "params": _names(stage["params"]), "writes": written}
+    return "\n\n".join([stage["desc"], *(_wrapped(title, names) for title, names in lists.items() if names)])
+
+
+def _names(items: list[Any]) -> list[str]:
+    """``- path`` and ``- path: {options}`` alike."""
+    return [next(iter(item)) if isinstance(item, dict) else item for item in items]
+
+
+def _wrapped(title: str, names: list[str]) -> str:
+    return textwrap.fill(", ".join(names), _WIDTH, initial_indent=f"{title + ':':<8}", subsequent_indent=" " * 8)

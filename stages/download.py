@@ -1,5 +1,10 @@
 """The official files, verified, in ``data/raw``; or the embedded sample or one's own images in the same layout."""
 
+if __name__ == "__main__":
+    from stages import start
+
+    start("download")
+
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -9,18 +14,17 @@ from cclnet.dataset.folders import holds_own_images, import_folder
 from cclnet.dataset.isic import OFFICIAL_FILES
 from cclnet.dataset.sample import draw_sample
 from cclnet.dataset.tables import dataset_problems, require_none
-from cclnet.params import DownloadParams
+from cclnet.params import DownloadParams, Params
 from cclnet.system.errors import DataError, errors_in_one_line
 from cclnet.system.files import write_json
 from cclnet.system.progress import progress
 from cclnet.system.workspace import state_folder
-from stages import PARAMS
 
 RAW = Path("data/raw")
 
 
 def main() -> None:
-    params = PARAMS.stage(DownloadParams)
+    params = Params.load().stage(DownloadParams)
     with progress() as report:
         if params.source == "drawn":
             draw_sample(RAW, params.sample.images, params.sample.imbalance, params.sample.seed, report)

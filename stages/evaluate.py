@@ -1,5 +1,10 @@
 """The model on the validation images: every number and table that the metrics and plots show."""
 
+if __name__ == "__main__":
+    from stages import start
+
+    start("evaluate")
+
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +22,16 @@ from cclnet.metrics.predictions import prediction_table
 from cclnet.metrics.scores import class_table, confusion_table, evaluate
 from cclnet.metrics.scores import notes as score_notes
 from cclnet.networks.model_file import load_model
-from cclnet.params import EvaluateParams
+from cclnet.params import EvaluateParams, Params
 from cclnet.system.errors import errors_in_one_line
 from cclnet.system.files import write_csv, write_json
 from cclnet.system.machine import select_device
-from stages import PARAMS
 
 
 def main() -> None:
-    params = PARAMS.stage(EvaluateParams)
-    device = select_device(PARAMS.device)
+    everything = Params.load()
+    params = everything.stage(EvaluateParams)
+    device = select_device(everything.device)
     model, description = load_model(Path("models/model.safetensors"))
     classes, matrix = description.classes, np.array(description.label_matrix)
     cache = ImageCache.open(Path("data/images.npy"), Path("data/images.csv"))

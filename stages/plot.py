@@ -1,20 +1,24 @@
 """The publication figures of what the other stages measured."""
 
+if __name__ == "__main__":
+    from stages import start
+
+    start("plot")
+
 from pathlib import Path
 
 import pandas as pd
 
-from cclnet.params import PlotParams
+from cclnet.params import Params, PlotParams
 from cclnet.system.errors import errors_in_one_line
 from cclnet.system.files import read_json
 from cclnet.views import figures
-from stages import PARAMS
 
 METRICS, FIGURES = Path("metrics"), Path("metrics/figures")
 
 
 def main() -> None:
-    params = PARAMS.stage(PlotParams)
+    params = Params.load().stage(PlotParams)
     cells = pd.DataFrame(read_json(METRICS / "soft_labels.json"))
     classes = cells["true_class"].unique().tolist()
     matrix = cells["value"].to_numpy().reshape(len(classes), len(classes))

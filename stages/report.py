@@ -1,5 +1,10 @@
 """One page about the experiment. It shows images, so it is kept in DVC's cache and never committed."""
 
+if __name__ == "__main__":
+    from stages import start
+
+    start("report")
+
 from pathlib import Path
 
 import pandas as pd
@@ -7,15 +12,14 @@ import pandas as pd
 from cclnet.dataset.sample import PLANTED_SIMILARITY
 from cclnet.dataset.splits import read_split
 from cclnet.images.cache import ImageCache
-from cclnet.params import ReportParams
+from cclnet.params import Params, ReportParams
 from cclnet.system.errors import errors_in_one_line
 from cclnet.system.files import read_json, write_bytes
 from cclnet.views.page import Experiment, report_page
-from stages import PARAMS
 
 
 def main() -> None:
-    params = PARAMS.stage(ReportParams)
+    params = Params.load().stage(ReportParams)
     experiment = Experiment(
         params=params,
         metrics=read_json(Path("metrics/metrics.json")),

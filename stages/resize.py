@@ -1,19 +1,23 @@
 """Every image decoded once, straight out of the zip, and kept small in one memory-mapped array."""
 
+if __name__ == "__main__":
+    from stages import start
+
+    start("resize")
+
 import os
 from pathlib import Path
 
 from cclnet.dataset.isic import INPUT_ZIP
 from cclnet.dataset.tables import image_members
 from cclnet.images.cache import build_cache
-from cclnet.params import ResizeParams
+from cclnet.params import Params, ResizeParams
 from cclnet.system.errors import errors_in_one_line
 from cclnet.system.progress import progress
-from stages import PARAMS
 
 
 def main() -> None:
-    params = PARAMS.stage(ResizeParams)
+    params = Params.load().stage(ResizeParams)
     input_zip = Path("data/raw") / INPUT_ZIP
     with progress() as report:
         build_cache(

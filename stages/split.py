@@ -1,20 +1,24 @@
 """The classes, which images train and which validate, and how many lesions are on both sides."""
 
+if __name__ == "__main__":
+    from stages import start
+
+    start("split")
+
 from pathlib import Path
 
 from cclnet.dataset.isic import GROUND_TRUTH_ZIP
 from cclnet.dataset.splits import SUBSETS, image_split, leakage, lesion_split
 from cclnet.dataset.tables import read_classes, read_table
-from cclnet.params import SplitParams
+from cclnet.params import Params, SplitParams
 from cclnet.system.errors import errors_in_one_line
 from cclnet.system.files import write_csv, write_json
-from stages import PARAMS
 
 RAW = Path("data/raw")
 
 
 def main() -> None:
-    params = PARAMS.stage(SplitParams)
+    params = Params.load().stage(SplitParams)
     divide = {"image": image_split, "lesion": lesion_split}[params.split]
     classes = read_classes(RAW / GROUND_TRUTH_ZIP)
     split = divide(read_table(RAW), params.validation_fraction, params.split_seed)

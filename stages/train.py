@@ -1,5 +1,10 @@
 """Algorithm 1 on the training images; goes on where an interrupted run was."""
 
+if __name__ == "__main__":
+    from stages import start
+
+    start("train")
+
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +17,7 @@ from cclnet.images.subset import Subset
 from cclnet.images.transfer import resident_pixels
 from cclnet.networks.catalogue import library
 from cclnet.networks.model_file import save_model
-from cclnet.params import TrainParams
+from cclnet.params import Params, TrainParams
 from cclnet.system.errors import errors_in_one_line
 from cclnet.system.files import read_json, write_csv, write_json
 from cclnet.system.interruption import interruptible
@@ -23,24 +28,23 @@ from cclnet.training.distributed import Processes, joined_processes, processes_t
 from cclnet.training.loop import fit
 from cclnet.training.states import StateStore
 from cclnet.training.trainer import Trainer
-from stages import PARAMS
 
 CLASSES, INDEX, SPLIT = Path("data/classes.json"), Path("data/images.csv"), Path("data/split.csv")
 
 
 def main() -> None:
     keep_freed_memory()
-    device = select_device(PARAMS.device)
-    count = processes_to_start(PARAMS.processes, device)
+    params = Params.load()
+    device = select_device(params.device)
+    count = processes_to_start(params.processes, device)
     if count > 1:
         start_processes(count, "stages.train")
         return
     with joined_processes(device) as processes:
-        train(device, processes)
+        train(params.stage(TrainParams), device, processes)
 
 
-def train(device: torch.device, processes: Processes) -> None:
-    params = PARAMS.stage(TrainParams)
+def train(params: TrainParams, device: torch.device, processes: Processes) -> None:
     ran_on = conditions(params.processor, device, library(params.backbone), processes.count)
     classes, split = read_json(CLASSES), read_split(SPLIT)
     cache = ImageCache.open(Path("data/images.npy"), INDEX)

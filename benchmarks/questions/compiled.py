@@ -23,7 +23,8 @@ def compare(case: Case, settings: Settings) -> Comparison:
     """Both of one network."""
     with tempfile.TemporaryDirectory() as folder:
         images = training_set(case, settings, Path(folder))
-        compiled, plain = (new_trainer(case, settings.device, images, compile=chosen) for chosen in ("true", "false"))
+        compiled = new_trainer(case, settings.device, images, changes={"computation.compile": "true"})
+        plain = new_trainer(case, settings.device, images, changes={"computation.compile": "false"})
         contenders = {
             "compiled": partial(speed, len(images), lambda: compiled.train_epoch(images)),
             "as written": partial(speed, len(images), lambda: plain.train_epoch(images)),

@@ -22,8 +22,8 @@ def run(settings: Settings) -> list[Comparison]:
     case = TINY if settings.tiny else large_images(STEPS, settings.device)
     with tempfile.TemporaryDirectory() as folder:
         images = training_set(case, settings, Path(folder))
-        baseline = new_trainer(case, settings.device, images, method="baseline")
-        ccl, literal = (new_trainer(case, settings.device, images, method="ccl") for _ in range(2))
+        baseline = new_trainer(case, settings.device, images, changes={"method": "baseline"})
+        ccl, literal = (new_trainer(case, settings.device, images, changes={"method": "ccl"}) for _ in range(2))
         contenders = {
             "CCL-Net": partial(seconds, lambda: ccl.train_epoch(images)),
             "two forwards": partial(seconds, lambda: literal_epoch(literal, images)),
@@ -46,11 +46,11 @@ def literal_epoch(trainer: Trainer, images: Subset) -> None:
     model.train()
     for inputs, labels, _ in training_batches(images, trainer.params, trainer.epoch, trainer.device):
         trainer.classification_loss(model(inputs), labels).backward()
-        update(trainer.optimizer, trainer.params.clip_norm)
+        update(trainer.optimizer, trainer.params.optimizer.clip_norm)
         with torch.no_grad():
             features = model.backbone(inputs)
         trainer.head_loss(features, labels).backward()
-        update(head_optimizer, trainer.params.clip_norm)
+        update(head_optimizer, trainer.params.optimizer.clip_norm)
     if trainer.device.type == "cuda":
         torch.cuda.synchronize(trainer.device)
 

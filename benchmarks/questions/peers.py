@@ -48,7 +48,7 @@ def compare(case: Case, settings: Settings) -> list[Comparison]:
         images = training_set(case, settings, Path(name))
         classes = Path(name) / "classes"
         write_image_folder(classes, images.cache, photographs(len(images), settings.images))
-        trainer = new_trainer(case, settings.device, images, method="baseline")
+        trainer = new_trainer(case, settings.device, images, changes={"method": "baseline"})
         epochs = {
             "cclnet": lambda: trainer.train_epoch(images),
             "torchvision": torchvision_epoch(classes, trainer.params, trainer.device),
@@ -68,8 +68,9 @@ def torchvision_epoch(classes: Path, params: TrainParams, device: torch.device) 
         files, params.batch_size, shuffle=True, num_workers=workers, persistent_workers=True, pin_memory=pin
     )
     model = get_model(params.backbone, weights=None, num_classes=len(CLASSES)).to(device).train()
+    chosen = params.optimizer
     optimizer = torch.optim.SGD(
-        model.parameters(), params.lr_backbone, params.momentum, weight_decay=params.weight_decay
+        model.parameters(), chosen.lr_backbone, chosen.momentum, weight_decay=chosen.weight_decay
     )
     criterion = nn.CrossEntropyLoss()
 
@@ -79,7 +80,7 @@ def torchvision_epoch(classes: Path, params: TrainParams, device: torch.device) 
             loss = criterion(model(inputs), labels)
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), params.clip_norm)
+            nn.utils.clip_grad_norm_(model.parameters(), chosen.clip_norm)
             optimizer.step()
             loss.item()  # for the log of every step
 
@@ -100,8 +101,9 @@ def timm_epoch(classes: Path, params: TrainParams, device: torch.device) -> Epoc
     )
     files.transform = v2.Compose([*augmentation(params), ToNumpy()])
     model = get_model(params.backbone, weights=None, num_classes=len(CLASSES)).to(device).train()
+    chosen = params.optimizer
     optimizer = create_optimizer_v2(
-        model, "momentum", lr=params.lr_backbone, weight_decay=params.weight_decay, momentum=params.momentum
+        model, "momentum", lr=chosen.lr_backbone, weight_decay=chosen.weight_decay, momentum=chosen.momentum
     )
     criterion = nn.CrossEntropyLoss()
 
@@ -109,7 +111,7 @@ def timm_epoch(classes: Path, params: TrainParams, device: torch.device) -> Epoc
         for inputs, labels in loader:
             loss = criterion(model(inputs), labels)
             loss.backward()
-            dispatch_clip_grad(model.parameters(), params.clip_norm, mode="norm")
+            dispatch_clip_grad(model.parameters(), chosen.clip_norm, mode="norm")
             optimizer.step()
             optimizer.zero_grad()
         if device.type == "cuda":

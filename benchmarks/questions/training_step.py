@@ -35,7 +35,8 @@ def compare(case: Case, precision: str, settings: Settings) -> Comparison:
     """Both of one case, by trainers of their own."""
     with tempfile.TemporaryDirectory() as folder:
         images = training_set(case, settings, Path(folder))
-        trainer, bare = (new_trainer(case, settings.device, images, precision=precision) for _ in range(2))
+        chosen = {"computation.precision": precision}
+        trainer, bare = (new_trainer(case, settings.device, images, changes=chosen) for _ in range(2))
         inputs, labels, _ = next(training_batches(images, bare.params, 1, bare.device))
         contenders = {
             "training": partial(speed, len(images), lambda: trainer.train_epoch(images)),
@@ -49,7 +50,8 @@ def bare_steps(trainer: Trainer, inputs: Float[Tensor, "n 3 h w"], labels: Int[T
     """Forward, backward and update of network and head, and nothing else: the least that training can take."""
     model, optimizers = trainer.model, [trainer.optimizer, trainer.head_optimizer]
     for _ in range(steps):
-        with torch.autocast(trainer.device.type, torch.bfloat16, enabled=trainer.params.precision == "bfloat16"):
+        half = trainer.params.computation.precision == "bfloat16"
+        with torch.autocast(trainer.device.type, torch.bfloat16, enabled=half):
             features = model.backbone(inputs)
             logits = model.classifier(features)
         loss = functional.cross_entropy(logits.float(), labels)

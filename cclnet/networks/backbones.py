@@ -59,7 +59,8 @@ def compile_backbone(backbone: nn.Module, device: torch.device) -> None:
     except RuntimeError as error:  # of torch._dynamo
         raise _refusal(
             error,
-            f"compile: torch cannot compile here ({_in_short(error)}); install a C++ compiler, or set compile: false",
+            f"computation.compile: torch cannot compile here ({_in_short(error)}); install a C++ compiler, "
+            "or set it to false",
         ) from None
     backbone.compile(dynamic=False)  # for whole batches and a last one, in the same way whatever comes first
 

@@ -3,10 +3,34 @@
 from types import ModuleType
 from typing import Literal
 
-from cclnet.system.errors import MissingPackageError
+from cclnet.system.errors import MissingPackageError, did_you_mean
 
 TIMM = "timm/"
 """What the name of a model of timm begins with; one of torchvision stands alone."""
+
+PAPER_BACKBONES = ("resnet18", "mobilenet_v2", "efficientnet_b0")
+"""Those of the paper's Table 1, all of torchvision."""
+
+
+def name_problems(backbone: str, weights: str | None) -> list[str]:
+    """Why the library does not know a backbone or its weights; empty if it knows them, or nothing has to be looked up.
+
+    Args:
+        backbone: a name for ``build_backbone``.
+        weights: the name of its pretrained weights, None for none.
+    """
+    if backbone in PAPER_BACKBONES and weights is None:
+        return []
+    try:
+        names = model_names(backbone)
+    except MissingPackageError as error:
+        return [str(error)]
+    if backbone not in names:
+        return [f"backbone: {library(backbone)} has no '{backbone}'{did_you_mean(backbone, names)}"]
+    if weights is not None and weights not in weight_names(backbone):
+        known = weight_names(backbone) or ["null"]
+        return [f"weights: {backbone} has no '{weights}', only {', '.join(known)}{did_you_mean(weights, known)}"]
+    return []
 
 
 def library(name: str) -> Literal["torchvision", "timm"]:

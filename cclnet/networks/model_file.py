@@ -86,7 +86,8 @@ def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
         if values.pop(_DIGEST) != _digest(values, tensors):
             raise CCLNetError("its contents are not those that were saved")
         description = ModelDescription(**values)
-        head = {name: description.params[name] for name in ("margin", "temperature")}
+        settings = description.params.get("head", description.params)  # older files have no group `head`
+        head = {name: settings[name] for name in ("margin", "temperature")}
         num_classes, with_head = len(description.classes), description.method == "ccl"
         model = build_model(description.backbone, None, description.crop, num_classes, with_head, **head)
         model.load_state_dict(tensors)

@@ -1,8 +1,9 @@
 """The one family of errors that a user can put right; the edge of the program prints them without a traceback."""
 
+import difflib
 import errno
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -52,6 +53,18 @@ class DataError(CCLNetError):
     def __init__(self, summary: str, problems: Sequence[Problem] = ()) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join([summary, *(f"  {where}: {what}" for where, what in self.problems)]))
+
+
+def did_you_mean(given: str, options: Iterable[str] | Mapping[str, str]) -> str:
+    """``; did you mean …?`` with the option that is closest to what was given, empty if none is close.
+
+    Args:
+        given: a name that does not exist.
+        options: those that do; of a mapping, the keys are compared and the value is suggested.
+    """
+    names = options if isinstance(options, Mapping) else {name: name for name in options}
+    close = difflib.get_close_matches(given, list(names), n=1)
+    return f"; did you mean {names[close[0]]}?" if close else ""
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def training_batches(
     Each is this process's share of one, with the number of images that all shares have together.
     """
     views = Views.of_epoch(len(images.cache.images), params.seed, epoch)
-    jitter = ColorJitter(params.brightness, params.contrast, params.saturation, params.hue)
+    jitter = ColorJitter(**params.jitter.model_dump())
     order = epoch_order(images.labels, params.seed, epoch, balanced=params.head_balance == "sampling")
     batches = split_into_batches(order, params.batch_size, IMAGES_EACH * processes.count)
     ends = np.cumsum([len(batch) for batch in batches])

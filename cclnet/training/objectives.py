@@ -166,13 +166,13 @@ def build_objective(params: TrainParams, class_counts: Int[Tensor, " k"]) -> Obj
         class_counts: training images of each class.
     """
     num_classes, peers = len(class_counts), params.peers
-    prior = class_frequencies(class_counts) if params.lsr_prior == "frequency" else None
+    prior = class_frequencies(class_counts) if params.label_smoothing.prior == "frequency" else None
     classes = torch.arange(num_classes)
     match params.method:
         case "lsr":
-            return Objective(smoothed_targets(classes, num_classes, params.lsr_epsilon, prior))
+            return Objective(smoothed_targets(classes, num_classes, params.label_smoothing.epsilon, prior))
         case "lsr_kl":
-            return AddedLabels(smoothed_targets(classes, num_classes, params.lsr_epsilon, prior))
+            return AddedLabels(smoothed_targets(classes, num_classes, params.label_smoothing.epsilon, prior))
         case "confidence_penalty":
             return ConfidencePenalty(num_classes, **dict(peers.confidence_penalty))
         case "margin_smoothing":

@@ -63,20 +63,21 @@ class Trainer:
             params.crop,
             len(class_counts),
             with_head=params.method == "ccl",
-            margin=params.margin,
-            temperature=params.temperature,
-            dictionary_init=params.dictionary_init,
+            margin=params.head.margin,
+            temperature=params.head.temperature,
+            dictionary_init=params.head.dictionary_init,
         )
         if processes.count > 1 and device.type == "cuda":
             synchronise_batch_norm(self.model, params.backbone)
         self.model.to(device=device, memory_format=memory_format(device))  # pyright: ignore[reportCallIssue]
-        if params.compile:
+        if params.computation.compile:
             compile_backbone(self.model.backbone, device)
         self.head = self.model.head
+        self.lr_backbone = params.optimizer.lr_backbone * params.lr_backbone_factor
         self.lr_ccl = params.lr_ccl * params.lr_ccl_factor
-        self.optimizer = self._optimizer(self.model.classifying_parameters(), params.lr_backbone)
+        self.optimizer = self._optimizer(self.model.classifying_parameters(), self.lr_backbone)
         self.head_optimizer = self._optimizer(self.head.parameters(), self.lr_ccl) if self.head else None
-        self.convergence = Convergence(params.freeze_patience)
+        self.convergence = Convergence(params.head.freeze_patience)
         self.best_dictionary = self.head.class_embeddings.detach().clone() if self.head else None
         self.epoch = 0
         self.seen = 0
@@ -91,8 +92,8 @@ class Trainer:
         self.objective = build_objective(params, class_counts).to(device)
 
     def _optimizer(self, parameters: Any, learning_rate: float) -> torch.optim.SGD:
-        momentum, weight_decay = self.params.momentum, self.params.weight_decay
-        return torch.optim.SGD(parameters, learning_rate, momentum, weight_decay=weight_decay, fused=True)
+        shared = self.params.optimizer
+        return torch.optim.SGD(parameters, learning_rate, shared.momentum, weight_decay=shared.weight_decay, fused=True)
 
     def label_matrix(self) -> Float[Tensor, "k k"]:
         """The labels that train the classifier, row k for class k: soft (Eq. 2), smoothed, or hard."""
@@ -116,10 +117,11 @@ class Trainer:
             self.epoch += 1
         self.model.train()
         self._set_learning_rates()
+        half_precision = self.params.computation.precision == "bfloat16"
         batches = training_batches(images, self.params, self.epoch, self.device, self.seen, self.processes)
         for inputs, labels, batch in batches:  # of several processes, each has its share of the batch
             torch.manual_seed(step_seed(self.params.seed, self.epoch, self.seen + self.processes.rank))
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.params.precision == "bfloat16"):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half_precision):
                 features = self.model.backbone(inputs)  # f, line 5
                 logits = self.model.classifier(features)
             loss = self.classification_loss(logits, labels)  # with p^SL of line 4: before this minibatch's update
@@ -145,7 +147,7 @@ class Trainer:
             loss = classification_loss(logits, labels, self.head.soft_labels())
         else:
             loss = self.objective(logits, labels)
-        return self.params.loss_factor * loss
+        return self.params.optimizer.loss_factor * loss
 
     def head_loss(self, features: Float[Tensor, "n n1"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
         """L_CCL, what trains the head; zero without one."""
@@ -171,15 +173,15 @@ class Trainer:
             return torch.zeros((), device=self.device)
         parameters = optimizer.param_groups[0]["params"]
         norm = get_total_norm(parameter.grad for parameter in parameters if parameter.grad is not None)
-        if norm.is_cuda or norm > self.params.clip_norm:  # to look at a GPU's value is to wait for it
-            clip_grads_with_norm_(parameters, self.params.clip_norm, norm)
+        if norm.is_cuda or norm > self.params.optimizer.clip_norm:  # to look at a GPU's value is to wait for it
+            clip_grads_with_norm_(parameters, self.params.optimizer.clip_norm, norm)
         optimizer.step()
         optimizer.zero_grad()
         return norm
 
     def _set_learning_rates(self) -> None:
-        decay = LEARNING_RATE_DECAY ** sum(self.epoch > milestone for milestone in self.params.milestones)
-        self.optimizer.param_groups[0]["lr"] = self.params.lr_backbone * decay
+        decay = LEARNING_RATE_DECAY ** sum(self.epoch > milestone for milestone in self.params.milestone_epochs)
+        self.optimizer.param_groups[0]["lr"] = self.lr_backbone * decay
         if self.head_optimizer:
             self.head_optimizer.param_groups[0]["lr"] = self.lr_ccl * decay
 
@@ -188,32 +190,32 @@ class Trainer:
         if not math.isfinite(loss + head_loss):
             raise CCLNetError(
                 f"the loss is not finite in epoch {self.epoch} (classification {loss}, head {head_loss}): "
-                "lower lr_backbone, lr_ccl or clip_norm"
+                "lower optimizer.lr_backbone, lr_ccl or optimizer.clip_norm"
             )
         row: Row = {"epoch": self.epoch, "classification_loss": loss}
         row |= {"ccl_loss": None, "class_correlation_loss": None, "softness": softness(self.label_matrix()).item()}
         row |= {"learning_rate": self.optimizer.param_groups[0]["lr"], "lr_ccl": None}
         row |= {"gradient_norm": norm, "gradient_norm_ccl": None}
         if self.head and self.head_optimizer:
-            correlation = class_correlation_loss(self.head.class_embeddings.detach(), self.params.margin).item()
+            correlation = class_correlation_loss(self.head.class_embeddings.detach(), self.params.head.margin).item()
             row |= {"ccl_loss": head_loss, "class_correlation_loss": correlation}
             row |= {"lr_ccl": self.head_optimizer.param_groups[0]["lr"], "gradient_norm_ccl": head_norm}
         return row
 
     def _freeze_dictionary_if_converged(self) -> None:
-        if not self.head or self.params.freeze_at == "never":
+        if not self.head or self.params.head.freeze_at == "never":
             return
         converged = self.convergence.update(softness(self.head.soft_labels()).item())
         if self.convergence.best_epoch == self.epoch:
             self.best_dictionary = self.head.class_embeddings.detach().clone()
         if converged:
-            self.head.freeze_dictionary(self.best_dictionary if self.params.freeze_at == "best" else None)
+            self.head.freeze_dictionary(self.best_dictionary if self.params.head.freeze_at == "best" else None)
 
     def describe(self, classes: Sequence[str], short_side: int, ran_on: dict[str, Any]) -> ModelDescription:
         """What the finished model's file says of it."""
         matrix, convergence = self.label_matrix(), self.convergence
         last_learned = convergence.converged_epoch or self.epoch
-        restored = convergence.converged_epoch is not None and self.params.freeze_at == "best"
+        restored = convergence.converged_epoch is not None and self.params.head.freeze_at == "best"
         taken_from = convergence.best_epoch if restored else last_learned
         return ModelDescription(
             classes=list(classes),

@@ -43,6 +43,7 @@ from rich.table import Table
 
 from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP
 from cclnet.networks.backbones import build_backbone
+from cclnet.networks.catalogue import name_problems
 from cclnet.networks.model import CCLNet
 from cclnet.networks.model_file import load_model, save_model
 from cclnet.params import Params
@@ -62,12 +63,11 @@ WORKERS = 2
 CHANGES = {
     # with dropout and batch norm; the dictionary of epoch 1 is frozen in epoch 3
     "backbone": "mobilenet_v2",
-    "dictionary_init": "positive",
     "lr_ccl": 0.05,
     "alpha_cc": 0.0,
-    "freeze_patience": 2,
 }
-BLOCK = {"epochs": 5, "batch_size": 20, "milestones": [4], "lr_ccl_factor": 1.0}
+HEAD = {"dictionary_init": "positive", "freeze_patience": 2}
+BLOCK = {"epochs": 5, "batch_size": 20, "milestones": [0.8], "lr_backbone_factor": 1.0, "lr_ccl_factor": 1.0}
 STEPS_OF_AN_EPOCH = 4
 MODEL, HISTORY = Path("models/model.safetensors"), Path("metrics/history.csv")
 STATE = "images-*"
@@ -256,6 +256,7 @@ class Bench:
         for package in CODE:
             shutil.copytree(PROJECT / package, self.code / package, ignore=shutil.ignore_patterns("__pycache__"))
         self.params = small_params("portable") | CHANGES
+        self.params["head"] |= HEAD
         self.params["datasets"]["sample"] |= BLOCK | block
         self.origin = Run(folder / "undisturbed", self.code, {})
         self.origin.folder.mkdir()
@@ -699,12 +700,12 @@ def training_faults(bench: Bench) -> list[Row]:
     problems += [] if len(run.states()) == 2 and not (run.folder / MODEL).exists() else ["not two states and no model"]
     difference = run.difference("train")
     diverged.add("in epoch 3", problems + difference, equal=not difference)
-    run = bench.copy(lr_backbone=1e30)
+    run = bench.copy(optimizer=bench.params["optimizer"] | {"lr_backbone": 1e30})
     problems = run.run("train").refusal_problems("the loss is not finite in epoch 1")
     problems += ["a result is written"] * (run.folder / MODEL).exists()
     bench.write_params(run, bench.params)
     difference = run.difference("train")
-    diverged.add("by lr_backbone: 1e30, then as before", problems + difference, equal=not difference)
+    diverged.add("by optimizer.lr_backbone: 1e30, then as before", problems + difference, equal=not difference)
 
     for stage in ("train", "evaluate"):
         run = bench.copy(results=stage == "evaluate")
@@ -783,8 +784,8 @@ WRONG_PARAMS: list[tuple[str, Any]] = [
     ("sample.imags", 8),
     ("method", "cll"),
     ("split", "lesions"),
-    ("freeze_at", "Best"),
-    ("precision", "float16"),
+    ("head.freeze_at", "Best"),
+    ("computation.precision", "float16"),
     ("datasets.sample.processor", "gpu"),
     ("dataset", "sampel"),
     ("device", "gpu"),
@@ -798,13 +799,13 @@ WRONG_PARAMS: list[tuple[str, Any]] = [
     ("seed", 2**32),
     ("backbone", 18),
     ("datasets.sample.milestones", 18),
-    ("datasets.sample.milestones", [3, 2]),
+    ("datasets.sample.milestones", [0.9, 0.2]),
     ("datasets.sample.crop", 4000),
     ("datasets.sample.batch_size", 1),
     ("datasets.sample.epochs", 0),
-    ("lr_backbone", float("nan")),
-    ("margin", 4.5),
-    ("hue", 0.6),
+    ("optimizer.lr_backbone", float("nan")),
+    ("head.margin", 4.5),
+    ("jitter.hue", 0.6),
     ("validation_fraction", 1),
     ("sample.images", 5),
     ("datasets", None),
@@ -823,7 +824,7 @@ def wrong_params(bench: Bench) -> list[Row]:
     for path, value in WRONG_PARAMS:
         bench.write_params(run, changed(bench.params, {path: value}))
         try:
-            Params.load(file).check_backbone()
+            Params.load(file, name_problems)
             problems = ["accepted"]
         except ParamsError as error:
             key = path.split(".")[-1]
@@ -832,7 +833,7 @@ def wrong_params(bench: Bench) -> list[Row]:
 
     together = {path: value for path, value in WRONG_PARAMS if path not in HIDDEN_BY_OTHERS}
     bench.write_params(run, changed(bench.params, together))
-    ended = run.run("train")
+    ended = run.run("params")
     heading, *lines = ended.stderr.splitlines()
     problems = [] if ended.status == 1 and heading == "params: params.yaml cannot be used:" else [ended.stderr[-300:]]
     problems += [f"{path} is not named" for path in together if not any(f"  {path}" in line for line in lines)]

@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 PROJECT = Path(__file__).parents[2]
-STAGES = ("download", "split", "resize", "train", "evaluate", "plot", "report")
+STAGES = ("params", "download", "split", "resize", "train", "evaluate", "plot", "report")
 
 
 def small_params(processor: str) -> dict:
@@ -40,6 +40,7 @@ def run_chain(folder: Path, processor: str) -> dict[str, str]:
     os.environ.pop("DVC_ROOT", None)
     Path("params.yaml").write_text(yaml.safe_dump(small_params(processor)), encoding="utf-8")
     sys.path.insert(0, str(PROJECT))
+    import_module("stages").prepare()
     for stage in STAGES:
         import_module(f"stages.{stage}").main()
     files = sorted(path for top in ("data", "models", "metrics") for path in Path(top).rglob("*") if path.is_file())

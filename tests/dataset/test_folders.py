@@ -300,7 +300,9 @@ def test_what_was_imported_is_a_dataset_itself(tmp_path: Path):
 
 STAGES = """
 from importlib import import_module
-for stage in ("download", "split", "resize", "train", "evaluate", "plot"):
+import stages
+stages.prepare()
+for stage in ("params", "download", "split", "resize", "train", "evaluate", "plot"):
     import_module(f"stages.{stage}").main()
 """
 TINY = {"short_side": "12", "crop": "10", "epochs": "1", "milestones": "[]", "batch_size": "16", "threads": "1"}

@@ -58,6 +58,12 @@ def closure(module: str) -> set[str]:
     return seen
 
 
+def holds_code(module: str) -> bool:
+    """Whether there is anything but a docstring in a module's file."""
+    body = TREES[module].body
+    return len(body) > (ast.get_docstring(TREES[module]) is not None)
+
+
 def calls(tree: ast.AST) -> Iterator[ast.Call]:
     """All calls in a tree."""
     return (node for node in ast.walk(tree) if isinstance(node, ast.Call))

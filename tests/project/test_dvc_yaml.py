@@ -10,11 +10,14 @@ import yaml
 
 from cclnet import params
 from cclnet.params import DatasetBlock, Keys
-from tests.project.modules import PROJECT, SOURCES, TREES, closure, imports
+from tests.project.modules import PROJECT, SOURCES, TREES, closure, holds_code, imports
 
 PIPELINE: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
 STAGES: dict[str, dict[str, Any]] = PIPELINE["stages"]
 BLOCK = "datasets.${dataset}."
+EVERYTHING = {"params.yaml": None}
+CHECK = "params"
+"""The first stage: it reads the whole of params.yaml, and its output never changes."""
 
 
 def names_of(items: list[Any] | None) -> dict[str, dict[str, Any]]:
@@ -35,8 +38,9 @@ def test_every_stage_has_its_file_and_its_model():
     for name, stage in STAGES.items():
         assert stage["cmd"] == f"python -m stages.{name}"
         loaded = imports(TREES[f"stages.{name}"])
+        models = {"Params", model_name(name)} if name != CHECK else {"Params"}
         assert {found for found in loaded if found.startswith("cclnet.params.")} == {
-            f"cclnet.params.{model_name(name)}"
+            f"cclnet.params.{model}" for model in models
         }
 
 
@@ -49,25 +53,53 @@ def test_a_stage_s_deps_are_the_files_that_it_imports(name: str):
     listed = code_deps(STAGES[name])
     assert listed == sorted(set(listed))
     files = [path for dep in listed for path in files_of(dep)]
-    assert sorted(files) == sorted({str(SOURCES[module].relative_to(PROJECT)) for module in closure(f"stages.{name}")})
+    assert sorted(files) == sorted({path_of(module) for module in closure(f"stages.{name}") if holds_code(module)})
 
 
 def code_deps(stage: dict[str, Any]) -> list[str]:
     return [dep for dep in stage["deps"] if dep.split("/")[0] in ("cclnet", "stages") and not dep.endswith(".html")]
 
 
+def path_of(module: str) -> str:
+    return SOURCES[module].relative_to(PROJECT).as_posix()
+
+
 def files_of(dep: str) -> list[str]:
-    """A file itself; all modules of a folder, which a stage may name only if it uses every one of them."""
+    """A file itself; all modules of a folder, which a stage may name only if it uses every one of them.
+
+    A file that is only a docstring, as the ``__init__`` of most areas, changes no result and counts for nothing.
+    """
     if (PROJECT / dep).is_file():
         return [dep]
-    return [path.relative_to(PROJECT).as_posix() for path in sorted((PROJECT / dep).rglob("*.py"))]
+    return [path for module in SOURCES if holds_code(module) and (path := path_of(module)).startswith(f"{dep}/")]
 
 
-@pytest.mark.parametrize("name", STAGES)
+def test_a_file_that_is_only_a_docstring_is_told_from_code():
+    assert holds_code("cclnet")
+    assert holds_code("stages")
+    assert not holds_code("cclnet.networks")
+
+
+def test_what_the_network_is_made_of_concerns_no_stage_before_training():
+    for name in ("download", "split", "resize", "plot"):
+        used = {module.split(".")[1] for module in closure(f"stages.{name}") if module.startswith("cclnet.")}
+        assert not used & {"networks", "training", "inference", "ccl", "targets"}, name
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if name != CHECK])
 def test_a_stage_s_params_are_the_fields_of_its_model(name: str):
     model: type[Keys] = getattr(params, model_name(name))
     expected = [f"{BLOCK}{key}" if key in DatasetBlock.model_fields else key for key in model.model_fields]
     assert sorted(STAGES[name]["params"]) == sorted(expected)
+
+
+def test_every_stage_comes_after_the_check_of_the_params():
+    assert STAGES[CHECK]["params"] == [EVERYTHING]
+    assert data_deps(STAGES[CHECK]) == set()
+    made = set(outputs(STAGES[CHECK]))
+    for name in [name for name in STAGES if name != CHECK]:
+        assert data_deps(STAGES[name]) & made, name
+        made |= set(outputs(STAGES[name]))
 
 
 def test_a_stage_s_data_come_from_the_stages_before_it():
@@ -101,7 +133,7 @@ def test_a_stage_names_the_data_that_it_depends_on_and_makes(name: str):
     listed = data_deps(STAGES[name]) | set(outputs(STAGES[name]))
     written = {node.value for node in ast.walk(TREES[f"stages.{name}"]) if isinstance(node, ast.Constant)}
     paths = {text for text in written if isinstance(text, str) and text.startswith(("data/", "metrics/", "models/"))}
-    folders = {"/".join(path.split("/")[:-1]) for path in listed}
+    folders = {"/".join(path.split("/")[:-1]) for other in STAGES.values() for path in outputs(other)}
     assert paths - folders <= listed
 
 

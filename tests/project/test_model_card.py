@@ -42,7 +42,9 @@ def as_shown(*values: float) -> Any:
 
 def test_settings_are_those_of_the_run():
     params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
-    used = params | params["datasets"]["sample"]
+    groups = [name for name, value in params.items() if isinstance(value, dict)]
+    grouped = {f"{group}.{key}": value for group in groups for key, value in params[group].items()}
+    used = params | grouped | params["datasets"]["sample"]
     rows = table("key | value")
     assert {key: yaml.safe_load(value) for key, value in rows} == {key: used[key] for key, _ in rows}
 

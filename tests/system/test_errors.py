@@ -75,7 +75,8 @@ def test_success_passes_through(capsys: pytest.CaptureFixture[str]):
 def test_a_stage_with_wrong_params_ends_with_one_report_and_exit_code_1(tmp_path: Path):
     text = (PROJECT / "params.yaml").read_text(encoding="utf-8").replace("\nlr_ccl:", "\nlr_cll:")
     (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(PROJECT)!r}); import stages"]
+    code = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); import stages; stages.prepare()"
+    command = [sys.executable, "-c", code]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 1
     assert ended.stdout == ""

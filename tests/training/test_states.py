@@ -253,7 +253,7 @@ def description(method: str = "ccl") -> ModelDescription:
         softness_epoch=3 if method == "ccl" else None,
         lowest_softness_epoch=3 if method == "ccl" else None,
         converged_epoch=None,
-        params={"lr_ccl": 0.0005, "milestones": [18, 25], "margin": 2.0, "temperature": 1.0},
+        params={"lr_ccl": 0.0005, "milestones": [0.7, 0.9], "head": {"margin": 2.0, "temperature": 1.0}},
         ran_on={"threads": 2},
         version="0.1.0",
     )
@@ -283,6 +283,14 @@ def test_a_model_comes_back_with_all_it_knows(tmp_path: Path, models: dict[str, 
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(loaded(images), models[method](images))
+
+
+def test_a_model_of_before_the_groups_of_params_is_read(tmp_path: Path, models: dict[str, CCLNet]):
+    old = replace(description(), params={"lr_ccl": 0.0005, "margin": 1.5, "temperature": 0.5})
+    save_model(tmp_path / "model.safetensors", models["ccl"], old)
+    loaded, _ = load_model(tmp_path / "model.safetensors")
+    assert loaded.head is not None
+    assert (loaded.head.margin, loaded.head.temperature) == (1.5, 0.5)
 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path, models: dict[str, CCLNet]):

@@ -1,3 +1,4 @@
+import copy
 import logging
 import math
 import signal
@@ -49,44 +50,39 @@ TIMM_BACKBONES = ("timm/test_vit_relpos", "timm/test_convnext", "timm/test_effic
 NUM_FEATURES = 8
 RAN_ON = {"threads": 1, "versions": {"torch": "2"}}
 
+GROUPS = ("head", "label_smoothing", "optimizer", "jitter", "computation")
 PARAMS: dict[str, Any] = {
     "backbone": "tiny",
     "weights": None,
     "method": "ccl",
-    "loss_factor": 1.0,
     "training_labels": "original",
     "seed": 0,
     "lr_ccl": 0.01,
-    "lr_ccl_factor": 1.0,
     "alpha_cc": 10.0,
-    "margin": 2.0,
-    "temperature": 1.0,
-    "dictionary_init": "uniform",
-    "freeze_patience": 10,
-    "freeze_at": "best",
-    "head_balance": "none",
-    "lsr_epsilon": 0.1,
-    "lsr_prior": "uniform",
+    "head": {
+        "margin": 2.0,
+        "temperature": 1.0,
+        "dictionary_init": "uniform",
+        "freeze_patience": 10,
+        "freeze_at": "best",
+    },
+    "label_smoothing": {"epsilon": 0.1, "prior": "uniform"},
+    "optimizer": {"lr_backbone": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "clip_norm": 2.0, "loss_factor": 1.0},
+    "jitter": {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1},
+    "computation": {"precision": "float32", "compile": False},
     "peers": {
         "confidence_penalty": {"weight": 0.1},
         "online_smoothing": {"hard_share": 0.5},
         "margin_smoothing": {"margin": 0.5, "weight": 0.1},
         "virtual_teacher": {"correct": 0.9, "weight": 0.5, "temperature": 2.0},
     },
-    "lr_backbone": 0.1,
-    "momentum": 0.9,
-    "weight_decay": 1e-4,
-    "clip_norm": 2.0,
-    "precision": "float32",
-    "compile": False,
-    "brightness": 0.2,
-    "contrast": 0.2,
-    "saturation": 0.2,
-    "hue": 0.1,
     "crop": 32,
     "epochs": 4,
     "milestones": [],
     "batch_size": 8,
+    "head_balance": "none",
+    "lr_backbone_factor": 1.0,
+    "lr_ccl_factor": 1.0,
     "processor": "native",
     "threads": 1,
 }
@@ -121,7 +117,12 @@ def one_thread() -> Iterator[None]:
 
 
 def params(**changes: Any) -> TrainParams:
-    return TrainParams.model_validate(PARAMS | changes)
+    """The params above with some of them changed; a key of a group is named without its group."""
+    values = copy.deepcopy(PARAMS)
+    for key, value in changes.items():
+        holder = next((values[group] for group in GROUPS if key in values[group]), values)
+        holder[key] = value
+    return TrainParams.model_validate(values)
 
 
 def subset_of(labels: Sequence[int], seed: int = 0) -> Subset:
@@ -182,7 +183,7 @@ def algorithm_1(
     assert head is not None
     classifying = [*model.backbone.parameters(), *model.classifier.parameters()]
     settings: dict[str, Any] = {"momentum": 0.9, "weight_decay": 1e-4}
-    optimizer = torch.optim.SGD(classifying, lr=asked.lr_backbone, fused=True, **settings)
+    optimizer = torch.optim.SGD(classifying, lr=asked.optimizer.lr_backbone, fused=True, **settings)
     head_optimizer = torch.optim.SGD(head.parameters(), lr=asked.lr_ccl, fused=True, **settings)
     sums = [0.0, 0.0]
     seen = 0
@@ -192,7 +193,7 @@ def algorithm_1(
         correlation = class_correlation_loss(head.class_embeddings)
         loss = functional.cross_entropy(logits, labels) + asked.alpha_cc * correlation
         loss.backward()
-        clip_grad_norm_(head.parameters(), asked.clip_norm)
+        clip_grad_norm_(head.parameters(), asked.optimizer.clip_norm)
         head_optimizer.step()
         head_optimizer.zero_grad()
         sums[1] += len(labels) * loss.item()
@@ -206,7 +207,7 @@ def algorithm_1(
             soft_labels = soft_label_matrix(head.class_embeddings.detach())
         loss = classification_loss(model.classifier(features), labels, soft_labels)
         loss.backward()
-        clip_grad_norm_(classifying, asked.clip_norm)
+        clip_grad_norm_(classifying, asked.optimizer.clip_norm)
         optimizer.step()  # line 6
         optimizer.zero_grad()
         if order == "features twice":
@@ -391,7 +392,7 @@ def logits_and_labels() -> tuple[Tensor, Tensor]:
 
 def test_baseline_loss_is_cross_entropy() -> None:
     logits, labels = logits_and_labels()
-    trainer = trainer_of(method="baseline", lsr_epsilon=0.5)
+    trainer = trainer_of(method="baseline", epsilon=0.5)
     assert_close(trainer.classification_loss(logits, labels), functional.cross_entropy(logits, labels))
     assert torch.equal(trainer.label_matrix(), torch.eye(K))
 
@@ -399,7 +400,7 @@ def test_baseline_loss_is_cross_entropy() -> None:
 @pytest.mark.parametrize("epsilon", [0.1, 0.5228])
 def test_lsr_loss_is_label_smoothing_of_torch(epsilon: float) -> None:
     logits, labels = logits_and_labels()
-    trainer = trainer_of(method="lsr", lsr_epsilon=epsilon)
+    trainer = trainer_of(method="lsr", epsilon=epsilon)
     expected = functional.cross_entropy(logits, labels, label_smoothing=epsilon)
     assert_close(trainer.classification_loss(logits, labels), expected)
 
@@ -407,7 +408,7 @@ def test_lsr_loss_is_label_smoothing_of_torch(epsilon: float) -> None:
 @pytest.mark.parametrize("epsilon", [0.1, 0.5228])
 def test_lsr_loss_with_class_frequencies_equals_slow_loop(epsilon: float) -> None:
     logits, labels = logits_and_labels()
-    trainer = trainer_of(UNBALANCED, method="lsr", lsr_epsilon=epsilon, lsr_prior="frequency")
+    trainer = trainer_of(UNBALANCED, method="lsr", epsilon=epsilon, prior="frequency")
     u = [8 / 16, 1 / 16, 1 / 16, 1 / 16, 1 / 16, 2 / 16, 2 / 16]
     expected = 0.0
     for row, label in zip(logits.log_softmax(dim=1).tolist(), labels.tolist(), strict=True):
@@ -514,9 +515,17 @@ def test_class_without_training_images_does_no_harm(head_balance: str) -> None:
 # learning rates, clipping, precision
 
 
-@pytest.mark.parametrize(("milestones", "decays"), [([], [1, 1, 1, 1]), ([1, 3], [1, 0.1, 0.1, 0.01])])
-def test_both_learning_rates_fall_after_the_milestones(milestones: list[int], decays: list[float]) -> None:
-    trainer = trainer_of(milestones=milestones, lr_ccl=0.02, lr_ccl_factor=0.5)
+@pytest.mark.parametrize(
+    ("milestones", "decays"),
+    [
+        ([], [1, 1, 1, 1]),
+        ([0.25, 0.75], [1, 0.1, 0.1, 0.01]),
+        ([0.1, 0.9], [1, 1, 1, 1]),  # the nearest epochs are 0 and the last one
+        ([0.7, 0.8], [1, 1, 1, 0.01]),  # both after epoch 3
+    ],
+)
+def test_both_learning_rates_fall_after_the_milestones(milestones: list[float], decays: list[float]) -> None:
+    trainer = trainer_of(milestones=milestones, lr_backbone_factor=0.25, lr_ccl=0.02, lr_ccl_factor=0.5)
     assert trainer.head_optimizer is not None
     used: list[tuple[float, float]] = []
     head_optimizer = trainer.head_optimizer
@@ -526,7 +535,7 @@ def test_both_learning_rates_fall_after_the_milestones(milestones: list[int], de
 
     head_optimizer.register_step_pre_hook(remember)
     rows = [trainer.train_epoch(IMAGES) for _ in decays]
-    expected = [(0.1 * decay, 0.01 * decay) for decay in decays]
+    expected = [(0.025 * decay, 0.01 * decay) for decay in decays]
     assert [rate for rates in used[::2] for rate in rates] == pytest.approx(
         [rate for pair in expected for rate in pair]
     )
@@ -584,7 +593,7 @@ def test_without_a_compiler_it_is_said_in_one_line(monkeypatch: pytest.MonkeyPat
         return compiled
 
     monkeypatch.setattr(torch, "compile", no_compiler)
-    with pytest.raises(CCLNetError, match=r"no working C[+][+] compiler.*or set compile: false") as caught:
+    with pytest.raises(CCLNetError, match=r"no working C[+][+] compiler.*or set it to false") as caught:
         trainer_of(compile=True)
     assert "\n" not in str(caught.value)
 
@@ -916,7 +925,7 @@ def test_loss_that_is_not_finite_ends_training_and_keeps_the_last_good_state(
         with pytest.raises(CCLNetError, match="the loss is not finite in epoch 2") as error:
             fit(trainer, IMAGES, VALIDATION, store, RAN_ON, damage)
         state = store.load()
-    assert "lower lr_backbone, lr_ccl or clip_norm" in str(error.value)
+    assert "lower optimizer.lr_backbone, lr_ccl or optimizer.clip_norm" in str(error.value)
     assert "\n" not in str(error.value)
     assert state is not None
     assert state["trainer"]["epoch"] == len(state["history"]) == 1
@@ -979,7 +988,7 @@ def test_description_of_a_frozen_dictionary(uninterrupted: tuple[dict[str, Tenso
 
 
 def test_description_without_head() -> None:
-    trainer = trainer_of(UNBALANCED, method="lsr", lsr_prior="frequency")
+    trainer = trainer_of(UNBALANCED, method="lsr", prior="frequency")
     description = trainer.describe(list("abcdefg"), 36, RAN_ON)
     assert (description.softness_epoch, description.converged_epoch) == (None, None)
     assert description.label_matrix[1][0] == pytest.approx(0.1 * 8 / 16)

@@ -424,9 +424,10 @@ def definitions(source: str) -> dict[str, str]:
 def test_params_and_provenance_are_complete(experiment: Experiment, source: str, page: Page):
     shown = definitions(source)
     params = experiment.params.model_dump()
-    params |= {f"sample.{key}": value for key, value in params.pop("sample").items()}
     assert not any(name.startswith("peers") for name in shown)  # none was the method
     del params["peers"]
+    for group in [name for name, value in params.items() if isinstance(value, dict)]:
+        params |= {f"{group}.{key}": value for key, value in params.pop(group).items()}
     for name, value in params.items():
         assert shown[name] == (value if isinstance(value, str) else json.dumps(value)), name
     assert (shown["cclnet"], shown["processor"], shown["versions.torch"]) == (__version__, "portable", "2.15.0")

@@ -1,0 +1,93 @@
+"""Refuse params that cannot be used before any other stage begins: DVC removes a stage's outputs before it runs it.
+
+The output never changes, so that a changed param runs this stage, and then only the stages that depend on that param.
+"""
+
+if __name__ == "__main__":
+    from stages import start
+
+    start("params")
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cclnet.networks.catalogue import PAPER_BACKBONES, name_problems
+from cclnet.params import Params
+from cclnet.system.errors import CCLNetError, ParamsError, errors_in_one_line
+from cclnet.system.files import write_bytes
+
+RAW = Path("data/raw")
+ON_A_PROCESSOR = ("auto", "cpu")
+
+
+def main() -> None:
+    params = Params.load(name_problems=name_problems)
+    refuse_problems(params, [check_source, check_sample, check_backbone, check_processes, check_compiler])
+    write_bytes(Path("data/params_checked.txt"), b"params.yaml can be used\n")
+
+
+def refuse_problems(params: Params, checks: Sequence[Callable[[Params], None]]) -> None:
+    """Let every check speak before the params are refused."""
+    problems = []
+    for check in checks:
+        try:
+            check(params)
+        except CCLNetError as error:
+            problems.append(f"  {error}")
+    if problems:
+        raise ParamsError("\n".join(["params.yaml cannot be used:", *problems]))
+
+
+def check_source(params: Params) -> None:
+    """The source is not the folder whose files DVC removes before the download."""
+    if Path(params.block.source).expanduser().resolve().is_relative_to(RAW.resolve()):
+        raise CCLNetError(f"datasets.{params.dataset}.source: {RAW} is the project's own; move the files elsewhere")
+
+
+def check_sample(params: Params) -> None:
+    """Every class of the drawn sample gets images enough."""
+    if params.block.source == "drawn":
+        from cclnet.dataset.sample import class_counts
+
+        class_counts(params.sample.images, params.sample.imbalance)
+
+
+def check_backbone(params: Params) -> None:
+    """The network takes crops of this size, and its weights can be had; nothing to ask of the paper's own networks."""
+    if params.backbone in PAPER_BACKBONES and params.weights is None:
+        return
+    from cclnet.networks.backbones import build_backbone
+
+    build_backbone(params.backbone, params.weights, params.block.crop)
+
+
+def check_processes(params: Params) -> None:
+    """The GPUs are there, and a batch has images enough for every process."""
+    if params.device in ON_A_PROCESSOR and params.processes == 1:
+        return
+    from cclnet.system.machine import select_device
+    from cclnet.training.distributed import IMAGES_EACH, processes_to_start
+
+    count = processes_to_start(params.processes, select_device(params.device))
+    if params.block.batch_size < IMAGES_EACH * count:
+        raise CCLNetError(
+            f"datasets.{params.dataset}.batch_size: {params.block.batch_size} images are too few for {count} "
+            f"processes, each of which needs {IMAGES_EACH}; raise it, or lower processes"
+        )
+
+
+def check_compiler(params: Params) -> None:
+    """torch can compile here, if it is to."""
+    if not params.computation.compile:
+        return
+    from torch import nn
+
+    from cclnet.networks.backbones import compile_backbone
+    from cclnet.system.machine import select_device
+
+    compile_backbone(nn.Identity(), select_device(params.device))
+
+
+if __name__ == "__main__":
+    with errors_in_one_line("params"):
+        main()
