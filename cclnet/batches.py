@@ -12,7 +12,15 @@ from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cclnet.augmentation import ColorJitter, Views, jitter_to_network, to_network
+from cclnet.augmentation import (
+    IMAGENET,
+    ColorJitter,
+    Normalization,
+    Views,
+    jitter_to_network,
+    memory_layout,
+    to_network,
+)
 from cclnet.images import ImageCache, Pixels, central_crop
 from cclnet.params import TrainParams
 from cclnet.processes import ALONE, IMAGES_EACH, Processes
@@ -65,7 +73,13 @@ class Subset:
 
 
 def training_batches(
-    images: Subset, params: TrainParams, epoch: int, device: torch.device, seen: int = 0, processes: Processes = ALONE
+    images: Subset,
+    params: TrainParams,
+    epoch: int,
+    device: torch.device,
+    seen: int = 0,
+    processes: Processes = ALONE,
+    normalization: Normalization = IMAGENET,
 ) -> Iterator[tuple[Float[Tensor, "n 3 h w"], Int[Tensor, " n"], int]]:
     """The minibatches of one epoch after the first ``seen`` images: augmented, normalised, on the device.
 
@@ -83,7 +97,7 @@ def training_batches(
         else:
             crops = gathered(own.resident, own.cache, own.rows, *views.places(own.cache, own.rows, params.crop))
         factors = jitter.factors(views.color_draws(own.rows))
-        inputs = jitter_to_network(crops, factors, memory_format(device))
+        inputs = jitter_to_network(crops, factors, memory_layout(params.memory_format), normalization)
         yield inputs, sent(torch.from_numpy(own.labels), device), len(chosen)
 
 
@@ -107,14 +121,23 @@ def split_into_batches(
     return np.split(order, cuts)
 
 
-def prediction_batches(images: Subset, crop: int, device: torch.device) -> Iterator[Float[Tensor, "n 3 h w"]]:
-    """The central crops of all images in their own order, normalised, on the device."""
+def prediction_batches(
+    images: Subset,
+    crop: int,
+    device: torch.device,
+    normalization: Normalization = IMAGENET,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Iterator[Float[Tensor, "n 3 h w"]]:
+    """The central crops of all images in their own order, normalised, on the device, in this layout."""
     if images.resident is None:
-        return crops_to_network((central_crop(images.cache[row], crop) for row in images.rows), device)
-    return (
-        to_network(gathered(images.resident, images.cache, rows, *_central_places(images.cache, rows, crop)))
-        for rows in np.split(images.rows, range(PREDICTION_BATCH, len(images), PREDICTION_BATCH))
+        crops = (central_crop(images.cache[row], crop) for row in images.rows)
+        return crops_to_network(crops, device, normalization, layout)
+    resident = images.resident
+    batches = np.split(images.rows, range(PREDICTION_BATCH, len(images), PREDICTION_BATCH))
+    gathered_crops = (
+        gathered(resident, images.cache, rows, *_central_places(images.cache, rows, crop)) for rows in batches
     )
+    return (to_network(crops, normalization).contiguous(memory_format=layout) for crops in gathered_crops)
 
 
 def _central_places(
@@ -126,14 +149,14 @@ def _central_places(
     return ys, xs
 
 
-def crops_to_network(crops: Iterable[Pixels], device: torch.device) -> Iterator[Float[Tensor, "n 3 h w"]]:
+def crops_to_network(
+    crops: Iterable[Pixels],
+    device: torch.device,
+    normalization: Normalization = IMAGENET,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Iterator[Float[Tensor, "n 3 h w"]]:
     """Crops of one size, normalised, on the device, so many at once that memory does not grow with their number."""
     remaining = iter(crops)
     while batch := list(islice(remaining, PREDICTION_BATCH)):
-        inputs = to_network(sent(torch.from_numpy(np.stack(batch)), device))
-        yield inputs.contiguous(memory_format=memory_format(device))
-
-
-def memory_format(device: torch.device) -> torch.memory_format:
-    """Channels last feeds a GPU's tensor cores; a processor trains more slowly with it (torch 2.15)."""
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+        inputs = to_network(sent(torch.from_numpy(np.stack(batch)), device), normalization)
+        yield inputs.contiguous(memory_format=layout)

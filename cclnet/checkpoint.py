@@ -22,6 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from cclnet.augmentation import Normalization, memory_layout
 from cclnet.backbones import build_backbone
 from cclnet.ccl import CCLHead
 from cclnet.errors import CCLNetError, MissingPackageError
@@ -157,6 +158,16 @@ class ModelDescription:
     params: dict[str, Any]
     ran_on: dict[str, Any]
     version: str
+
+    @property
+    def normalization(self) -> Normalization:
+        """Of the images, as the network was trained with it."""
+        return Normalization(tuple(self.mean), tuple(self.standard_deviation))
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """How images and weights lay in memory in training: another one may round otherwise."""
+        return memory_layout(self.params.get("memory_format", "contiguous"))
 
 
 _METADATA_KEY = "cclnet"  # one key only: safetensors writes several in random order

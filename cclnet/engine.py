@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from cclnet import __version__, metrics
-from cclnet.augmentation import MEAN, STANDARD_DEVIATION
-from cclnet.backbones import compile_backbone, synchronise_batch_norm
-from cclnet.batches import Subset, memory_format, prediction_batches, training_batches
+from cclnet.augmentation import IMAGENET, Normalization, memory_layout
+from cclnet.backbones import compile_backbone, pretrained_constants, synchronise_batch_norm
+from cclnet.batches import Subset, prediction_batches, training_batches
 from cclnet.ccl import Convergence, balancing_weights, class_correlation_loss, classification_loss, softness
 from cclnet.checkpoint import ModelDescription, StateStore, build_model
 from cclnet.errors import CCLNetError
@@ -48,6 +48,8 @@ class Trainer:
         processes: those that train this network together.
 
     Attributes:
+        normalization: of the images, as the backbone's weights expect it.
+        layout: how images and weights lie in memory.
         epoch: the epoch that is under way, or the last finished one.
         seen: images that the epoch under way has trained on; 0 between two epochs.
     """
@@ -71,7 +73,10 @@ class Trainer:
         )
         if processes.count > 1 and device.type == "cuda":
             synchronise_batch_norm(self.model, params.backbone)
-        self.model.to(device=device, memory_format=memory_format(device))  # pyright: ignore[reportCallIssue]
+        constants = pretrained_constants(params.backbone, params.weights)
+        self.normalization = Normalization(*constants) if constants else IMAGENET
+        self.layout = memory_layout(params.memory_format)
+        self.model.to(device=device, memory_format=self.layout)  # pyright: ignore[reportCallIssue]
         if params.compile:
             compile_backbone(self.model.backbone, device)
         self.head = self.model.head
@@ -118,7 +123,9 @@ class Trainer:
             self.epoch += 1
         self.model.train()
         self._set_learning_rates()
-        batches = training_batches(images, self.params, self.epoch, self.device, self.seen, self.processes)
+        batches = training_batches(
+            images, self.params, self.epoch, self.device, self.seen, self.processes, self.normalization
+        )
         for inputs, labels, batch in batches:  # of several processes, each has its share of the batch
             torch.manual_seed(step_seed(self.params.seed, self.epoch, self.seen + self.processes.rank))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.params.precision == "bfloat16"):
@@ -223,8 +230,8 @@ class Trainer:
             method=self.params.method,
             short_side=short_side,
             crop=self.params.crop,
-            mean=list(MEAN),
-            standard_deviation=list(STANDARD_DEVIATION),
+            mean=list(self.normalization.mean),
+            standard_deviation=list(self.normalization.standard_deviation),
             label_matrix=matrix.tolist(),
             softness=softness(matrix).item(),
             softness_epoch=taken_from if self.head else None,
@@ -328,7 +335,8 @@ def _validate(trainer: Trainer, validation: Subset, between_steps: Callable[[], 
     processes = trainer.processes
     processes.align(trainer.model)
     own = validation.part(processes.equal_share(np.arange(len(validation))))
-    probabilities = predict(trainer.model, own, trainer.params.crop, trainer.device, between_steps)
+    crop, device, normalization, layout = trainer.params.crop, trainer.device, trainer.normalization, trainer.layout
+    probabilities = predict(trainer.model, own, crop, device, between_steps, normalization, layout)
     return processes.gather(probabilities)[: len(validation)]
 
 
@@ -365,11 +373,13 @@ def predict(
     crop: int,
     device: torch.device,
     between_steps: Callable[[], None] = lambda: None,
+    normalization: Normalization = IMAGENET,
+    layout: torch.memory_format = torch.contiguous_format,
 ) -> NDArray[np.float64]:
     """q^cls of every image from its central crop, n × K; ``between_steps`` is called after every batch."""
     model.eval()
     probabilities = []
-    for inputs in prediction_batches(images, crop, device):
+    for inputs in prediction_batches(images, crop, device, normalization, layout):
         probabilities.append(class_probabilities(model, inputs))
         between_steps()
     return np.concatenate(probabilities)

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from cclnet.errors import MissingPackageError, ParamsError
+from cclnet.errors import CCLNetError, MissingPackageError, ParamsError
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -78,6 +78,12 @@ class ScheduleKeys(Keys):
     batch_size: Annotated[Whole, Field(ge=2)]
 
 
+class LayoutKeys(Keys):
+    """How images and weights lie in memory, by which convolutions are faster or slower."""
+
+    memory_format: Literal["contiguous", "channels_last"]
+
+
 class HeadKeys(Keys):
     """How the CCL head is fitted to the data's class sizes and to the length of the schedule."""
 
@@ -85,7 +91,7 @@ class HeadKeys(Keys):
     lr_ccl_factor: Positive
 
 
-class DatasetBlock(SourceKeys, SizeKeys, CropKeys, ScheduleKeys, HeadKeys, ProcessorKeys):
+class DatasetBlock(SourceKeys, SizeKeys, CropKeys, ScheduleKeys, LayoutKeys, HeadKeys, ProcessorKeys):
     """One block of ``datasets``: everything that depends on the data."""
 
     @model_validator(mode="after")
@@ -216,7 +222,7 @@ class ResizeParams(SizeKeys, ProcessorKeys):
     """What the resize stage depends on."""
 
 
-class TrainParams(ExperimentKeys, CropKeys, ScheduleKeys, HeadKeys, ProcessorKeys):
+class TrainParams(ExperimentKeys, CropKeys, ScheduleKeys, LayoutKeys, HeadKeys, ProcessorKeys):
     """What the train stage depends on."""
 
 
@@ -229,7 +235,16 @@ class PlotParams(DatasetKeys, ProcessorKeys):
 
 
 class ReportParams(
-    DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys, SizeKeys, CropKeys, ScheduleKeys, HeadKeys, ProcessorKeys
+    DatasetKeys,
+    SplitKeys,
+    SampleKeys,
+    ExperimentKeys,
+    SizeKeys,
+    CropKeys,
+    ScheduleKeys,
+    LayoutKeys,
+    HeadKeys,
+    ProcessorKeys,
 ):
     """What the report stage shows: all that an experiment depends on but the folder or address of its data."""
 
@@ -267,14 +282,17 @@ class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
         return params
 
     def check_backbone(self) -> None:
-        """Ask torchvision or timm whether it has the backbone; apart from ``load`` because it imports torch.
+        """Ask torchvision or timm whether it has the backbone, and whether a weights' file is one of it.
+
+        Apart from ``load`` because it imports torch.
 
         Raises:
-            ParamsError: it has not.
+            ParamsError: it has not, or the file is not.
         """
         if self.weights is None and self.backbone in _PAPER_BACKBONES:
             return
-        for problem in _backbone_problems(self.backbone, self.weights):
+        problems = _backbone_problems(self.backbone, self.weights)
+        for problem in problems or _file_problems(self.backbone, self.weights, self.block.crop):
             raise ParamsError(f"{PARAMS_FILE} cannot be used: {problem}")
 
     def stage(self, model: type[Stage]) -> Stage:
@@ -313,6 +331,7 @@ def _problems_with_names(values: Any) -> list[str]:
 
 def _backbone_problems(backbone: str, weights: str | None) -> list[str]:
     from cclnet.backbones import library, model_names, weight_names
+    from cclnet.pretrained import weights_file
 
     try:
         names = model_names(backbone)
@@ -320,9 +339,22 @@ def _backbone_problems(backbone: str, weights: str | None) -> list[str]:
         return [str(error)]
     if backbone not in names:
         return [f"backbone: {library(backbone)} has no '{backbone}'{_did_you_mean(backbone, names)}"]
-    if weights is not None and weights not in weight_names(backbone):
+    if weights is not None and not weights_file(weights) and weights not in weight_names(backbone):
         known = weight_names(backbone) or ["null"]
         return [f"weights: {backbone} has no '{weights}', only {', '.join(known)}{_did_you_mean(weights, known)}"]
+    return []
+
+
+def _file_problems(backbone: str, weights: str | None, crop: int) -> list[str]:
+    from cclnet.backbones import fitting_weights
+    from cclnet.pretrained import weights_file
+
+    if not (file := weights_file(weights)):
+        return []
+    try:
+        fitting_weights(backbone, file, crop)
+    except CCLNetError as error:
+        return [str(error)]
     return []
 
 

@@ -15,6 +15,7 @@ from cclnet.files import read_json, write_csv, write_json
 from cclnet.images import ImageCache
 from cclnet.interruption import interruptible
 from cclnet.params import TrainParams
+from cclnet.pretrained import file_digest, weights_file
 from cclnet.processes import Processes, joined_processes, processes_to_start, start_processes
 from cclnet.processor import conditions, keep_freed_memory, select_device
 from cclnet.progress import progress, silent
@@ -40,6 +41,9 @@ def main() -> None:
 def train(device: torch.device, processes: Processes) -> None:
     params = PARAMS.stage(TrainParams)
     ran_on = conditions(params.processor, device, library(params.backbone), processes.count)
+    weights = weights_file(params.weights)
+    if weights:
+        ran_on |= {"weights": {"sha256": file_digest(weights)}}
     classes, split = read_json(CLASSES), read_split(SPLIT)
     cache = ImageCache.open(Path("data/images.npy"), INDEX)
     resident = resident_pixels(cache, device)
@@ -48,7 +52,9 @@ def train(device: torch.device, processes: Processes) -> None:
     if params.training_labels == "shuffled":
         training = training.with_shuffled_labels(params.seed)
     trainer = Trainer(params, training.class_counts(len(classes)), device, processes)
-    states = StateStore(state_folder("training"), run_key(params, CLASSES, INDEX, SPLIT))
+    states = StateStore(
+        state_folder("training"), run_key(params, CLASSES, INDEX, SPLIT, *([weights] if weights else []))
+    )
     first = processes.rank == 0  # it alone writes and reports
     with (
         states if first else nullcontext() as store,

@@ -19,12 +19,12 @@ BLOCK = "datasets.${dataset}."
 
 FLOORS = [
     {"errors"},
-    {"files", "interruption", "isic", "progress", "workspace"},
+    {"files", "interruption", "isic", "pretrained", "progress", "workspace"},
     {"archives", "backbones", "ccl", "figures", "images", "metrics", "processes", "processor", "splits", "targets"},
     {"charts", "download", "model", "params", "revisions", "statistics", "tables", "transfer"},
-    {"augmentation", "checkpoint", "checks", "comparison", "folders", "objectives", "report", "sample"},
-    {"batches", "export", "pictures"},
-    {"engine"},
+    {"augmentation", "checks", "comparison", "folders", "objectives", "report", "sample"},
+    {"batches", "checkpoint", "pictures"},
+    {"engine", "export"},
     {"evaluation", "prediction"},
     {"screen"},
     {"__main__"},
