@@ -81,7 +81,9 @@ class Trainer:
             compile_backbone(self.model.backbone, device)
         self.head = self.model.head
         self.lr_ccl = params.lr_ccl * params.lr_ccl_factor
-        self.optimizer = self._optimizer(self.model.classifying_parameters(), params.lr_backbone)
+        self.objective = build_objective(params, class_counts, self.model.classifier.in_features).to(device)
+        learning = [*self.model.classifying_parameters(), *self.objective.parameters()]
+        self.optimizer = self._optimizer(learning, params.lr_backbone)
         self.head_optimizer = self._optimizer(self.head.parameters(), self.lr_ccl) if self.head else None
         self.convergence = Convergence(params.freeze_patience)
         self.best_dictionary = self.head.class_embeddings.detach().clone() if self.head else None
@@ -95,7 +97,6 @@ class Trainer:
             self.balance["class_weights"] = balancing_weights(counts)
         elif params.head_balance == "logits":
             self.balance["log_prior"] = class_frequencies(counts).log()
-        self.objective = build_objective(params, class_counts).to(device)
 
     def _optimizer(self, parameters: Any, learning_rate: float) -> torch.optim.SGD:
         momentum, weight_decay = self.params.momentum, self.params.weight_decay
@@ -131,7 +132,9 @@ class Trainer:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.params.precision == "bfloat16"):
                 features = self.model.backbone(inputs)  # f, line 5
                 logits = self.model.classifier(features)
-            loss = self.classification_loss(logits, labels)  # with p^SL of line 4: before this minibatch's update
+            loss = self.classification_loss(
+                logits, labels, features
+            )  # with p^SL of line 4: before this minibatch's update
             head_loss = self.head_loss(features.detach().float(), labels)
             share = len(labels) / batch
             (share * (loss + head_loss)).backward()
@@ -148,12 +151,16 @@ class Trainer:
         row["frozen"] = int(self.convergence.converged_epoch is not None)
         return row
 
-    def classification_loss(self, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+    def classification_loss(
+        self, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], features: Float[Tensor, "n n1"] | None = None
+    ) -> Float[Tensor, ""]:
         """What trains the backbone: L_cls of Eq. 3 with a head, else the method's objective; times ``loss_factor``."""
         if self.head:
             loss = classification_loss(logits, labels, self.head.soft_labels())
-        else:
+        elif features is None:
             loss = self.objective(logits, labels)
+        else:
+            loss = self.objective.from_features(features, logits, labels)
         return self.params.loss_factor * loss
 
     def head_loss(self, features: Float[Tensor, "n n1"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
@@ -164,7 +171,8 @@ class Trainer:
 
     def _add_up_shares(self, losses: Float[Tensor, " 2"]) -> Float[Tensor, " 2"]:
         """Losses, gradients and what the objective counts, of the whole minibatch; each process has its share of it."""
-        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        learning = [*self.model.parameters(), *self.objective.parameters()]
+        parameters = [parameter for parameter in learning if parameter.grad is not None]
         counted = self.objective.counted()
         own = [losses, *(tensor / self.processes.count for tensor in counted), *(it.grad for it in parameters)]
         losses, *sums = self.processes.added_up(own)

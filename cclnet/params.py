@@ -145,6 +145,7 @@ class MarginSmoothing(Keys):
 
     margin: NotNegative
     weight: NotNegative
+    form: Literal["equation", "code"]
 
 
 class VirtualTeacher(Keys):
@@ -153,6 +154,22 @@ class VirtualTeacher(Keys):
     correct: Annotated[Number, Field(gt=0, lt=1)]
     weight: Share
     temperature: Positive
+    form: Literal["equation", "code"]
+    multiplier: Positive
+
+
+class MaxSuppression(Keys):
+    """A penalty on the largest logit."""
+
+    weight: NotNegative
+    last_weight: NotNegative
+
+
+class LabelConfusion(Keys):
+    """Labels from how an image resembles the classes."""
+
+    weight: NotNegative
+    embedding_dim: Count
 
 
 class Peers(Keys):
@@ -162,6 +179,8 @@ class Peers(Keys):
     online_smoothing: OnlineSmoothing
     margin_smoothing: MarginSmoothing
     virtual_teacher: VirtualTeacher
+    maxsup: MaxSuppression
+    label_confusion: LabelConfusion
 
 
 class ExperimentKeys(Keys):
@@ -178,6 +197,9 @@ class ExperimentKeys(Keys):
         "online_smoothing",
         "margin_smoothing",
         "virtual_teacher",
+        "maxsup",
+        "label_confusion",
+        "class_means",
     ]
     loss_factor: Positive
     training_labels: Literal["original", "shuffled"]

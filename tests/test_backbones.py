@@ -277,7 +277,7 @@ def published(name: str) -> nn.Module:
     torch.manual_seed(1)
     network = timm.create_model(name[5:]) if library(name) == "timm" else models.get_model(name, weights=None)
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
             nn.init.uniform_(module.running_var, 0.5, 2)
     return network.eval()
 

@@ -67,8 +67,16 @@ PARAMS: dict[str, Any] = {
     "peers": {
         "confidence_penalty": {"weight": 0.1},
         "online_smoothing": {"hard_share": 0.5},
-        "margin_smoothing": {"margin": 0.5, "weight": 0.1},
-        "virtual_teacher": {"correct": 0.9, "weight": 0.5, "temperature": 2.0},
+        "margin_smoothing": {"margin": 0.5, "weight": 0.1, "form": "equation"},
+        "virtual_teacher": {
+            "correct": 0.9,
+            "weight": 0.5,
+            "temperature": 2.0,
+            "form": "equation",
+            "multiplier": 1.0,
+        },
+        "maxsup": {"weight": 0.1, "last_weight": 0.2},
+        "label_confusion": {"weight": 4.0, "embedding_dim": 5},
     },
     "lr_backbone": 0.1,
     "momentum": 0.9,
@@ -432,6 +440,28 @@ def test_online_labels_change_between_epochs_and_not_within() -> None:
         matrices.append(seen[0])
     assert_close(matrices[0], torch.full((K, K), 0.5 / K) + 0.5 * torch.eye(K))
     assert not torch.equal(matrices[1], matrices[2])
+
+
+@pytest.mark.parametrize("method", ["class_means", "label_confusion"])
+def test_labels_from_features_change_between_epochs_and_not_within(method: str) -> None:
+    trainer = trainer_of(method=method)
+    matrices = []
+    for _ in range(3):
+        seen = []
+        trainer.train_epoch(IMAGES, lambda images_seen, seen=seen: seen.append(trainer.label_matrix().clone()))
+        assert len(seen) > 1 and all(torch.equal(matrix, seen[0]) for matrix in seen)
+        matrices.append(seen[0])
+    assert not torch.equal(matrices[0], matrices[1])
+    assert not torch.equal(matrices[1], matrices[2])
+    assert_close(matrices[2].sum(dim=1), torch.ones(K))
+
+
+def test_label_confusion_learns_beside_the_network() -> None:
+    trainer = trainer_of(method="label_confusion")
+    before = weights_of(trainer.objective)
+    trainer.train_epoch(IMAGES)
+    learned = {name for name, _ in trainer.objective.named_parameters()}
+    assert changed(before, weights_of(trainer.objective)) == learned | {"label_matrix"}
 
 
 @pytest.mark.parametrize("method", ["baseline", "lsr"])
@@ -876,7 +906,7 @@ def test_interruption_before_and_after_the_freeze_of_a_network_with_dropout(tmp_
     assert history == expected_history
 
 
-@pytest.mark.parametrize("method", ["baseline", "lsr", "online_smoothing"])
+@pytest.mark.parametrize("method", ["baseline", "lsr", "online_smoothing", "maxsup", "label_confusion", "class_means"])
 def test_interrupted_fit_without_head(method: str, tmp_path: Path) -> None:
     expected, expected_history, _ = run_fit(tmp_path / "uninterrupted", {"method": method})
     with pytest.raises(SuddenDeathError):
