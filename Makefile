@@ -23,23 +23,23 @@ check: $(INSTALLED)
 
 # the DVC plots page and the report in a real browser; needs Chromium
 browser: $(INSTALLED)
-	$(BIN)/python -m pytest tests/browser.py
+	$(BIN)/python -m pytest tests/campaigns/browser.py
 
 # the same bytes on other x86-64 processors; needs qemu-user, takes some minutes
 everywhere: $(INSTALLED)
-	$(BIN)/python tests/everywhere.py
+	$(BIN)/python -m tests.campaigns.everywhere
 
 # every command of README.md and docs/ in a fresh clone, on a sample of seconds; some four minutes
 walkthrough: $(INSTALLED)
-	$(BIN)/python tests/walkthrough.py
+	$(BIN)/python -m tests.campaigns.walkthrough
 
 # our figures against those of the challenge's own scoring program, in an environment of its own
 official-score: $(INSTALLED) $(OFFICIAL)
-	$(BIN)/python -m pytest tests/official_score.py
+	$(BIN)/python -m pytest tests/campaigns/official_score.py
 
 # plant faults of every kind, kill and spoil runs, and count what survives; some twelve minutes
 faults: $(INSTALLED)
-	$(BIN)/python tests/faults.py
+	$(BIN)/python -m tests.campaigns.faults
 
 # how fast it is, beside bare torch, Pillow, torchvision and timm; a quarter of an hour on a machine that is left alone
 bench: $(INSTALLED)
@@ -49,16 +49,16 @@ bench: $(INSTALLED)
 audit: $(INSTALLED)
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
 
-# after a change of what is computed: new hashes for tests/test_golden.py
+# after a change of what is computed: new hashes for tests/project/test_golden.py
 golden: $(INSTALLED)
-	$(BIN)/python tests/golden.py --write
+	$(BIN)/python -m tests.campaigns.golden --write
 
 # after a change of pyproject.toml: pins and hashes for every platform and Python version
 lock: $(INSTALLED)
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-annotate --no-header \
 		--fork-strategy fewest -o requirements.lock
 	printf 'isic-challenge-scoring==5.6.0\npandas<3\n' | $(BIN)/uv pip compile - --universal --python-version 3.11 \
-		--generate-hashes --no-annotate --no-header --fork-strategy fewest -o tests/official_score.lock
+		--generate-hashes --no-annotate --no-header --fork-strategy fewest -o tests/campaigns/official_score.lock
 
 clean:
 	rm -rf .venv .venv-official
@@ -72,7 +72,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	touch $@
 
-$(OFFICIAL): tests/official_score.lock
+$(OFFICIAL): tests/campaigns/official_score.lock
 	$(PYTHON) -m venv .venv-official
 	.venv-official/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	touch $@

@@ -16,10 +16,9 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks.catalogue import QUESTIONS
-from benchmarks.settings import Settings
-from cclnet.errors import CCLNetError, errors_in_one_line
-from cclnet.processor import keep_freed_memory, prepare_processor
+from benchmarks.catalogue import QUESTIONS, Settings
+from cclnet.system.errors import CCLNetError, errors_in_one_line
+from cclnet.system.machine import keep_freed_memory, prepare_processor
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -28,12 +27,12 @@ def measure(question: str, settings: Settings, threads: int | None, folder: Path
     """Answer one question: print the table and write the CSV."""
     prepare_processor(QUESTIONS[question].processor, threads)
     keep_freed_memory()
-    results, of_machine = import_module("benchmarks.results"), import_module("benchmarks.machine")
+    results, of_machine = import_module("benchmarks.report"), import_module("benchmarks.machine")
     ran_on = {"machine": of_machine.machine(settings.device), "versions": of_machine.versions()}
     own = settings.images and QUESTIONS[question].own_images
     ran_on["images"] = "images of one's own" if own else "drawn images"
     share = of_machine.other_work()
-    comparisons = import_module(f"benchmarks.{question}").run(settings)
+    comparisons = import_module(f"benchmarks.questions.{question}").run(settings)
     ran_on["other_work"] = share()
     rows = [results.row_of(comparison) | ran_on for comparison in comparisons]
     results.show(question, rows)
@@ -84,7 +83,7 @@ def main(arguments: list[str]) -> None:
             return
         if given.question == "all":
             measure_all([argument for argument in arguments if argument != "all"], folder)
-        print(import_module("benchmarks.results").report(folder))
+        print(import_module("benchmarks.report").report(folder))
 
 
 if __name__ == "__main__":

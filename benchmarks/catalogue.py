@@ -1,8 +1,10 @@
-"""The questions that are measured; apart from their modules, which load torch."""
+"""The questions that are measured, and how; apart from their modules, which load torch."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
-from cclnet.processor import Processor
+from cclnet.system.machine import Processor
 
 
 class Question(NamedTuple):
@@ -21,6 +23,23 @@ class Question(NamedTuple):
     repetitions: int = 5
     processor: Processor = "native"
     own_images: bool = True
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure.
+
+    Attributes:
+        tiny: every step in seconds, on next to nothing: that it runs, not how fast.
+        repetitions: of each thing measured.
+        images: a folder or a zip of images to measure on, None to have some drawn.
+        device: where networks are trained, ``cpu`` or ``cuda``.
+    """
+
+    tiny: bool
+    repetitions: int
+    images: Path | None
+    device: str
 
 
 QUESTIONS = {

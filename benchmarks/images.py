@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cclnet.errors import DataError
-from cclnet.images import ImageCache, build_cache
-from cclnet.isic import CLASSES, INPUT_ZIP
-from cclnet.pictures import map_pictures, pictures_in
-from cclnet.sample import CLASS_POINTS, Photograph, draw_lesion, photograph, write_files
-from cclnet.tables import image_members
+from cclnet.dataset.isic import CLASSES, INPUT_ZIP
+from cclnet.dataset.sample import CLASS_POINTS, Photograph, draw_lesion, photograph, write_files
+from cclnet.dataset.tables import image_members
+from cclnet.images.cache import ImageCache, build_cache
+from cclnet.inference.pictures import map_pictures, pictures_in
+from cclnet.system.errors import DataError
 
 WIDTH, HEIGHT = 600, 450
 GRAIN = 2.0

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from cclnet.processor import keep_freed_memory, prepare_processor
+from cclnet.system.machine import keep_freed_memory, prepare_processor
 
 
 def main(folder: Path, case: list, repetitions: int) -> None:
@@ -25,8 +25,8 @@ def main(folder: Path, case: list, repetitions: int) -> None:
 
     from benchmarks.measure import in_turn, seconds
     from benchmarks.training import Case, all_of, new_trainer
-    from cclnet.images import ImageCache
-    from cclnet.processes import joined_processes
+    from cclnet.images.cache import ImageCache
+    from cclnet.training.distributed import joined_processes
 
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(os.environ["LOCAL_RANK"]) % len(cores)]})

@@ -3,7 +3,7 @@
 import torch
 from torchvision.transforms import v2
 
-from cclnet.augmentation import MEAN, STANDARD_DEVIATION
+from cclnet.images.augmentation import MEAN, STANDARD_DEVIATION
 from cclnet.params import TrainParams
 
 

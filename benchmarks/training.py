@@ -7,15 +7,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from benchmarks.catalogue import Settings
 from benchmarks.images import open_cache, photographs
 from benchmarks.measure import seconds
-from benchmarks.settings import Settings
-from cclnet.batches import Subset
-from cclnet.engine import Trainer
-from cclnet.images import ImageCache
-from cclnet.isic import CLASSES
+from cclnet.dataset.isic import CLASSES
+from cclnet.images.cache import ImageCache
+from cclnet.images.subset import Subset
 from cclnet.params import Params, TrainParams
-from cclnet.processes import ALONE, Processes
+from cclnet.training.distributed import ALONE, Processes
+from cclnet.training.trainer import Trainer
 from studies.projects import params_with
 
 

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from cclnet.errors import CCLNetError, MissingPackageError, ParamsError
+from cclnet.system.errors import CCLNetError, MissingPackageError, ParamsError
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -352,8 +352,8 @@ def _problems_with_names(values: Any) -> list[str]:
 
 
 def _backbone_problems(backbone: str, weights: str | None) -> list[str]:
-    from cclnet.backbones import library, model_names, weight_names
-    from cclnet.pretrained import weights_file
+    from cclnet.networks.catalogue import library, model_names, weight_names
+    from cclnet.networks.pretrained import weights_file
 
     try:
         names = model_names(backbone)
@@ -368,8 +368,8 @@ def _backbone_problems(backbone: str, weights: str | None) -> list[str]:
 
 
 def _file_problems(backbone: str, weights: str | None, crop: int) -> list[str]:
-    from cclnet.backbones import fitting_weights
-    from cclnet.pretrained import weights_file
+    from cclnet.networks.backbones import fitting_weights
+    from cclnet.networks.pretrained import weights_file
 
     if not (file := weights_file(weights)):
         return []

@@ -3,7 +3,7 @@
     python examples/digits.py FOLDER
     dvc exp run -S dataset=folder -S datasets.folder.source=FOLDER
 
-docs/digits shows what came of it.
+docs/evidence/digits shows what came of it.
 """
 
 import sys

@@ -3,9 +3,9 @@
 What is set here must hold before NumPy and torch are loaded, so it comes before a stage's own imports.
 """
 
-from cclnet.errors import errors_in_one_line
 from cclnet.params import Params
-from cclnet.processor import prepare_processor
+from cclnet.system.errors import errors_in_one_line
+from cclnet.system.machine import prepare_processor
 
 with errors_in_one_line("params"):
     PARAMS = Params.load()

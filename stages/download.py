@@ -4,16 +4,16 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from cclnet.download import fetch, provenance_of
-from cclnet.errors import DataError, errors_in_one_line
-from cclnet.files import write_json
-from cclnet.folders import holds_own_images, import_folder
-from cclnet.isic import OFFICIAL_FILES
+from cclnet.dataset.download import fetch, provenance_of
+from cclnet.dataset.folders import holds_own_images, import_folder
+from cclnet.dataset.isic import OFFICIAL_FILES
+from cclnet.dataset.sample import draw_sample
+from cclnet.dataset.tables import dataset_problems, require_none
 from cclnet.params import DownloadParams
-from cclnet.progress import progress
-from cclnet.sample import draw_sample
-from cclnet.tables import dataset_problems, require_none
-from cclnet.workspace import state_folder
+from cclnet.system.errors import DataError, errors_in_one_line
+from cclnet.system.files import write_json
+from cclnet.system.progress import progress
+from cclnet.system.workspace import state_folder
 from stages import PARAMS
 
 RAW = Path("data/raw")

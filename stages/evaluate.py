@@ -5,17 +5,22 @@ from typing import Any
 
 import numpy as np
 
-from cclnet import metrics, statistics
-from cclnet.batches import Subset
-from cclnet.checkpoint import load_model
-from cclnet.engine import predict
-from cclnet.errors import errors_in_one_line
-from cclnet.files import write_csv, write_json
-from cclnet.images import ImageCache
+from cclnet.dataset.sample import PLANTED_SIMILARITY
+from cclnet.dataset.splits import leakage, read_split
+from cclnet.images.cache import ImageCache
+from cclnet.images.subset import Subset
+from cclnet.inference.probabilities import predict
+from cclnet.metrics.calibration import reliability_table
+from cclnet.metrics.likeness import confused_similarity, rank_correlation, share_explained_by_counts
+from cclnet.metrics.likeness import notes as likeness_notes
+from cclnet.metrics.predictions import prediction_table
+from cclnet.metrics.scores import class_table, confusion_table, evaluate
+from cclnet.metrics.scores import notes as score_notes
+from cclnet.networks.model_file import load_model
 from cclnet.params import EvaluateParams
-from cclnet.processor import select_device
-from cclnet.sample import PLANTED_SIMILARITY
-from cclnet.splits import leakage, read_split
+from cclnet.system.errors import errors_in_one_line
+from cclnet.system.files import write_csv, write_json
+from cclnet.system.machine import select_device
 from stages import PARAMS
 
 
@@ -31,24 +36,24 @@ def main() -> None:
     normalization, layout = description.normalization, description.layout
     probabilities = predict(model, validation, description.crop, device, normalization=normalization, layout=layout)
 
-    confusion = metrics.confusion_table(validation.labels, probabilities.argmax(axis=1), classes)
-    results: dict[str, Any] = {**metrics.evaluate(validation.labels, probabilities)}
+    confusion = confusion_table(validation.labels, probabilities.argmax(axis=1), classes)
+    results: dict[str, Any] = {**evaluate(validation.labels, probabilities)}
     results |= {"softness": description.softness, "softness_epoch": description.softness_epoch}
     results |= {"lowest_softness_epoch": description.lowest_softness_epoch}
     results |= {"converged_epoch": description.converged_epoch}
     results |= {"leakage": leakage(split, classes)["leakage"]}
     counts = training.class_counts(len(classes)).numpy()
-    explained = statistics.share_explained_by_counts(matrix, counts) if counts.all() else None
+    explained = share_explained_by_counts(matrix, counts) if counts.all() else None
     results |= {"not_explained_by_counts": explained and explained.beyond}
-    similarity = statistics.confused_similarity(confusion["count"].to_numpy().reshape(matrix.shape))
-    follows = None if similarity is None else statistics.rank_correlation(matrix, similarity)
+    similarity = confused_similarity(confusion["count"].to_numpy().reshape(matrix.shape))
+    follows = None if similarity is None else rank_correlation(matrix, similarity)
     results |= {"follows_confusion": follows}
-    notes = metrics.notes(validation.labels, probabilities, classes)
-    notes |= statistics.notes(matrix, counts, similarity, classes)
+    notes = score_notes(validation.labels, probabilities, classes)
+    notes |= likeness_notes(matrix, counts, similarity, classes)
     if notes:
         results["notes"] = notes  # why a figure is null
     planted = params.dataset == "sample"
-    results |= {"planted_similarity": statistics.rank_correlation(matrix, PLANTED_SIMILARITY) if planted else None}
+    results |= {"planted_similarity": rank_correlation(matrix, PLANTED_SIMILARITY) if planted else None}
 
     cells = [
         {"true_class": true, "soft_class": soft, "value": value}
@@ -57,14 +62,14 @@ def main() -> None:
     ]
 
     write_json(Path("metrics/metrics.json"), results)
-    write_csv(Path("metrics/classes.csv"), metrics.class_table(validation.labels, probabilities, classes))
+    write_csv(Path("metrics/classes.csv"), class_table(validation.labels, probabilities, classes))
     write_json(
         Path("metrics/confusion.json"), confusion.astype(object).where(confusion.notna(), None).to_dict("records")
     )
-    write_csv(Path("metrics/reliability.csv"), metrics.reliability_table(validation.labels, probabilities))
+    write_csv(Path("metrics/reliability.csv"), reliability_table(validation.labels, probabilities))
     write_json(Path("metrics/soft_labels.json"), cells)
     images = [cache.images[row] for row in validation.rows]
-    write_csv(Path("metrics/predictions.csv"), metrics.prediction_table(images, probabilities, classes))
+    write_csv(Path("metrics/predictions.csv"), prediction_table(images, probabilities, classes))
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from cclnet import figures
-from cclnet.errors import errors_in_one_line
-from cclnet.files import read_json
 from cclnet.params import PlotParams
+from cclnet.system.errors import errors_in_one_line
+from cclnet.system.files import read_json
+from cclnet.views import figures
 from stages import PARAMS
 
 METRICS, FIGURES = Path("metrics"), Path("metrics/figures")

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from cclnet.errors import errors_in_one_line
-from cclnet.files import read_json, write_bytes
-from cclnet.images import ImageCache
+from cclnet.dataset.sample import PLANTED_SIMILARITY
+from cclnet.dataset.splits import read_split
+from cclnet.images.cache import ImageCache
 from cclnet.params import ReportParams
-from cclnet.report import Experiment, report_page
-from cclnet.sample import PLANTED_SIMILARITY
-from cclnet.splits import read_split
+from cclnet.system.errors import errors_in_one_line
+from cclnet.system.files import read_json, write_bytes
+from cclnet.views.page import Experiment, report_page
 from stages import PARAMS
 
 

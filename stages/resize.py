@@ -3,12 +3,12 @@
 import os
 from pathlib import Path
 
-from cclnet.errors import errors_in_one_line
-from cclnet.images import build_cache
-from cclnet.isic import INPUT_ZIP
+from cclnet.dataset.isic import INPUT_ZIP
+from cclnet.dataset.tables import image_members
+from cclnet.images.cache import build_cache
 from cclnet.params import ResizeParams
-from cclnet.progress import progress
-from cclnet.tables import image_members
+from cclnet.system.errors import errors_in_one_line
+from cclnet.system.progress import progress
 from stages import PARAMS
 
 

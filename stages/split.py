@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from cclnet.errors import errors_in_one_line
-from cclnet.files import write_csv, write_json
-from cclnet.isic import GROUND_TRUTH_ZIP
+from cclnet.dataset.isic import GROUND_TRUTH_ZIP
+from cclnet.dataset.splits import SUBSETS, image_split, leakage, lesion_split
+from cclnet.dataset.tables import read_classes, read_table
 from cclnet.params import SplitParams
-from cclnet.splits import SUBSETS, image_split, leakage, lesion_split
-from cclnet.tables import read_classes, read_table
+from cclnet.system.errors import errors_in_one_line
+from cclnet.system.files import write_csv, write_json
 from stages import PARAMS
 
 RAW = Path("data/raw")

@@ -6,22 +6,24 @@ from pathlib import Path
 
 import torch
 
-from cclnet.backbones import library
-from cclnet.batches import Subset
-from cclnet.checkpoint import StateStore, save_model
-from cclnet.engine import Trainer, fit
-from cclnet.errors import errors_in_one_line
-from cclnet.files import read_json, write_csv, write_json
-from cclnet.images import ImageCache
-from cclnet.interruption import interruptible
+from cclnet.dataset.splits import read_split
+from cclnet.images.cache import ImageCache
+from cclnet.images.subset import Subset
+from cclnet.images.transfer import resident_pixels
+from cclnet.networks.catalogue import library
+from cclnet.networks.model_file import save_model
+from cclnet.networks.pretrained import file_digest, weights_file
 from cclnet.params import TrainParams
-from cclnet.pretrained import file_digest, weights_file
-from cclnet.processes import Processes, joined_processes, processes_to_start, start_processes
-from cclnet.processor import conditions, keep_freed_memory, select_device
-from cclnet.progress import progress, silent
-from cclnet.splits import read_split
-from cclnet.transfer import resident_pixels
-from cclnet.workspace import run_key, state_folder
+from cclnet.system.errors import errors_in_one_line
+from cclnet.system.files import read_json, write_csv, write_json
+from cclnet.system.interruption import interruptible
+from cclnet.system.machine import conditions, keep_freed_memory, select_device
+from cclnet.system.progress import progress, silent
+from cclnet.system.workspace import run_key, state_folder
+from cclnet.training.distributed import Processes, joined_processes, processes_to_start, start_processes
+from cclnet.training.loop import fit
+from cclnet.training.states import StateStore
+from cclnet.training.trainer import Trainer
 from stages import PARAMS
 
 CLASSES, INDEX, SPLIT = Path("data/classes.json"), Path("data/images.csv"), Path("data/split.csv")

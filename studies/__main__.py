@@ -23,8 +23,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cclnet.errors import CCLNetError, errors_in_one_line
-from cclnet.files import write_bytes
+from cclnet.system.errors import CCLNetError, errors_in_one_line
+from cclnet.system.files import write_bytes
 from studies import cell
 from studies.grid import Command, commands, only, study_names
 from studies.projects import ROOT, params_with, parsed_settings

@@ -16,9 +16,9 @@ from typing import Any
 
 import pandas as pd
 
-from cclnet.errors import CCLNetError, errors_in_one_line
-from cclnet.files import read_csv, read_json, write_bytes, write_json
-from cclnet.splits import read_split
+from cclnet.dataset.splits import read_split
+from cclnet.system.errors import CCLNetError, errors_in_one_line
+from cclnet.system.files import read_csv, read_json, write_bytes, write_json
 from studies.data import PREPARED
 from studies.projects import parsed_settings, run_stage, start_project
 

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from cclnet.figures import in_house_style
-from cclnet.metrics import evaluate
-from cclnet.statistics import Difference, apply_temperature, fit_temperature, holm, mcnemar, paired_bootstrap
+from cclnet.metrics.calibration import apply_temperature, fit_temperature
+from cclnet.metrics.resampling import Difference, holm, mcnemar, paired_bootstrap
+from cclnet.metrics.scores import evaluate
+from cclnet.views.figures import in_house_style
 from studies.results import Cell, mean_scores, spread
 
 METRICS = {"accuracy": "accuracy", "f1": "macro F1", "kappa": "Cohen's kappa", "jaccard": "macro Jaccard"}

@@ -6,7 +6,7 @@ python -m studies.data studies/data/isic2018_64 dataset=isic2018_64 source=/fold
 import argparse
 from pathlib import Path
 
-from cclnet.errors import errors_in_one_line
+from cclnet.system.errors import errors_in_one_line
 from studies.projects import parsed_settings, run_stage, start_project
 
 PREPARED = Path("data/images.npy")

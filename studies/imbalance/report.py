@@ -8,9 +8,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from cclnet.figures import in_house_style, save_figure
-from cclnet.sample import PLANTED_SIMILARITY
-from cclnet.statistics import mantel_test, mean_and_deviation, share_explained_by_counts
+from cclnet.dataset.sample import PLANTED_SIMILARITY
+from cclnet.metrics.likeness import mantel_test, share_explained_by_counts
+from cclnet.metrics.resampling import mean_and_deviation
+from cclnet.views.figures import in_house_style, save_figure
 from studies.results import Groups, load_cells, markdown_table, spread, write_report
 
 HEADS = {"none": "the paper's", "weights": "weights", "logits": "logits", "sampling": "sampling"}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cclnet.figures import rank_figure, save_figure
-from cclnet.isic import CLASSES
-from cclnet.statistics import count_pattern, share_explained_by_counts
+from cclnet.dataset.isic import CLASSES
+from cclnet.metrics.likeness import count_pattern, share_explained_by_counts
+from cclnet.views.figures import rank_figure, save_figure
 from studies.comparisons import compare
 from studies.results import (
     Groups,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cclnet.figures import save_figure, soft_label_figures
-from cclnet.files import write_csv
-from cclnet.statistics import clustered_bootstrap
+from cclnet.metrics.resampling import clustered_bootstrap
+from cclnet.system.files import write_csv
+from cclnet.views.figures import save_figure, soft_label_figures
 from studies.comparisons import (
     METRICS,
     Comparison,

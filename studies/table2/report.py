@@ -8,8 +8,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from cclnet.figures import in_house_style, save_figure, soft_label_figures
-from cclnet.files import write_csv
+from cclnet.system.files import write_csv
+from cclnet.views.figures import in_house_style, save_figure, soft_label_figures
 from studies.comparisons import compare
 from studies.results import DATASETS, Cell, Groups, load_cells, markdown_table, spread, write_report
 

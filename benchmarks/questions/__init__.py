@@ -1,0 +1,1 @@
+"""One module for each question, with a function ``run`` that measures it."""

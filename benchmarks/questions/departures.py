@@ -1,0 +1,63 @@
+"""How far each step of the augmentation is from torchvision's, in 8-bit levels, beside how far torchvision's goes."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from benchmarks.catalogue import Settings
+from benchmarks.images import photographs
+from benchmarks.measure import Comparison, Series
+from cclnet.images.augmentation import jitter
+from cclnet.images.decoding import central_crop, decode, resize
+
+IMAGES, SHORT_SIDE, SIZE = 35, 256, 224
+REACH = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1}
+"""The params' own."""
+STEPS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "brightness": functional.adjust_brightness,
+    "contrast": functional.adjust_contrast,
+    "saturation": functional.adjust_saturation,
+    "hue": functional.adjust_hue,
+}
+Images = Float[Tensor, "n 3 h w"]
+
+
+def run(settings: Settings) -> list[Comparison]:
+    """Each step alone and all of them together; both compute on values, without rounding to bytes in between."""
+    shots = photographs(7 if settings.tiny else IMAGES, settings.images)
+    crops = np.stack([central_crop(resize(decode(shot.jpeg), SHORT_SIDE), SIZE) for shot in shots])
+    images = torch.from_numpy(crops).permute(0, 3, 1, 2) / 255
+    draws = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (len(shots), len(STEPS))).astype(np.float32))
+    moves = draws * torch.tensor(list(REACH.values()))
+    comparisons = []
+    for steps in [*([name] for name in STEPS), list(STEPS)]:
+        theirs, ours = of_torchvision(images, moves, steps), of_cclnet(images, moves, steps)
+        case = " and ".join(steps) if len(steps) == 1 else "all four"
+        departure, moved = (ours - theirs).abs() * 255, (theirs - images).abs() * 255
+        for words, over in (("mean", Tensor.mean), ("largest", Tensor.amax)):
+            ours_at, theirs_at = (over(levels, dim=(1, 2, 3)).tolist() for levels in (departure, moved))
+            departures, moves_of_theirs = Series("departure", ours_at), Series("torchvision's move", theirs_at)
+            comparisons.append(Comparison(f"{case}, {words}", "levels", departures, moves_of_theirs))
+    return comparisons
+
+
+def of_torchvision(images: Images, moves: Float[Tensor, "n 4"], steps: list[str]) -> Images:
+    """The steps in their order, image by image, cut to [0, 1] after each."""
+    moved = []
+    for image, its_moves in zip(images, moves.tolist(), strict=True):
+        for name, move in zip(STEPS, its_moves, strict=True):
+            if name in steps:
+                image = STEPS[name](image, move if name == "hue" else 1 + move)
+        moved.append(image)
+    return torch.stack(moved)
+
+
+def of_cclnet(images: Images, moves: Float[Tensor, "n 4"], steps: list[str]) -> Images:
+    """The same as one map."""
+    chosen = torch.tensor([float(name in steps) for name in STEPS])
+    factors = moves * chosen + torch.tensor([1.0, 1.0, 1.0, 0.0])
+    return jitter(images.permute(0, 2, 3, 1).contiguous(), factors).permute(0, 3, 1, 2)

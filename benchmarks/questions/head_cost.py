@@ -1,0 +1,62 @@
+"""An epoch of CCL-Net beside one of the plain baseline; and Algorithm 1 word for word, with two forwards a step."""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from benchmarks.catalogue import Settings
+from benchmarks.measure import Comparison, Target, in_turn, seconds
+from benchmarks.training import TINY, large_images, new_trainer, training_set
+from cclnet.images.subset import Subset
+from cclnet.training.batches import training_batches
+from cclnet.training.trainer import Trainer
+
+STEPS = 2
+
+
+def run(settings: Settings) -> list[Comparison]:
+    """ResNet-18 on large images."""
+    case = TINY if settings.tiny else large_images(STEPS, settings.device)
+    with tempfile.TemporaryDirectory() as folder:
+        images = training_set(case, settings, Path(folder))
+        baseline = new_trainer(case, settings.device, images, method="baseline")
+        ccl, literal = (new_trainer(case, settings.device, images, method="ccl") for _ in range(2))
+        contenders = {
+            "CCL-Net": partial(seconds, lambda: ccl.train_epoch(images)),
+            "two forwards": partial(seconds, lambda: literal_epoch(literal, images)),
+            "baseline": partial(seconds, lambda: baseline.train_epoch(images)),
+        }
+        series = in_turn(contenders, settings.repetitions)
+    target = Target(high=1.02)
+    return [
+        Comparison(str(case), "s an epoch", series["CCL-Net"], series["baseline"], target),
+        Comparison(str(case), "s an epoch", series["two forwards"], series["baseline"]),
+    ]
+
+
+def literal_epoch(trainer: Trainer, images: Subset) -> None:
+    """Lines 3 to 8 of Algorithm 1 one after the other: the head's update has a forward of its own (line 7)."""
+    model, head, head_optimizer = trainer.model, trainer.head, trainer.head_optimizer
+    if head is None or head_optimizer is None:
+        raise ValueError("the baseline has no head to update")
+    trainer.epoch += 1
+    model.train()
+    for inputs, labels, _ in training_batches(images, trainer.params, trainer.epoch, trainer.device):
+        trainer.classification_loss(model(inputs), labels).backward()
+        update(trainer.optimizer, trainer.params.clip_norm)
+        with torch.no_grad():
+            features = model.backbone(inputs)
+        trainer.head_loss(features, labels).backward()
+        update(head_optimizer, trainer.params.clip_norm)
+    if trainer.device.type == "cuda":
+        torch.cuda.synchronize(trainer.device)
+
+
+def update(optimizer: torch.optim.Optimizer, clip_norm: float) -> None:
+    """Clip, step, clear."""
+    clip_grad_norm_(optimizer.param_groups[0]["params"], clip_norm)
+    optimizer.step()
+    optimizer.zero_grad()

@@ -1,0 +1,79 @@
+"""``cclnet evaluate``: a model on labelled images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from cclnet.cli.options import Device, DeviceOption, ModelFile
+from cclnet.cli.terminal import add_row, empty_table, number, say, screen, with_progress
+
+if TYPE_CHECKING:
+    from cclnet.inference.labelled import Evaluation
+
+
+def evaluate(
+    model_file: ModelFile,
+    images: Annotated[Path, typer.Option(metavar="ZIP_OR_FOLDER", help="The images, and no others.")],
+    labels: Annotated[Path, typer.Option(metavar="TABLE_OR_ZIP", help="Their classes: a column of 0 and 1 for each.")],
+    lesions: Annotated[
+        Path | None, typer.Option(metavar="TABLE", help="Their lesions: these are resampled then, else the images.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", dir_okay=False, help="Write the figures to FILE as JSON."),
+    ] = None,
+    predictions_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--predictions",
+            metavar="FILE",
+            dir_okay=False,
+            help="Write the probabilities of all images to FILE (CSV).",
+        ),
+    ] = None,
+    device: DeviceOption = Device.AUTO,
+) -> None:
+    """Measure a model on a labelled set in the challenge's layout, with 95 % bootstrap intervals."""
+    from cclnet.system.machine import prepare_processor
+
+    prepare_processor("native", None)  # before what imports NumPy and torch
+    from cclnet.dataset.tables import require_none
+    from cclnet.inference.labelled import evaluate_predictions, labelled_pictures
+    from cclnet.networks.model_file import load_model
+    from cclnet.system.files import write_csv, write_json
+
+    model, description = load_model(model_file)
+    labelled = labelled_pictures(images, labels, lesions, description.classes)
+    predictions = with_progress(model, description, labelled.pictures, device)
+    require_none(predictions.problems)
+    evaluation = evaluate_predictions(labelled.labels, predictions.probabilities, description.classes, labelled.lesions)
+    if predictions_file:
+        write_csv(predictions_file, predictions.table())
+    if output:
+        write_json(output, evaluation.as_dict())
+    show_evaluation(screen(), evaluation)
+
+
+def show_evaluation(console: Console, evaluation: "Evaluation") -> None:
+    """Print the figures with their intervals, the table of the classes, and what they were got from."""
+    from cclnet.metrics.resampling import RESAMPLES
+
+    table = empty_table(console, "figure", "value", "95 % interval", *["note"] * bool(evaluation.notes))
+    for name, value in evaluation.figures.items():
+        interval = evaluation.intervals.get(name)
+        between = f"{interval.low:.4f} … {interval.high:.4f}" if interval else "–"
+        note = [evaluation.notes.get(name, "")] if evaluation.notes else []
+        add_row(table, name.replace("_", " "), number(value), between, *note)
+    console.print(table)
+    classes = empty_table(console, *evaluation.classes.columns, justify="right")
+    for row in evaluation.class_rows():
+        name, images, *figures = row.values()
+        add_row(classes, name, f"{images:,}", *map(number, figures))
+    console.print(classes)
+    if evaluation.lesions is None:
+        whole, drawn = "", "the images, too narrow if lesions have several (--lesions)"
+    else:
+        whole, drawn = f" of {evaluation.lesions:,} lesions", "the lesions"
+    say(console, f"{evaluation.images:,} images{whole}; intervals from {RESAMPLES:,} bootstrap resamples of {drawn}")

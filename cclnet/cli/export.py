@@ -1,0 +1,36 @@
+"""``cclnet export``: a model as ONNX."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cclnet.cli.options import ModelFile
+
+if TYPE_CHECKING:
+    pass
+
+
+def export(
+    model_file: ModelFile,
+    onnx_file: Annotated[Path, typer.Option("--onnx", metavar="FILE", help="Where the ONNX file goes.")],
+    with_preprocessing: Annotated[
+        bool, typer.Option("--with-preprocessing", help="Take bytes, n × crop × crop × 3, RGB; normalise inside.")
+    ] = False,
+) -> None:
+    """Write a model as ONNX, for any number of images, and check it against torch first.
+
+    The input `images` is n × 3 × crop × crop float32, scaled to [0, 1] and normalised; the outputs are `logits` and
+    `probabilities`, n × classes. The file's metadata say what the classes are, the crop, what normalises and the rest.
+
+    Not in the file: each image is first resized to the metadata's `short_side` (bilinear, antialiased, aspect kept) and
+    cut to its central `crop`.
+    """
+    from cclnet.inference.onnx import to_onnx
+    from cclnet.networks.model_file import load_model
+    from cclnet.system.files import write_bytes
+
+    model, description = load_model(model_file)
+    exported = to_onnx(model, description, with_preprocessing)
+    write_bytes(onnx_file, exported.content)
+    typer.echo(f"{onnx_file}: {description.backbone}, differs from torch by {exported.difference:.1e} at most")

@@ -1,0 +1,77 @@
+"""``cclnet matrix``: the soft labels that a model has learned."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from cclnet.cli.options import ModelFile
+from cclnet.cli.terminal import add_row, coloured, empty_table, say, screen
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cclnet.networks.model_file import ModelDescription
+
+
+def matrix(
+    model_file: ModelFile,
+    csv_file: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", dir_okay=False, help="Write the matrix to FILE, a row for each class."),
+    ] = None,
+    figure_file: Annotated[
+        Path | None,
+        typer.Option("--figure", metavar="FILE", dir_okay=False, help="Draw the matrix into FILE, .png or .svg."),
+    ] = None,
+) -> None:
+    """Show the soft labels that a model has learned: which classes look alike to it."""
+    from cclnet.networks.model_file import load_model
+    from cclnet.system.files import write_csv
+    from cclnet.views.figures import save_figure, soft_label_figure
+
+    if figure_file and figure_file.suffix not in (".png", ".svg"):
+        raise typer.BadParameter(f"{figure_file} ends neither in .png nor in .svg", param_hint="--figure")
+    _, description = load_model(model_file)
+    if csv_file:
+        write_csv(csv_file, matrix_table(description))
+    if figure_file:
+        save_figure(soft_label_figure(description.label_matrix, description.classes, "Soft labels"), figure_file)
+    show_matrix(screen(), description)
+
+
+def show_matrix(console: Console, description: "ModelDescription") -> None:
+    """Print the labels that trained the model, p̄ and, where they were learned, what looks most like each class."""
+    similar = similar_classes(description)
+    table = empty_table(console, "", *description.classes, *["looks most like"] * bool(similar))
+    for place, (name, row) in enumerate(zip(description.classes, description.label_matrix, strict=True)):
+        cells = [Text(f"{value:.2f}", coloured(value)) for value in row]
+        add_row(table, Text(name, "bold"), *cells, *([similar[place][0][0]] if similar else []))
+    console.print(table)
+    say(console, f"p̄ = {description.softness:.4f}, the mean of the diagonal; of hard labels it is 1")
+    if not similar:
+        say(console, f"these labels were not learned: the model was trained with method: {description.method}")
+    elif description.params["head_balance"] == "none":
+        say(
+            console, "the head was not balanced over the classes: rare ones may come out alike, whatever they look like"
+        )
+
+
+def matrix_table(description: "ModelDescription") -> "pd.DataFrame":
+    """The labels that trained the model: label, the class, and what its row gives to each class."""
+    import pandas as pd
+
+    table = pd.DataFrame(description.label_matrix, columns=description.classes)
+    table.insert(0, "label", description.classes)
+    return table
+
+
+def similar_classes(description: "ModelDescription") -> list[list[tuple[str, float]]]:
+    """For each class the others as its learned soft label has them, the greatest first; empty if none was learned."""
+    if description.method != "ccl":
+        return []
+    pairs = [list(zip(description.classes, row, strict=True)) for row in description.label_matrix]
+    others = [[pair for pair in row if pair[0] != name] for name, row in zip(description.classes, pairs, strict=True)]
+    return [sorted(row, key=lambda pair: -pair[1]) for row in others]

@@ -1,0 +1,90 @@
+"""``cclnet predict``: the classes of images."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from cclnet.cli.matrix import similar_classes
+from cclnet.cli.options import Device, DeviceOption, ModelFile
+from cclnet.cli.terminal import add_row, empty_table, say, screen, with_progress
+
+if TYPE_CHECKING:
+    from cclnet.inference.prediction import Predictions
+    from cclnet.networks.model_file import ModelDescription
+
+
+def predict(
+    model_file: ModelFile,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES", help="Files, folders with all that is below them, zips.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            dir_okay=False,
+            help="Write the probabilities of all images to FILE (CSV).",
+        ),
+    ] = None,
+    device: DeviceOption = Device.AUTO,
+) -> None:
+    """Predict the class of images. For research only: no diagnosis.
+
+    An image that cannot be read is named, and the others are predicted; the exit status is 1 then.
+    """
+    from cclnet.system.errors import DataError
+    from cclnet.system.machine import prepare_processor
+
+    prepare_processor("native", None)  # before what imports NumPy and torch
+    from cclnet.inference.pictures import read_pictures
+
+    pictures, problems = read_pictures(images)
+
+    from cclnet.networks.model_file import load_model
+    from cclnet.system.files import write_csv
+
+    model, description = load_model(model_file)
+    predictions = with_progress(model, description, pictures, device)
+    if output:
+        write_csv(output, predictions.table())
+    show_predictions(screen(), predictions, description, output)
+    if problems := [*problems, *predictions.problems]:
+        raise DataError("the rest could not be predicted:", problems)
+
+
+SHOWN_IMAGES = 20
+SHOWN_CLASSES = 3
+
+
+def show_predictions(
+    console: Console, predictions: "Predictions", description: "ModelDescription", file: Path | None
+) -> None:
+    """Print the most probable classes of the first images, which classes look like the predicted one, and a summary.
+
+    Args:
+        console: where to.
+        predictions: of one image or more.
+        description: of the model.
+        file: where all predictions stand, None for nowhere.
+    """
+    classes, similar = predictions.classes, similar_classes(description)
+    shown = min(SHOWN_CLASSES, len(classes))
+    table = empty_table(console, "image", "predicted", *["then"] * (shown - 1), *["looks like it"] * bool(similar))
+    for image, row in zip(predictions.images[:SHOWN_IMAGES], predictions.probabilities, strict=False):
+        order = (-row).argsort(kind="stable")[:shown].tolist()
+        likeness = [", ".join(f"{name} {value:.2f}" for name, value in similar[order[0]][:2])] if similar else []
+        add_row(table, image, *(f"{classes[label]} {row[label]:.3f}" for label in order), *likeness)
+    console.print(table)
+    if similar:
+        say(console, "looks like it: to what the learned soft label of the predicted class gives most besides itself")
+    images, predicted = len(predictions.images), predictions.probabilities.argmax(axis=1)
+    if images > SHOWN_IMAGES:
+        all_of_them = f"{file} has them all" if file else "-o FILE writes them all"
+        say(console, f"{images - SHOWN_IMAGES:,} more are not shown; {all_of_them}")
+    counts = Counter(classes[label] for label in predicted).most_common()
+    say(console, f"{images:,} predicted: {', '.join(f'{name} {count:,}' for name, count in counts)}")

@@ -1,0 +1,55 @@
+"""``cclnet COMMAND``: every command, and the errors of all of them in one line."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from cclnet import __version__
+from cclnet.cli.check import check
+from cclnet.cli.compare import compare
+from cclnet.cli.evaluate import evaluate
+from cclnet.cli.export import export
+from cclnet.cli.matrix import matrix
+from cclnet.cli.predict import predict
+from cclnet.system.errors import errors_in_one_line
+
+app = typer.Typer(
+    name="cclnet",
+    help="CCL-Net: soft labels learned from interclass visual correlations.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command(epilog="Example: cclnet check data/raw --json problems.json")(check)
+app.command(epilog="Example: cclnet predict models/model.safetensors photos/ more.zip one.png -o predictions.csv")(
+    predict
+)
+app.command(
+    epilog="Example: cclnet evaluate models/model.safetensors --images ISIC2018_Task3_Test_Input.zip "
+    "--labels ISIC2018_Task3_Test_GroundTruth.zip -o metrics.json"
+)(evaluate)
+app.command(epilog="Example: cclnet matrix models/model.safetensors --csv matrix.csv --figure matrix.png")(matrix)
+app.command(epilog="Example: cclnet compare HEAD muggy-tuna --json difference.json")(compare)
+app.command(epilog="Example: cclnet export models/model.safetensors --onnx model.onnx --with-preprocessing")(export)
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cclnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command that the arguments name, by default those of the process, and end with its exit status."""
+    with errors_in_one_line("cclnet"):
+        app(arguments, prog_name="cclnet")

@@ -1,0 +1,105 @@
+"""What all commands print with: tables that are coloured in a terminal, and never cut where there is none."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cclnet.cli.options import STANDARD_OUTPUT, Device
+from cclnet.system.progress import progress
+
+if TYPE_CHECKING:
+    from rich.style import Style
+
+    from cclnet.inference.pictures import Picture
+    from cclnet.inference.prediction import Predictions
+    from cclnet.networks.model import CCLNet
+    from cclnet.networks.model_file import ModelDescription
+
+UNBOUNDED = 10_000
+"""Columns: more than any table needs."""
+
+
+def screen() -> Console:
+    """Standard output; where it is no terminal, lines may be as long as they come."""
+    console = Console()
+    return console if console.is_terminal else Console(width=UNBOUNDED)
+
+
+def coloured(value: float) -> "Style":
+    """The colours of a cell in [0, 1], those of the figures."""
+    import matplotlib
+    from rich.color import Color
+    from rich.style import Style
+
+    from cclnet.views.figures import is_dark
+
+    red, green, blue, _ = matplotlib.colormaps["viridis"](value)
+    background = Color.from_rgb(255 * red, 255 * green, 255 * blue)
+    return Style(color="#ffffff" if is_dark(red, green, blue) else "#000000", bgcolor=background)
+
+
+def number(value: float | None) -> str:
+    """Four decimals, or a dash for what is null."""
+    return "–" if value is None else f"{value:.4f}"
+
+
+def empty_table(console: Console, *headings: str, justify: Literal["left", "right"] = "left") -> Table:
+    """A table with a line below its headings in a terminal, and nothing but words elsewhere.
+
+    Args:
+        console: where it is to be printed.
+        headings: of its columns.
+        justify: where the text of its columns stands, but for the first one.
+    """
+    table = Table(box=box.SIMPLE if console.is_terminal else None, pad_edge=False)
+    for place, heading in enumerate(headings):
+        table.add_column(Text(heading), overflow="fold", justify=justify if place else "left")
+    return table
+
+
+def add_row(table: Table, *cells: str | Text) -> None:
+    """Add cells whose text is no markup."""
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+
+
+def say(console: Console, line: str) -> None:
+    """Print a line that is no markup, and is not cut."""
+    console.print(Text(line), soft_wrap=True)
+
+
+def with_progress(
+    model: "CCLNet", description: "ModelDescription", pictures: "Sequence[Picture]", device: Device
+) -> "Predictions":
+    """Predict pictures, telling of it on standard error."""
+    from cclnet.inference.prediction import predict_pictures
+    from cclnet.system.machine import select_device
+
+    place = select_device(device)
+    with redirect_stdout(sys.stderr), progress() as report:
+        return predict_pictures(model.to(place), description, pictures, place, report)
+
+
+def give(findings: dict[str, Any], show: Callable[[], None], json_file: Path | None) -> None:
+    """Show the findings and write them to the file, if there is one; as JSON alone to the standard output."""
+    from cclnet.system.files import write_json
+
+    if json_file == STANDARD_OUTPUT:
+        typer.echo(json.dumps(findings, indent=2, sort_keys=True))
+        return
+    show()
+    if json_file:
+        write_json(json_file, findings)
+
+
+def say_wrapped(console: Console, words: str) -> None:
+    """Print a line that is no markup, which a terminal wraps and nothing cuts."""
+    console.print(Text(words), soft_wrap=not console.is_terminal)

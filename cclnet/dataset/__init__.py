@@ -1,0 +1,1 @@
+"""From a source of images and labels to a verified, divided dataset."""

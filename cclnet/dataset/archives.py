@@ -1,0 +1,97 @@
+"""Zips: what is in one that nobody vouches for, before anything is unpacked; and those that the project writes."""
+
+import lzma
+import struct
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from cclnet.system.errors import Problem
+from cclnet.system.files import whole_file
+from cclnet.system.progress import Report
+
+SUPPORTED_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+ENCRYPTED = 1
+LARGEST_MEMBER = 2**28
+LARGEST_RATIO = 200
+"""A member may not unpack to more than this many times its size; a real table of one-hot rows reaches about 15."""
+LOCAL_HEADER = 30
+"""Bytes before a zip member's name and contents."""
+DATE = (2018, 1, 1, 0, 0, 0)
+"""Of every member of a zip that the project writes."""
+
+
+def zip_directory(path: Path, name: str) -> tuple[list[zipfile.ZipInfo], list[Problem]]:
+    """Read a zip's directory, and find there what makes it unsafe or impossible to unpack; nothing is unpacked.
+
+    Args:
+        path: the zip.
+        name: what to call it in the problems.
+
+    Returns:
+        The members that are files, and the problems.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries, directory = archive.infolist(), archive.start_dir
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError, struct.error):
+        return [], [Problem(name, "is no zip, or not the whole of one")]
+    members = [entry for entry in entries if not entry.is_dir()]
+    if not members:
+        return [], [Problem(name, "holds no files")]
+    faults = [(entry, fault) for entry in entries for fault in entry_faults(entry)]
+    counts = Counter(entry.filename for entry in entries)
+    faults += [(entry, "is there more than once") for entry in members if counts[entry.filename] > 1]
+    end = 0
+    for entry in sorted(entries, key=lambda entry: entry.header_offset):
+        start, end_before = entry.header_offset, end
+        end = max(end, start + LOCAL_HEADER + len(entry.orig_filename) + entry.compress_size)
+        if start < end_before or end > directory:
+            faults.append((entry, "overlaps another part of the zip"))
+    return members, [Problem(f"{name}: {entry.orig_filename!r}", fault) for entry, fault in faults]
+
+
+def entry_faults(entry: zipfile.ZipInfo) -> Iterator[str]:
+    """What is wrong with one entry of a zip's directory, taken alone."""
+    path = entry.orig_filename
+    if path.startswith("/") or ".." in path.split("/") or any(character in path for character in "\\:\0"):
+        yield "is a path that may lead out of a folder"
+    if entry.flag_bits & ENCRYPTED:
+        yield "is encrypted"
+    if entry.compress_type not in SUPPORTED_COMPRESSION:
+        yield f"is compressed by an unknown method ({entry.compress_type})"
+    if entry.file_size > LARGEST_MEMBER or entry.file_size > LARGEST_RATIO * max(entry.compress_size, 1):
+        yield f"would unpack {entry.compress_size:,} bytes to {entry.file_size:,}"
+
+
+def damaged_members(path: Path, name: str, report: Report) -> list[Problem]:
+    """The members of a safe zip that do not unpack to their checksum."""
+    problems: list[Problem] = []
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        for number, member in enumerate(members, start=1):
+            try:
+                with archive.open(member) as stream:
+                    while stream.read(2**20):
+                        pass
+            except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, ValueError, OSError, EOFError):
+                problems.append(Problem(f"{name}: {member.filename!r}", "is damaged"))
+            report(f"checking {name}", number, len(members))
+    return problems
+
+
+def write_zip(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Store files (name, contents) in a folder of the zip's name, so that equal files give equal zips.
+
+    Nothing is deflated: the bytes would depend on the zlib in use.
+
+    Raises:
+        CCLNetError: the zip cannot be written.
+    """
+    with whole_file(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, data in files:
+            member = zipfile.ZipInfo(f"{path.stem}/{name}", DATE)
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, data)

@@ -1,0 +1,418 @@
+"""Bring the dataset's files to a folder, whole and verified, through cut connections, kills and restarts.
+
+What has arrived is kept in a folder that outlives the run: a download that was stopped goes on where it stopped, and a
+file that is complete is not fetched again while its recorded sha256 holds. No file gets its final name before its
+contents are verified, and the destination gets the files together or not at all.
+"""
+
+import fcntl
+import hashlib
+import os
+import random
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import requests
+
+from cclnet.dataset.archives import damaged_members, zip_directory
+from cclnet.dataset.isic import RemoteFile
+from cclnet.system.errors import CCLNetError, DataError, Problem
+from cclnet.system.progress import Report, silent
+
+OFFICIAL = "official"
+CHUNK = 2**16
+"""Bytes read and written at a time: what a kill or a cut loses, besides what the sockets hold. A connection that is cut
+again and again must bring a whole chunk to get any further, so chunks are small."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What was read from where: ``source`` is an address without credentials, or the folder as the user wrote it."""
+
+    name: str
+    source: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When to give up on a server.
+
+    Args:
+        connect: seconds to wait for a connection.
+        stall: seconds to wait for the next bytes.
+        attempts: how many attempts in a row may bring nothing new.
+        pause: seconds before the second attempt, doubled before each further one (at most a minute).
+    """
+
+    connect: float = 15.0
+    stall: float = 60.0
+    attempts: int = 6
+    pause: float = 1.0
+
+
+class AttemptError(Exception):
+    """An attempt ended early, for a reason that the next attempt may not meet."""
+
+
+def fetch(
+    source: str,
+    files: Sequence[RemoteFile],
+    destination: Path,
+    partial_folder: Path,
+    report: Report = silent,
+    patience: Patience = Patience(),
+) -> list[Provenance]:
+    """Put the files, verified, into ``destination``.
+
+    Args:
+        source: ``official``, the base URL of another server, or a local folder that holds the files.
+        files: what to fetch; the known sizes and hashes bind the publisher's own copies alone.
+        destination: where the files go; made if it is not there, untouched unless all of them are good.
+        partial_folder: keeps what has arrived from a server, in a folder for each address.
+        report: told of the bytes as they arrive and as they are checked.
+        patience: when to give up on a server.
+
+    Returns:
+        What each file is and where it came from.
+
+    Raises:
+        DataError: a file is missing or is not what it should be.
+        CCLNetError: a server cannot be reached, or the disk is too small.
+    """
+    local = source != OFFICIAL and not source.lower().startswith(("http://", "https://"))
+    try:
+        if local:
+            found = find_in_folder(source, files, report)
+        else:
+            found = [download(file, address_of(file, source), partial_folder, report, patience) for file in files]
+        destination.mkdir(parents=True, exist_ok=True)
+        for path, provenance in found:
+            (copy if local else link)(path, destination / provenance.name, provenance)
+        sync(destination)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise CCLNetError(f"{where}{error.strerror or error}: mend that and run again") from None
+    return [provenance for _, provenance in found]
+
+
+def address_of(file: RemoteFile, source: str) -> str:
+    """The file's URL at a source; a query, such as an access token, stays at the end."""
+    if source == OFFICIAL:
+        return file.address
+    try:
+        parts = urlsplit(source)
+    except ValueError as error:
+        raise DataError(f"source is no usable address ({error}): check it") from None
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(file.name)}", fragment=""))
+
+
+def without_credentials(address: str) -> str:
+    """The address without user, password and query."""
+    parts = urlsplit(address)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def find_in_folder(source: str, files: Sequence[RemoteFile], report: Report) -> list[tuple[Path, Provenance]]:
+    """Verify the files where they lie in a local folder.
+
+    Raises:
+        DataError: the folder or files in it are missing or damaged; all of them are named.
+    """
+    folder = Path(source).expanduser()
+    if "://" in source or not folder.is_dir():
+        raise DataError(f"source {source!r} is no folder: write {OFFICIAL!r}, an http(s) address or a folder's name")
+    problems: list[Problem] = []
+    for file in files:
+        path = folder / file.name
+        problems += content_problems(path, file.name, report) if path.is_file() else [Problem(file.name, "is missing")]
+    if problems:
+        raise DataError(f"source {source!r} cannot be used: put the right files there", problems)
+    return [(folder / file.name, provenance_of(folder / file.name, source)) for file in files]
+
+
+def provenance_of(path: Path, source: str) -> Provenance:
+    """Measure a file."""
+    return Provenance(path.name, source, path.stat().st_size, digest_of(path, "sha256"))
+
+
+def download(
+    file: RemoteFile, address: str, partial_folder: Path, report: Report, patience: Patience
+) -> tuple[Path, Provenance]:
+    """Fetch one file, or what is missing of it, and verify it.
+
+    Returns:
+        The verified file, in a folder of ``partial_folder`` that belongs to this address, and where it came from.
+
+    Raises:
+        DataError: what the address serves is not the file.
+        CCLNetError: the address cannot be reached, or another process is fetching from it.
+    """
+    folder = partial_folder / hashlib.sha256(address.encode()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    kept, record = folder / file.name, folder / f"{file.name}.sha256"
+    with locked(folder, file.name):
+        if not (kept.is_file() and record.is_file() and record.read_text() == digest_of(kept, "sha256")):
+            kept.unlink(missing_ok=True)
+            part = fetch_verified(file, address, Part(folder / f"{file.name}.part"), report, patience)
+            write_text(record, digest_of(part, "sha256"))
+            part.replace(kept)
+            sync(folder)
+        return kept, Provenance(file.name, without_credentials(address), kept.stat().st_size, record.read_text())
+
+
+@contextmanager
+def locked(folder: Path, name: str) -> Iterator[None]:
+    """Hold a folder's lock, which ends with the process however that ends."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CCLNetError(f"{name} is being fetched by another process: wait until it has ended") from None
+        yield
+
+
+@dataclass(frozen=True)
+class Part:
+    """The beginning of a file, and beside it the validator (ETag or date) of the version that it belongs to."""
+
+    path: Path
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    @property
+    def validator(self) -> str:
+        """Empty if the server gave none: such a part cannot be continued."""
+        path = self.path.with_suffix(".validator")
+        return path.read_text() if path.is_file() else ""
+
+    def start_over(self, validator: str = "") -> None:
+        self.path.unlink(missing_ok=True)
+        write_text(self.path.with_suffix(".validator"), validator)
+
+
+def fetch_verified(file: RemoteFile, address: str, part: Part, report: Report, patience: Patience) -> Path:
+    """Attempt until the part is the whole file and its contents are right.
+
+    An attempt that gets further than any before it starts the count of vain attempts anew. Contents pieced together
+    from several replies get a second chance in one piece.
+    """
+    public = without_credentials(address)
+    official = address == file.address
+    furthest, vain, reason = part.size, 0, ""
+    while vain < patience.attempts:
+        if vain:
+            longest = min(patience.pause * 2 ** (vain - 1), 60)
+            time.sleep(random.SystemRandom().uniform(longest / 2, longest))
+        pieced_together = part.size > 0
+        try:
+            receive(file, address, part, report, patience)
+            problems = content_problems(part.path, file.name, report, file if official else None)
+            if not problems:
+                return part.path
+            part.start_over()
+            if not pieced_together:
+                raise DataError(f"{public} is not the file that it should be: check the source", problems)
+            reason = problems[0].what
+        except AttemptError as error:
+            reason = str(error)
+        vain = 0 if part.size > furthest else vain + 1
+        furthest = max(furthest, part.size)
+    raise CCLNetError(
+        f"{public} cannot be fetched: {reason} ({patience.attempts} attempts). What has arrived is kept: run again to "
+        "go on, or put the dataset's files into a folder and name that as the source"
+    )
+
+
+def receive(file: RemoteFile, address: str, part: Part, report: Report, patience: Patience) -> None:
+    """Ask once for what the part lacks, and append what comes.
+
+    Raises:
+        AttemptError: the part is not complete yet, or had to be thrown away.
+        DataError: the file is not there, or the server sends another one.
+    """
+    headers = {"Accept-Encoding": "identity"}
+    if part.size and part.validator:
+        headers |= {"Range": f"bytes={part.size}-", "If-Range": part.validator}
+    expected_size = file.size if address == file.address else None
+    try:
+        with requests.get(
+            address, headers=headers, stream=True, timeout=(patience.connect, patience.stall)
+        ) as response:
+            check_status(response, without_credentials(address))
+            if response.status_code == requests.codes.requested_range_not_satisfiable:
+                check_complete(response, part)
+            else:
+                append(response, part, expected_size, lambda done, total: report(file.name, done, total))
+    except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+        raise AttemptError(root_cause(error)) from None
+    except requests.RequestException as error:
+        reason = type(error).__name__
+        raise DataError(f"{without_credentials(address)} cannot be fetched ({reason}): check the source") from None
+
+
+def check_status(response: requests.Response, public: str) -> None:
+    """Tell a reply that can be used from one to wait out (AttemptError) and one that no waiting mends (DataError)."""
+    status = response.status_code
+    if status in (408, 429) or status >= 500:
+        raise AttemptError(f"the server answers {status} {response.reason}")
+    if status not in (200, 206, 416):
+        raise DataError(f"{public} answers {status} {response.reason}: check the source")
+    if response.headers.get("Content-Type", "").startswith("text/html") and status != 416:
+        raise DataError(f"{public} is a web page instead of the file: check the source, or sign in to the network")
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise DataError(f"{public} comes encoded, though it was asked for as it is: choose another source")
+
+
+def check_complete(response: requests.Response, part: Part) -> None:
+    """Nothing follows the part (416): it is complete, unless the file's length is another."""
+    if response.headers.get("Content-Range") != f"bytes */{part.size}":
+        part.start_over()
+        raise AttemptError("the server has a shorter file than what had arrived")
+
+
+def append(
+    response: requests.Response, part: Part, expected_size: int | None, report: Callable[[int, int], None]
+) -> None:
+    """Write a reply's body where it belongs: behind the part, or from the start in its place.
+
+    Raises:
+        AttemptError: bytes are missing or do not fit; the part is kept if what it holds may be good.
+        DataError: the file has not the size that it should have.
+    """
+    start, total = extent(response, part)
+    if None not in (total, expected_size) and total != expected_size:
+        public = without_credentials(response.url)
+        raise DataError(f"{public} has {total:,} bytes instead of {expected_size:,}: check the source")
+    total = total or expected_size
+    if start == 0:
+        part.start_over(validator_of(response))
+    require_room(part.path.parent, (total or 0) - start)
+    done = start
+    with part.path.open("ab") as stream:
+        for chunk in response.iter_content(CHUNK):
+            stream.write(chunk)
+            done += len(chunk)
+            report(done, total or 0)
+            if total and done > total:
+                break
+        stream.flush()
+        os.fsync(stream.fileno())
+    if total and done != total:
+        raise AttemptError(f"{done:,} of {total:,} bytes arrived")
+
+
+def extent(response: requests.Response, part: Part) -> tuple[int, int | None]:
+    """Where a reply's body begins in the file, and how long the whole file is, if the server says so."""
+    if response.status_code == requests.codes.ok:
+        length = response.headers.get("Content-Length", "")
+        return 0, int(length) if length.isdecimal() else None
+    content_range = response.headers.get("Content-Range", "")
+    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", content_range)
+    start, total = map(int, match.groups()) if match else (-1, -1)
+    if start not in (0, part.size):
+        part.start_over()
+        raise AttemptError(f"the server sends the wrong part of the file (Content-Range {content_range!r})")
+    if start and validator_of(response) not in ("", part.validator):
+        part.start_over()
+        raise AttemptError("the file changed on the server")
+    return start, total
+
+
+def validator_of(response: requests.Response) -> str:
+    """What ``If-Range`` may name: a strong ETag, else the date; a weak ETag does not promise equal bytes."""
+    etag = response.headers.get("ETag", "")
+    return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+
+
+def root_cause(error: BaseException) -> str:
+    """The words of the innermost exception, without the addresses that the outer ones repeat."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def content_problems(path: Path, name: str, report: Report, file: RemoteFile | None = None) -> list[Problem]:
+    """What is wrong with a file's contents: the checks that hold anywhere, and those of the publisher's ``file``."""
+    with path.open("rb") as stream:
+        beginning = stream.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not beginning:
+        return [Problem(name, "is empty")]
+    if beginning.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return [Problem(name, "is a web page")]
+    problems: list[Problem] = []
+    if file and file.size and path.stat().st_size != file.size:
+        problems.append(Problem(name, f"has {path.stat().st_size:,} bytes instead of {file.size:,}"))
+    if name.endswith(".zip"):
+        problems += zip_directory(path, name)[1] or damaged_members(path, name, report)
+    if file and file.digest:
+        algorithm, _, expected = file.digest.partition(":")
+        if (actual := digest_of(path, algorithm)) != expected:
+            problems.append(Problem(name, f"has the {algorithm} {actual} instead of {expected}"))
+    return problems
+
+
+def digest_of(path: Path, algorithm: str) -> str:
+    """A file's hash in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+
+
+def require_room(folder: Path, size: int) -> None:
+    """Raise if the disk of a folder has not ``size`` bytes left."""
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise CCLNetError(f"the disk of {folder} has {free:,} bytes left, {size:,} are needed: free some and run again")
+
+
+def link(path: Path, final: Path, provenance: Provenance) -> None:
+    """Give a file of ours a second name; a copy where the disks differ."""
+    final.unlink(missing_ok=True)
+    try:
+        final.hardlink_to(path)
+    except OSError:
+        copy(path, final, provenance)
+
+
+def copy(path: Path, final: Path, provenance: Provenance) -> None:
+    """Copy a file, so that nothing that is done to the copy (DVC takes write permission away) reaches the original."""
+    require_room(final.parent, provenance.bytes)
+    temporary = final.with_name(f"{final.name}.part")
+    try:
+        with path.open("rb") as source, temporary.open("wb") as target:
+            shutil.copyfileobj(source, target, CHUNK)
+            target.flush()
+            os.fsync(target.fileno())
+        if digest_of(temporary, "sha256") != provenance.sha256:
+            raise DataError(f"{provenance.name} changed while it was copied: run again")
+        temporary.replace(final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    temporary = path.with_name(f"{path.name}.new")
+    with temporary.open("w", newline="") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def sync(folder: Path) -> None:
+    """Make the names in a folder as lasting as the files."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

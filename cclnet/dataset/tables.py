@@ -1,0 +1,314 @@
+"""The tables of a dataset, and everything that can be wrong with a copy of it.
+
+A dataset is a folder with three files: a zip of images, a zip with the table of labels, and a table of lesions. The
+images stay in their zip: nothing is unpacked to the disk, and no member name is ever used as a path.
+"""
+
+import csv
+import io
+import math
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import pandas as pd
+
+from cclnet.dataset.archives import damaged_members, zip_directory
+from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
+from cclnet.system.errors import DataError, Problem
+from cclnet.system.progress import silent
+
+OWN_LABELS = "own_labels.csv"
+"""The name, in its zip, of a label table with classes of its own; one of any other name must have the challenge's."""
+LESION_COLUMNS = ("image", "lesion_id")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+NOTES = ("ATTRIBUTION", "LICENSE")
+COLUMNS = ("image", "label", "lesion")
+"""No class may be called so: tables of predictions have a column for each class beside these."""
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, ends of lines, and what stands for bytes that are no text."""
+
+
+class Row(NamedTuple):
+    """A row of a table: where it stands, its image, and the values of its other columns (none if the row is broken)."""
+
+    where: str
+    image: str
+    values: Sequence[str]
+
+
+def read_table(folder: Path) -> pd.DataFrame:
+    """Read the labels and the lesions of a dataset.
+
+    Returns:
+        The columns image, label (the class's name) and lesion, one row for each labelled image, sorted by image.
+
+    Raises:
+        DataError: with every fault of both tables.
+    """
+    _, labels, problems = labels_in(folder / GROUND_TRUTH_ZIP)
+    lesions, more = lesions_in(folder / LESION_TABLE)
+    require_none([*problems, *more, *without_lesion(labels, lesions)])
+    return frame(labels, "label").merge(frame(lesions, "lesion"), on="image", validate="one_to_one")
+
+
+def read_classes(ground_truth_zip: Path) -> list[str]:
+    """Read the names of a dataset's classes, in the order of the label table's header.
+
+    Raises:
+        DataError: with every fault of the table.
+    """
+    classes, _, problems = labels_in(ground_truth_zip)
+    require_none(problems)
+    return list(classes)
+
+
+def read_labels(ground_truth: Path, classes: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read the columns image and label (the class's name), sorted by image.
+
+    Args:
+        ground_truth: the table of labels (CSV), or a zip with no other table in it.
+        classes: what its header must name after ``image``, in this order; None: the challenge's classes, or any in
+            a zip's table called ``OWN_LABELS``.
+
+    Raises:
+        DataError: with every fault of the table.
+    """
+    _, labels, problems = labels_in(ground_truth, classes)
+    require_none(problems)
+    return frame(labels, "label")
+
+
+def read_lesions(lesion_table: Path) -> pd.DataFrame:
+    """Read the columns image and lesion, sorted by image.
+
+    Raises:
+        DataError: with every fault of the table.
+    """
+    lesions, problems = lesions_in(lesion_table)
+    require_none(problems)
+    return frame(lesions, "lesion")
+
+
+def image_members(input_zip: Path) -> dict[str, str]:
+    """Find the images in their zip: the name of each image's member, sorted by image.
+
+    Raises:
+        DataError: with every fault of the zip's directory; the images themselves are not read.
+    """
+    members, problems = images_in(input_zip)
+    require_none(problems)
+    return members
+
+
+def dataset_problems(folder: Path) -> list[Problem]:
+    """Everything that is wrong with a dataset's tables and with its zips' directories; no image is decoded.
+
+    A lesion table may name images that the dataset does not have: a subset may come with the official table.
+    """
+    members, problems = images_in(folder / INPUT_ZIP)
+    _, labels, label_problems = labels_in(folder / GROUND_TRUTH_ZIP)
+    lesions, lesion_problems = lesions_in(folder / LESION_TABLE)
+    problems += label_problems + lesion_problems
+    if members and labels:
+        problems += absent(labels, members, INPUT_ZIP, "image")
+        problems += absent(members, labels, GROUND_TRUTH_ZIP, "label of image")
+    return problems + without_lesion(labels, lesions)
+
+
+def without_lesion(labels: Mapping[str, str], lesions: Mapping[str, str]) -> list[Problem]:
+    """The labelled images that the lesion table leaves out; none if a whole table is missing, which is said already."""
+    return absent(labels, lesions, LESION_TABLE, "lesion of image") if labels and lesions else []
+
+
+def absent(wanted: Iterable[str], present: Iterable[str], where: str, what: str) -> list[Problem]:
+    """The images that ``where`` lacks, with the one it has if only the letter case differs."""
+    present = set(present)
+    in_lower_case = {image.casefold(): image for image in present}
+    similar = {image: in_lower_case.get(image.casefold()) for image in wanted if image not in present}
+    return [
+        Problem(where, f"has no {what} {image!r}" + (f", but one of {other!r}: mind the letter case" if other else ""))
+        for image, other in similar.items()
+    ]
+
+
+def images_in(path: Path) -> tuple[dict[str, str], list[Problem]]:
+    """The members of the images that can be told, by name, and the problems of the zip."""
+    members, problems = members_in(path, IMAGE_SUFFIXES)
+    images: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for member in members:
+        image = PurePosixPath(member.filename).stem
+        other = first.setdefault(image.casefold(), member.filename)
+        if other != member.filename:
+            problems.append(Problem(f"{path.name}: {member.filename!r}", f"is the same image as {other!r}"))
+        images[image] = member.filename
+    return dict(sorted(images.items())), problems
+
+
+def labels_in(path: Path, classes: Sequence[str] | None = None) -> tuple[Sequence[str], dict[str, str], list[Problem]]:
+    """The classes, the class of each image (empty where its row is at fault), and the problems of the table or its zip.
+
+    Arguments as of ``read_labels``.
+    """
+    name, data, problems = label_table_in(path)
+    where = path.name if name == path.name else f"{path.name}: {name!r}"
+    if classes is None and PurePosixPath(name).name == OWN_LABELS:
+        header = header_in(data)
+        classes = header[1:]
+        problems += [Problem(where, fault) for fault in class_faults(classes) if header]
+    classes = CLASSES if classes is None else classes
+    if problems:
+        return classes, {}, problems
+    rows, problems = rows_in(data, where, ["image", *classes])
+    labels: dict[str, str] = {}
+    for row in rows:
+        labels[row.image], fault = class_of(classes, row.values) if row.values else ("", "")
+        if fault:
+            problems.append(Problem(row.where, fault))
+    return classes, labels, problems
+
+
+def label_table_in(path: Path) -> tuple[str, bytes, list[Problem]]:
+    """The name and the bytes of a table, of a zip's only one if the path is a zip's, and what is wrong with the zip."""
+    if path.suffix.lower() == ".csv":
+        return (path.name, path.read_bytes(), []) if path.is_file() else ("", b"", [Problem(path.name, "is missing")])
+    members, problems = members_in(path, (".csv",))
+    if not problems:
+        problems = damaged_members(path, path.name, silent)
+    if not problems and len(members) != 1:
+        problems = [Problem(path.name, f"holds {len(members)} tables instead of one")]
+    if problems:
+        return "", b"", problems
+    with zipfile.ZipFile(path) as archive:
+        return members[0].filename, archive.read(members[0]), []
+
+
+def class_faults(classes: Sequence[str]) -> list[str]:
+    """What is wrong with the names of a dataset's classes, in the words of a ``Problem``."""
+    faults = ["has fewer than two classes"] if len(classes) < 2 else []
+    first: dict[str, str] = {}
+    for name in classes:
+        if not name or name != name.strip() or UNPRINTABLE.search(name):
+            faults.append(f"has a class {name!r}: no empty name, no space at its ends, no control character")
+        elif name in COLUMNS:
+            faults.append(f"has a class {name!r}, which is the name of a column: call it otherwise")
+        if first.setdefault(name.casefold(), name) != name:
+            faults.append(f"has the classes {first[name.casefold()]!r} and {name!r}: mind the letter case")
+    repeated = [name for name, count in Counter(classes).items() if count > 1]
+    return faults + [f"has the class {name!r} more than once" for name in repeated]
+
+
+def class_of(classes: Sequence[str], values: Sequence[str]) -> tuple[str, str]:
+    """The class that a one-hot row names, and what is wrong with the row; one of the two is empty."""
+    named = dict(zip(classes, values, strict=True))
+    odd = [f"{name} is {value!r}" for name, value in named.items() if number(value) not in (0, 1)]
+    if odd:
+        return "", f"{', '.join(odd)} instead of 0 or 1"
+    ones = [name for name, value in named.items() if number(value) == 1]
+    if len(ones) != 1:
+        return "", f"is labelled {' and '.join(ones) or 'with no class'} instead of with one class"
+    return ones[0], ""
+
+
+def one_hot_table(classes: Sequence[str], labels: Mapping[str, str]) -> bytes:
+    """The label table of images and their classes (image → class), as ``labels_in`` reads it."""
+    rows = ([image, *("1.0" if name == label else "0.0" for name in classes)] for image, label in labels.items())
+    return csv_table(["image", *classes], rows)
+
+
+def csv_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
+    """A table as ``rows_in`` reads it."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def number(text: str) -> float:
+    """The number that a text stands for, NaN if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def lesions_in(path: Path) -> tuple[dict[str, str], list[Problem]]:
+    """The lesion of each image, and the problems of the table."""
+    if not path.is_file():
+        return {}, [Problem(path.name, "is missing")]
+    rows, problems = rows_in(path.read_bytes(), path.name, LESION_COLUMNS)
+    problems += [Problem(row.where, "names no lesion") for row in rows if row.values and not row.values[0].strip()]
+    return {row.image: "".join(row.values) for row in rows}, problems
+
+
+def header_in(data: bytes) -> list[str]:
+    """The names in the first line of a CSV table; none if it cannot be read, and ``rows_in`` says why."""
+    try:
+        return next(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True), [])
+    except (UnicodeDecodeError, csv.Error):
+        return []
+
+
+def rows_in(data: bytes, where: str, columns: Sequence[str]) -> tuple[list[Row], list[Problem]]:
+    """Read a CSV table whose header begins with the given columns, the first of them the image's name.
+
+    A byte-order mark and either kind of line end are taken; further columns are not read.
+
+    Returns:
+        The rows (the first one of each image), and the problems of the table.
+    """
+    try:
+        reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        lines = [(f"{where}, line {reader.line_num}", values) for values in reader if values]
+    except (UnicodeDecodeError, csv.Error) as error:
+        return [], [Problem(where, f"is no CSV table in UTF-8: {error}")]
+    header = lines[0][1] if lines else []
+    if header[: len(columns)] != list(columns):
+        return [], [Problem(where, f"has the columns {','.join(header)[:200]!r} instead of {','.join(columns)!r}")]
+    if len(lines) == 1:
+        return [], [Problem(where, "has no rows")]
+    rows: dict[str, Row] = {}
+    problems: list[Problem] = []
+    for place, values in lines[1:]:
+        row = Row(f"{place}, {values[0]!r}", values[0], values[1 : len(columns)])
+        if len(values) != len(header):
+            problems.append(Problem(row.where, f"has {len(values)} values instead of {len(header)}"))
+            row = row._replace(values=[])
+        first = rows.setdefault(row.image.casefold(), row)
+        if first is not row:
+            problems.append(Problem(row.where, f"is there a second time, after {first.where}"))
+        if not row.image.strip():
+            problems.append(Problem(row.where, "names no image"))
+    return list(rows.values()), problems
+
+
+def members_in(path: Path, suffixes: Sequence[str]) -> tuple[list[zipfile.ZipInfo], list[Problem]]:
+    """The zip's members with one of the suffixes, in either letter case, and the problems of its directory."""
+    if not path.is_file():
+        return [], [Problem(path.name, "is missing")]
+    files, problems = zip_directory(path, path.name)
+    members = [file for file in files if PurePosixPath(file.filename).suffix.lower() in suffixes]
+    problems += [
+        Problem(f"{path.name}: {file.filename!r}", f"is neither {', '.join(suffixes)} nor a note")
+        for file in files
+        if file not in members and PurePosixPath(file.filename).stem.upper() not in NOTES
+    ]
+    if files and not members:
+        problems.append(Problem(path.name, f"holds no file with the suffix {', '.join(suffixes)}"))
+    return members, problems
+
+
+def frame(values: Mapping[str, str], column: str) -> pd.DataFrame:
+    """A table with the columns image and ``column``, sorted by image."""
+    return pd.DataFrame(sorted(values.items()), columns=["image", column])
+
+
+def require_none(problems: Sequence[Problem]) -> None:
+    """Raise what has been found together, if anything has."""
+    if problems:
+        raise DataError("the dataset cannot be used: mend what follows or name another source", problems)

@@ -1,0 +1,1 @@
+"""Results of finished experiments, and how two of them differ."""

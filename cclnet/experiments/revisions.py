@@ -1,0 +1,65 @@
+"""What an experiment left: files of a git revision or of a DVC experiment, whether git or DVC keeps them.
+
+DVC is called as a program of its own, so that nothing of this project needs it to be imported.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from cclnet.system.errors import CCLNetError
+
+WORKSPACE = "workspace"
+"""The name, as in ``dvc metrics diff``, of what lies in the checkout now."""
+
+
+@contextmanager
+def files_of(revision: str, *paths: str) -> Iterator[Path]:
+    """A folder in which files and folders of the checkout's repository are as they were at a revision.
+
+    Args:
+        revision: a branch, tag, commit or experiment; ``WORKSPACE`` for the checkout itself.
+        paths: from the checkout's top, where the process has to run.
+
+    Raises:
+        CCLNetError: DVC is not installed or cannot fetch them, and what to do about it.
+    """
+    if revision == WORKSPACE:
+        yield Path()
+        return
+    with TemporaryDirectory() as folder:
+        for path in paths:
+            _fetch(revision, path, Path(folder, path))
+        yield Path(folder)
+
+
+def _fetch(revision: str, path: str, target: Path) -> None:
+    program = shutil.which("dvc") or shutil.which("dvc", path=Path(sys.executable).parent)
+    if not program:
+        raise CCLNetError(f"{revision}: only DVC can fetch it, and there is no dvc: pip install dvc")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    command = [program, "get", ".", path, f"--rev={revision}", f"--out={target}"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if finished.returncode:
+        raise CCLNetError(f"{revision}: {_reason(revision, path, finished.stderr)}")
+
+
+def _reason(revision: str, path: str, complaint: str) -> str:
+    """What is wrong and what to do, from what DVC complained of."""
+    if "unknown Git revision" in complaint:
+        return "no branch, tag, commit or experiment; dvc exp list --all-commits names the experiments"
+    if "No storage files available" in complaint:
+        return (
+            f"outputs in {path} are not in DVC's cache: dvc pull --all-commits gets what was pushed, else "
+            f"dvc exp apply {revision} (a commit: git checkout {revision}) and dvc repro make them again"
+        )
+    errors = [line.removeprefix("ERROR: ") for line in complaint.splitlines() if line.startswith("ERROR: ")]
+    reason = "; ".join(errors or complaint.splitlines()[-1:])
+    return (
+        f"dvc get cannot fetch {path}: {reason}: run this in the top folder of the "
+        "checkout, and name a revision of this pipeline"
+    )

@@ -1,0 +1,96 @@
+"""Many files, in a zip or not, read and worked on in several threads, in order and with bounded memory."""
+
+import lzma
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Self, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_members(
+    input_zip: Path, members: Sequence[str], function: Callable[[bytes], Result], threads: int
+) -> Iterator[Result | ValueError]:
+    """Apply a function to the bytes of members of a zip, several at the same time.
+
+    Args:
+        input_zip: the zip.
+        members: the names of those of its members that are wanted.
+        function: what to do with a member's bytes; it may refuse them with a ValueError.
+        threads: how many members are worked on at the same time.
+
+    Yields:
+        For each member, in their order, what the function returned, or the ValueError that says what is wrong.
+    """
+    with _ZipReader(input_zip) as reader:
+        yield from _map(reader.read, members, function, threads)
+
+
+def map_files(
+    files: Sequence[Path], function: Callable[[bytes], Result], threads: int
+) -> Iterator[Result | ValueError]:
+    """``map_members`` of files that are in no zip."""
+    yield from _map(_read_file, files, function, threads)
+
+
+def _map(
+    read: Callable[[Item], bytes], items: Sequence[Item], function: Callable[[bytes], Result], threads: int
+) -> Iterator[Result | ValueError]:
+    def load(item: Item) -> Result | ValueError:
+        try:
+            return function(read(item))
+        except ValueError as error:
+            return error
+
+    with ThreadPoolExecutor(threads) as pool:
+        yield from _in_order(pool, load, items, 8 * threads)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item], ahead: int
+) -> Iterator[Result]:
+    """``pool.map`` that never holds more than ``ahead`` results, so that memory does not grow with the dataset."""
+    pending = [pool.submit(function, item) for item in items[:ahead]]
+    for item in [*items[ahead:], *[None] * min(ahead, len(items))]:
+        yield pending.pop(0).result()
+        if item is not None:
+            pending.append(pool.submit(function, item))
+
+
+class _ZipReader:
+    """Members of one open zip, read from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._zip = zipfile.ZipFile(path)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+
+    def read(self, name: str) -> bytes:
+        """The contents of a member.
+
+        Raises:
+            ValueError: it does not unpack to its checksum.
+        """
+        try:
+            with self._lock, self._zip.open(name) as stream:
+                size_in_directory = self._zip.getinfo(name).file_size
+                return stream.read(size_in_directory)  # and no more, whatever it would unpack to
+        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, ValueError, OSError, EOFError) as error:
+            raise ValueError("is damaged") from error

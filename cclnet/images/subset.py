@@ -1,0 +1,57 @@
+"""The training or the validation images of the cache, with their labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Int, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cclnet.images.cache import ImageCache
+
+LABEL_STREAM = 4
+
+
+@dataclass(frozen=True)
+class Subset:
+    """The training or the validation images.
+
+    Attributes:
+        cache: all resized images.
+        rows: which of them belong to the subset.
+        labels: their classes, 0 … K − 1.
+        resident: the cache's bytes on the GPU that trains; None where they stay with the processor.
+    """
+
+    cache: ImageCache
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    resident: UInt8[Tensor, " bytes"] | None = None
+
+    @classmethod
+    def of_split(cls, cache: ImageCache, split: pd.DataFrame, subset: str, classes: Sequence[str]) -> Self:
+        """The images that a split puts into ``train`` or ``validation``."""
+        chosen = split[split["subset"] == subset]
+        number = {name: label for label, name in enumerate(classes)}
+        labels = np.array([number[name] for name in chosen["label"]], dtype=np.int64)
+        return cls(cache, cache.rows(chosen["image"].tolist()), labels)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def part(self, places: NDArray[np.int64]) -> Self:
+        """The images at these places of the subset."""
+        return replace(self, rows=self.rows[places], labels=self.labels[places])
+
+    def with_shuffled_labels(self, seed: int) -> Self:
+        """The same images with each other's labels: classes as large as before, and nothing that they look like."""
+        random = np.random.default_rng([seed, LABEL_STREAM])
+        return replace(self, labels=random.permutation(self.labels))
+
+    def class_counts(self, num_classes: int) -> Int[Tensor, " k"]:
+        """Images of each class."""
+        return torch.from_numpy(np.bincount(self.labels, minlength=num_classes))

@@ -1,0 +1,1 @@
+"""A trained network on images: probabilities, predictions, evaluation, ONNX."""

@@ -1,0 +1,115 @@
+"""A labelled set of pictures, and what a model's predictions of it are worth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cclnet.dataset.tables import absent, labels_in, lesions_in, require_none
+from cclnet.inference.pictures import Picture, pictures_in, repeated_images
+from cclnet.metrics.resampling import Interval, clustered_bootstrap, weighted_scores
+from cclnet.metrics.scores import class_table, evaluate
+from cclnet.metrics.scores import notes as score_notes
+
+
+@dataclass(frozen=True)
+class LabelledPictures:
+    """Pictures whose classes are known.
+
+    Attributes:
+        pictures: n of them, sorted by image.
+        labels: their classes, 0 … K − 1.
+        lesions: the lesion of each, None where no table says.
+    """
+
+    pictures: list[Picture]
+    labels: NDArray[np.int64]
+    lesions: list[str] | None
+
+
+def labelled_pictures(
+    images: Path, ground_truth: Path, lesion_table: Path | None, classes: Sequence[str]
+) -> LabelledPictures:
+    """Read a labelled set in the layout of the challenge's training, validation and test sets.
+
+    Args:
+        images: a folder or a zip.
+        ground_truth: the table of labels, or a zip with it; its classes must be the given ones, in their order.
+        lesion_table: the table of lesions, which may name further images.
+        classes: those of the model.
+
+    Raises:
+        DataError: with everything that is wrong with zips and tables and between them; no picture is decoded.
+    """
+    pictures, problems = pictures_in([images])
+    _, labels, label_problems = labels_in(ground_truth, classes)
+    lesions, lesion_problems = lesions_in(lesion_table) if lesion_table else ({}, [])
+    problems += repeated_images(pictures) + label_problems + lesion_problems
+    of_image = {picture.image: picture for picture in pictures}
+    if pictures and labels:
+        problems += absent(labels, of_image, str(images), "image")
+        problems += absent(of_image, labels, ground_truth.name, "label of image")
+    if lesion_table and lesions:
+        problems += absent(labels, lesions, lesion_table.name, "lesion of image")
+    require_none(problems)
+    names = sorted(of_image)
+    return LabelledPictures(
+        [of_image[name] for name in names],
+        np.array([classes.index(labels[name]) for name in names], dtype=np.int64),
+        [lesions[name] for name in names] if lesion_table else None,
+    )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What predictions of labelled images are worth.
+
+    Attributes:
+        images, lesions: how many of them; None where the lesions are unknown.
+        figures: those of ``metrics.evaluate``.
+        intervals: 95 % of the figures that the bootstrap knows, over lesions or, where they are unknown, over images.
+        classes: ``metrics.class_table``.
+        notes: why figures are null or leave classes out, as ``metrics.notes`` says it.
+    """
+
+    images: int
+    lesions: int | None
+    figures: dict[str, float | None]
+    intervals: dict[str, Interval | None]
+    classes: pd.DataFrame
+    notes: dict[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The evaluation as JSON takes it: the figures by their names, and the rest beside them."""
+        known = {name: interval for name, interval in self.intervals.items() if interval}
+        return {
+            **self.figures,
+            "intervals": {name: [interval.low, interval.high] for name, interval in known.items()},
+            "images": self.images,
+            "lesions": self.lesions,
+            "classes": self.class_rows(),
+            "notes": self.notes,
+        }
+
+    def class_rows(self) -> list[dict[str, Any]]:
+        """The table of the classes as rows in which None stands for what is null."""
+        return self.classes.astype(object).where(self.classes.notna(), None).to_dict("records")
+
+
+def evaluate_predictions(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: Sequence[str], lesions: list[str] | None
+) -> Evaluation:
+    """Score probabilities (n × K) against labels (n), with intervals by lesion (n) or, without, by image."""
+    clusters = np.arange(len(labels)) if lesions is None else lesions
+    return Evaluation(
+        images=len(labels),
+        lesions=len(set(lesions)) if lesions else None,
+        figures=evaluate(labels, probabilities),
+        intervals=clustered_bootstrap(weighted_scores(labels, probabilities), clusters),
+        classes=class_table(labels, probabilities, classes),
+        notes=score_notes(labels, probabilities, classes),
+    )

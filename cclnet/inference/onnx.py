@@ -1,0 +1,106 @@
+"""A finished model as an ONNX file, which runs without torch and without this package."""
+
+import json
+import textwrap
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from cclnet.images.augmentation import Normalization, to_network
+from cclnet.networks.model import CCLNet
+from cclnet.networks.model_file import ModelDescription
+from cclnet.system.errors import CCLNetError, MissingPackageError
+
+INPUT = "images"
+OUTPUTS = ("logits", "probabilities")
+TOLERANCE = 1e-4
+"""How far an output may be from torch's; rounding makes some 1e-6."""
+CHECKED_BATCHES = (1, 2, 5)
+
+
+class OnnxModel(NamedTuple):
+    """An ONNX file's bytes, and the largest difference of its outputs from torch's on random images."""
+
+    content: bytes
+    difference: float
+
+
+def to_onnx(model: CCLNet, description: ModelDescription, with_preprocessing: bool = False) -> OnnxModel:
+    """Export a model for any number of images, and check it with onnxruntime; the same model gives the same bytes.
+
+    The file's outputs are ``logits`` and ``probabilities`` (n × K), its metadata everything in the description, each
+    attribute as JSON under its own name.
+
+    Args:
+        model: on the CPU and ready for prediction, as ``load_model`` gives it; its head is left out.
+        description: what the model's file says of it.
+        with_preprocessing: whether the input ``images`` is n × crop × crop × 3 bytes, RGB, or what the network itself
+            takes: n × 3 × crop × crop values, scaled to [0, 1] and normalised.
+
+    Raises:
+        MissingPackageError: a package of the extra ``onnx`` is not installed.
+        CCLNetError: torch cannot export this network, or onnxruntime computes something else.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401 - what torch exports with
+        from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+    except ModuleNotFoundError as error:
+        raise MissingPackageError("the export to ONNX", error, "onnx onnxruntime onnxscript") from None
+    predictor = _Predictor(model, description.normalization if with_preprocessing else None).eval()
+    batches = [_random_images(number, description.crop, with_preprocessing) for number in CHECKED_BATCHES]
+    try:
+        program: Any = torch.onnx.export(  # its type has a None in it that dynamo never gives
+            predictor,
+            (batches[-1],),
+            input_names=[INPUT],
+            output_names=OUTPUTS,
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            dynamo=True,
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        reason = textwrap.shorten(str(error), width=200)
+        raise CCLNetError(f"torch cannot export {description.backbone} to ONNX: {reason}") from None
+    ClearMetadataAndDocStringPass()(program.model)  # stack traces, with the paths of this machine
+    program.model.metadata_props.update(
+        {name: json.dumps(value, sort_keys=True) for name, value in asdict(description).items()}
+    )
+    content = program.model_proto.SerializeToString(deterministic=True)
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    difference = float(np.max([_difference(session, predictor, images) for images in batches]))
+    if not difference <= TOLERANCE:  # nor if it is no number
+        raise CCLNetError(f"{description.backbone} as ONNX differs from torch by {difference:.2g}; nothing is written")
+    return OnnxModel(content, difference)
+
+
+class _Predictor(nn.Module):
+    """The whole of the ONNX graph."""
+
+    def __init__(self, model: CCLNet, normalization: Normalization | None) -> None:
+        super().__init__()
+        self.network = nn.Sequential(model.backbone, model.classifier)
+        self.normalization = normalization
+
+    def forward(self, images: Shaped[Tensor, "n _ _ _"]) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"]]:
+        logits = self.network(to_network(images, self.normalization) if self.normalization else images)
+        return logits, logits.softmax(dim=1)
+
+
+@torch.inference_mode()
+def _difference(session: Any, predictor: _Predictor, images: Shaped[Tensor, "n _ _ _"]) -> np.floating:
+    """How far onnxruntime's outputs are from torch's at most."""
+    outputs = np.stack(session.run(OUTPUTS, {INPUT: images.numpy()}))
+    return np.abs(outputs - torch.stack(predictor(images)).numpy()).max()
+
+
+def _random_images(number: int, crop: int, as_bytes: bool) -> Shaped[Tensor, "n _ _ _"]:
+    random = torch.Generator().manual_seed(number)
+    if as_bytes:
+        return torch.randint(256, (number, crop, crop, 3), dtype=torch.uint8, generator=random)
+    return torch.randn(number, 3, crop, crop, generator=random)

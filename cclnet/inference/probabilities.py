@@ -1,0 +1,84 @@
+"""q^cls, the class probabilities that a network gives to images."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cclnet.images.augmentation import IMAGENET, Normalization, to_network
+from cclnet.images.cache import ImageCache
+from cclnet.images.decoding import Pixels, central_crop
+from cclnet.images.subset import Subset
+from cclnet.images.transfer import gathered, sent
+from cclnet.networks.model import CCLNet
+
+PREDICTION_BATCH = 256
+
+
+def prediction_batches(
+    images: Subset,
+    crop: int,
+    device: torch.device,
+    normalization: Normalization = IMAGENET,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Iterator[Float[Tensor, "n 3 h w"]]:
+    """The central crops of all images in their own order, normalised, on the device, in this layout."""
+    if images.resident is None:
+        crops = (central_crop(images.cache[row], crop) for row in images.rows)
+        return crops_to_network(crops, device, normalization, layout)
+    resident = images.resident
+    batches = np.split(images.rows, range(PREDICTION_BATCH, len(images), PREDICTION_BATCH))
+    gathered_crops = (
+        gathered(resident, images.cache, rows, *_central_places(images.cache, rows, crop)) for rows in batches
+    )
+    return (to_network(crops, normalization).contiguous(memory_format=layout) for crops in gathered_crops)
+
+
+def _central_places(
+    cache: ImageCache, rows: NDArray[np.int64], size: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Lines and columns of ``images.central_crop``, n × size each."""
+    starts = (np.rint((sides[rows] - size) / 2).astype(np.int64) for sides in (cache.heights, cache.widths))
+    ys, xs = (start[:, None] + np.arange(size) for start in starts)
+    return ys, xs
+
+
+def crops_to_network(
+    crops: Iterable[Pixels],
+    device: torch.device,
+    normalization: Normalization = IMAGENET,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Iterator[Float[Tensor, "n 3 h w"]]:
+    """Crops of one size, normalised, on the device, so many at once that memory does not grow with their number."""
+    remaining = iter(crops)
+    while batch := list(islice(remaining, PREDICTION_BATCH)):
+        inputs = to_network(sent(torch.from_numpy(np.stack(batch)), device), normalization)
+        yield inputs.contiguous(memory_format=layout)
+
+
+def predict(
+    model: CCLNet,
+    images: Subset,
+    crop: int,
+    device: torch.device,
+    between_steps: Callable[[], None] = lambda: None,
+    normalization: Normalization = IMAGENET,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> NDArray[np.float64]:
+    """q^cls of every image from its central crop, n × K; ``between_steps`` is called after every batch."""
+    model.eval()
+    probabilities = []
+    for inputs in prediction_batches(images, crop, device, normalization, layout):
+        probabilities.append(class_probabilities(model, inputs))
+        between_steps()
+    return np.concatenate(probabilities)
+
+
+@torch.inference_mode()
+def class_probabilities(model: CCLNet, inputs: Float[Tensor, "n 3 h w"]) -> NDArray[np.float64]:
+    """q^cls of one batch, n × K, by a model that is in evaluation mode."""
+    return model(inputs).double().softmax(dim=1).cpu().numpy()

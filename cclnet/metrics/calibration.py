@@ -1,0 +1,117 @@
+"""Whether probabilities can be taken at their word: calibration errors, reliability, temperature scaling.
+
+Throughout, n is the number of images and K the number of classes, as in ``metrics.scores``.
+"""
+
+from math import log
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp, softmax
+
+from cclnet.metrics.predictions import checked_predictions
+from cclnet.system.errors import DataError
+
+CALIBRATION_BINS = 15
+
+
+def reliability_table(true_labels: ArrayLike, probabilities: ArrayLike, bins: int = CALIBRATION_BINS) -> pd.DataFrame:
+    """The reliability diagram: the images binned by the probability of the class predicted for them.
+
+    Returns:
+        bin (1 … bins; see ``confidence_bins``), confidence and accuracy (means over the bin), count. Empty bins are
+        left out.
+    """
+    labels, probabilities = checked_predictions(true_labels, probabilities)
+    confidence = probabilities.max(axis=1)
+    images = pd.DataFrame(
+        {
+            "bin": 1 + confidence_bins(confidence, bins),
+            "confidence": confidence,
+            "accuracy": probabilities.argmax(axis=1) == labels,
+        }
+    )
+    return images.groupby("bin", as_index=False).agg(
+        confidence=("confidence", "mean"), accuracy=("accuracy", "mean"), count=("bin", "size")
+    )
+
+
+def expected_calibration_error(true_labels: ArrayLike, probabilities: ArrayLike, bins: int = CALIBRATION_BINS) -> float:
+    """Mean gap between confidence and accuracy over the bins, weighted by their images (Guo et al., ICML 2017)."""
+    labels, probabilities = checked_predictions(true_labels, probabilities)
+    return _calibration_gap(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, bins)
+
+
+def classwise_calibration_error(
+    true_labels: ArrayLike, probabilities: ArrayLike, bins: int = CALIBRATION_BINS
+) -> float:
+    """The same gap for each class's own probability over all images, averaged over the K classes.
+
+    Kull et al., NeurIPS 2019. A class without images counts too: its frequency, 0, is what its probability should be.
+    """
+    labels, probabilities = checked_predictions(true_labels, probabilities)
+    gaps = [_calibration_gap(column, labels == index, bins) for index, column in enumerate(probabilities.T)]
+    return float(np.mean(gaps))
+
+
+def brier_score(true_labels: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean over the images of ``image_brier``: 0 is perfect, 2 is sure and wrong throughout (Brier, 1950)."""
+    return float(image_brier(*checked_predictions(true_labels, probabilities)).mean())
+
+
+def image_brier(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Each image's (n) sum over the K classes of the squared difference between probability and truth, in [0, 2]."""
+    return ((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(axis=1)
+
+
+def image_nll(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Each image's (n) −log of the probability of its true class, in nats.
+
+    As scikit-learn's log_loss does, a probability of 0 counts as float64's epsilon (36.04 nats), not as infinity.
+    """
+    return -np.log(probabilities[np.arange(len(labels)), labels].clip(np.finfo(np.float64).eps))
+
+
+def confidence_bins(confidence: NDArray[np.floating], bins: int = CALIBRATION_BINS) -> NDArray[np.integer]:
+    """The bin 0 … bins−1 of each probability (n): bin b holds (b / bins, (b + 1) / bins], the first one 0 as well."""
+    return np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
+
+
+def _calibration_gap(confidence: np.ndarray, hits: np.ndarray, bins: int) -> float:
+    # count/n · |accuracy − confidence| of a bin is |sum of its differences| / n: empty bins need no rule
+    differences = np.bincount(confidence_bins(confidence, bins), weights=hits - confidence, minlength=bins)
+    return float(np.abs(differences).sum() / len(confidence))
+
+
+def fit_temperature(logits: ArrayLike, true_labels: ArrayLike) -> float:
+    """The temperature in [0.01, 100] that minimises the NLL of softmax(logits / T) (Guo et al., ICML 2017).
+
+    Fit it on other images than those it is judged on. Log-probabilities (n×K) serve as logits. Where every image is
+    right there is no minimum, and T is one so small that the NLL is 0.
+    """
+    scores = _checked_logits(logits)
+    labels, _ = checked_predictions(true_labels, softmax(scores, axis=1))
+    true_scores = scores[np.arange(len(labels)), labels]
+
+    def nll(log_temperature: float) -> float:
+        temperature = np.exp(log_temperature)
+        return float((logsumexp(scores / temperature, axis=1) - true_scores / temperature).mean())
+
+    fit = minimize_scalar(nll, bounds=(log(0.01), log(100)), method="bounded", options={"xatol": 1e-8})
+    return float(np.exp(fit.x))
+
+
+def apply_temperature(logits: ArrayLike, temperature: float) -> NDArray[np.float64]:
+    """The probabilities softmax(logits / temperature), n×K; the predicted classes stay what they were."""
+    if not temperature > 0:
+        raise DataError(f"a temperature must be above 0, not {temperature}")
+    return softmax(_checked_logits(logits) / temperature, axis=1)
+
+
+def _checked_logits(logits: ArrayLike) -> NDArray[np.float64]:
+    scores = np.asarray(logits, dtype=np.float64)
+    if scores.ndim != 2 or not np.isfinite(scores).all():
+        raise DataError("logits must be images × classes and finite: a probability of 0 has no logarithm")
+    return scores

@@ -1,0 +1,200 @@
+"""What a K × K matrix of classes follows: another matrix, the class counts, or nothing.
+
+Permutation tests over the orders of the classes are exact up to ``LARGEST_EXACT`` classes, above that sampled.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+from math import sqrt
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import orth
+from scipy.stats import rankdata
+
+from cclnet.system.errors import DataError
+
+SAMPLED_ORDERS = 9_999
+LARGEST_EXACT = 8  # classes; 8! = 40,320 orders
+REORDERED_CELLS = 4_000_000  # at once: 32 MB
+
+
+class MantelTest(NamedTuple):
+    """Spearman's correlation, and how often another order of the classes does as well.
+
+    ``p_greater`` counts the orders whose correlation is at least the observed one, ``p_two_sided`` those that are at
+    least as far from 0. The observed order is one of the orders, so neither is ever 0.
+    """
+
+    correlation: float | None
+    p_greater: float
+    p_two_sided: float
+
+
+class CountShare(NamedTuple):
+    """How much of a matrix the class counts alone explain: R² in [0, 1].
+
+    ``beyond`` is 1 − ``explained``: how far the matrix is from what counts alone give. ``by_chance`` is the mean of
+    ``explained`` over all orders of the classes, what unrelated counts would explain; ``p`` is the share of orders that
+    explain at least as much as the true one.
+    """
+
+    explained: float
+    beyond: float
+    by_chance: float
+    p: float
+
+
+def off_diagonal(matrix: ArrayLike) -> NDArray[np.float64]:
+    """The K(K−1) cells off the diagonal of a K×K matrix, row by row.
+
+    Raises:
+        DataError: it is not square, has fewer than two classes, or one of these cells is not finite.
+    """
+    cells = np.asarray(matrix, dtype=np.float64)
+    if cells.ndim != 2 or cells.shape[0] != cells.shape[1] or len(cells) < 2:
+        raise DataError(f"a matrix of classes has the shape {cells.shape}, not classes × classes (at least 2)")
+    cells = cells[~np.eye(len(cells), dtype=bool)]
+    if not np.isfinite(cells).all():
+        raise DataError(f"{(~np.isfinite(cells)).sum()} off-diagonal cells of a matrix of classes are not finite")
+    return cells
+
+
+def rank_correlation(a: ArrayLike, b: ArrayLike) -> float | None:
+    """Spearman's correlation over the off-diagonal cells of two K×K matrices; None if either's are all equal."""
+    ranks_a, ranks_b = _centred_ranks(a), _centred_ranks(b)
+    if ranks_a.shape != ranks_b.shape:
+        raise DataError(f"matrices of different classes cannot be compared: {ranks_a.shape} and {ranks_b.shape}")
+    variation = sqrt(int((ranks_a**2).sum()) * int((ranks_b**2).sum()))
+    return float((ranks_a * ranks_b).sum() / variation) if variation else None
+
+
+def mantel_test(a: ArrayLike, b: ArrayLike, seed: int = 0) -> MantelTest:
+    """Test ``rank_correlation`` by giving b's rows and columns every other order of the classes (Mantel, 1967).
+
+    Cells that share a class are not independent, so the usual p of a correlation does not hold. Exact up to eight
+    classes (all K! orders, 5,040 for seven); above, 9,999 seeded orders and the observed one.
+    """
+    correlation = rank_correlation(a, b)
+    ranks_a, ranks_b = _centred_ranks(a), _centred_ranks(b)
+    blocks = _reordered(ranks_b, _orders(len(ranks_b), seed))
+    agreements = np.concatenate([np.einsum("ij,oij->o", ranks_a, block) for block in blocks])
+    return MantelTest(
+        correlation,
+        p_greater=float((agreements >= agreements[0]).mean()),
+        p_two_sided=float((np.abs(agreements) >= abs(agreements[0])).mean()),
+    )
+
+
+def count_pattern(counts: ArrayLike) -> NDArray[np.float64]:
+    """The K×K matrix that follows counts alone, 1 / (n_i n_j): the rarer two classes, the more alike they seem.
+
+    Rare classes are all pushed away from the frequent ones and so towards each other, whatever they look like
+    (minority collapse; Fang et al., PNAS 2021). Only the order of its cells is meant: compare by rank.
+    """
+    images = _checked_counts(counts)
+    return 1 / np.outer(images, images)
+
+
+def share_explained_by_counts(matrix: ArrayLike, counts: ArrayLike, seed: int = 0) -> CountShare | None:
+    """The share of the variance of the ranks of a matrix's off-diagonal cells that class counts (K) alone explain.
+
+    It is R² of the least-squares regression of the ranks of the cells (i, j) on r_i, r_j and r_i r_j, r being the
+    centred ranks of the counts. Why the product: if its frequency alone decides how far an embedding leans towards the
+    mean feature, by s_i, and the rest of it points anywhere, then cos(c_i, c_j) is s_i s_j on average. Three regressors
+    explain something of any matrix, hence ``by_chance``. Orders as in ``mantel_test``. None if all cells are equal, or
+    two at all: whichever is larger, counts that differ would explain it wholly.
+    """
+    ranks, images = _centred_ranks(matrix), _checked_counts(counts)
+    if len(images) != len(ranks):
+        raise DataError(f"{len(images)} class counts for a matrix of the shape {ranks.shape}")
+    if not ranks.any() or len(images) == 2:
+        return None
+    rank = rankdata(images) - (len(images) + 1) / 2
+    row, column = np.meshgrid(rank, rank, indexing="ij")
+    regressors = np.column_stack([off_diagonal(term) for term in (row, column, row * column)])
+    basis = orth(regressors - regressors.mean(axis=0))
+    cells = ~np.eye(len(ranks), dtype=bool)
+    blocks = _reordered(ranks, _orders(len(ranks), seed))
+    explained = np.concatenate([((block[:, cells] @ basis) ** 2).sum(axis=1) for block in blocks]) / (ranks**2).sum()
+    rounding = 1e-9
+    return CountShare(
+        explained=float(explained[0]),
+        beyond=float(1 - explained[0]),
+        by_chance=float(explained.mean()),
+        p=float((explained >= explained[0] - rounding).mean()),
+    )
+
+
+def confused_similarity(confusion: ArrayLike) -> NDArray[np.float64] | None:
+    """How alike a classifier finds two classes: the mean of P(predicted j | i) and P(predicted i | j), K×K, symmetric.
+
+    Args:
+        confusion: images by true class (row) and predicted class.
+
+    Returns:
+        None if a class has no images.
+    """
+    counts = np.asarray(confusion, dtype=np.float64)
+    images = counts.sum(axis=1, keepdims=True)
+    if not images.all():
+        return None
+    rates = counts / images
+    return (rates + rates.T) / 2
+
+
+def notes(matrix: ArrayLike, counts: ArrayLike, similarity: ArrayLike | None, classes: Sequence[str]) -> dict[str, str]:
+    """Why ``not_explained_by_counts`` and ``follows_confusion`` of a soft-label matrix are null, as ``metrics.notes``.
+
+    Args:
+        matrix: the soft labels, K×K.
+        counts: training images of each class, K.
+        similarity: what ``confused_similarity`` gives for the validation images.
+        classes: the K names.
+    """
+    if len(classes) == 2:
+        return dict.fromkeys(("not_explained_by_counts", "follows_confusion"), "undefined: two classes are one pair")
+    if not _centred_ranks(matrix).any():
+        reason = "undefined: the labels hold no class for more alike than another"
+        return dict.fromkeys(("not_explained_by_counts", "follows_confusion"), reason)
+    found: dict[str, str] = {}
+    if absent := ", ".join(name for name, count in zip(classes, np.asarray(counts), strict=True) if not count):
+        found["not_explained_by_counts"] = f"undefined: no training image of {absent}"
+    if similarity is None:
+        found["follows_confusion"] = "undefined: a class has no validation image"
+    elif not _centred_ranks(similarity).any():
+        found["follows_confusion"] = "undefined: no two classes are confused more often than others"
+    return found
+
+
+def _checked_counts(counts: ArrayLike) -> NDArray[np.float64]:
+    images = np.asarray(counts, dtype=np.float64)
+    if images.ndim != 1 or not ((images > 0) & np.isfinite(images)).all():
+        raise DataError(f"class counts must be one positive number per class, not {images.tolist()}")
+    return images
+
+
+def _centred_ranks(matrix: ArrayLike) -> NDArray[np.int64]:
+    """Twice the ranks of the off-diagonal cells less their mean: whole numbers, so that sums of products are exact."""
+    cells = off_diagonal(matrix)
+    ranks = np.zeros(np.shape(matrix), dtype=np.int64)
+    ranks[~np.eye(len(ranks), dtype=bool)] = 2 * rankdata(cells) - (cells.size + 1)
+    return ranks
+
+
+def _orders(num_classes: int, seed: int) -> NDArray[np.integer]:
+    """Orders × K, the identity first: all of them where they are few enough, a seeded sample where not."""
+    identity = np.arange(num_classes)
+    if num_classes <= LARGEST_EXACT:
+        return np.array(list(permutations(range(num_classes))))
+    shuffled = np.random.default_rng(seed).permuted(np.tile(identity, (SAMPLED_ORDERS, 1)), axis=1)
+    return np.vstack([identity, shuffled])
+
+
+def _reordered(matrix: NDArray[np.int64], orders: NDArray[np.integer]) -> Iterator[NDArray[np.int64]]:
+    """Rows and columns alike in every order: orders × K × K, in blocks that the memory holds."""
+    at_once = max(1, REORDERED_CELLS // matrix.size)
+    for first in range(0, len(orders), at_once):
+        block = orders[first : first + at_once]
+        yield matrix[block[:, :, None], block[:, None, :]]

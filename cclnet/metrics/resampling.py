@@ -1,0 +1,191 @@
+"""What chance can explain: bootstrap intervals over lesions, paired tests, corrections for several tests."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
+
+from cclnet.metrics.calibration import CALIBRATION_BINS, confidence_bins, image_brier, image_nll
+from cclnet.metrics.predictions import checked_predictions
+from cclnet.system.errors import DataError
+
+RESAMPLES = 2_000
+BLOCK = 250  # resamples at once: their weights for every image are what memory goes to
+
+Statistic = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
+"""Figures by name, one value per resample (NaN where undefined), from resamples × n: how often each image was drawn."""
+
+
+class Interval(NamedTuple):
+    """A figure of the data themselves and the 2.5 and 97.5 percentiles over the resamples."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """``Interval`` of a − b, and the two-sided p of no difference."""
+
+    estimate: float
+    low: float
+    high: float
+    p: float
+
+
+class McNemar(NamedTuple):
+    """Images that a alone and that b alone got right, and the exact two-sided p."""
+
+    only_a: int
+    only_b: int
+    p: float
+
+
+def weighted_scores(true_labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
+    """The figures of ``metrics.evaluate`` but AUC and classwise ECE for many resamples of the images at once.
+
+    With every weight 1 they are those of ``evaluate``; with whole weights, those of the images repeated so often.
+    """
+    labels, probabilities = checked_predictions(true_labels, probabilities)
+    num_classes = probabilities.shape[1]
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    cells = np.eye(num_classes**2)[labels * num_classes + predicted]  # n × K²
+    losses = np.column_stack([image_nll(labels, probabilities), image_brier(labels, probabilities)])  # n × 2
+    hits_beyond_confidence = ((predicted == labels) - confidence)[:, None]
+    gaps = np.eye(CALIBRATION_BINS)[confidence_bins(confidence)] * hits_beyond_confidence  # n × bins
+
+    def statistic(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        if weights.shape[1] != len(labels):
+            raise DataError(f"{weights.shape[1]} images are resampled, {len(labels)} were predicted")
+        images = weights.sum(axis=1)
+        nll, brier = (weights @ losses).T / images
+        ece = np.abs(weights @ gaps).sum(axis=1) / images
+        confusions = (weights @ cells).reshape(-1, num_classes, num_classes)
+        return _confusion_scores(confusions) | {"nll": nll, "brier": brier, "ece": ece}
+
+    return statistic
+
+
+def clustered_bootstrap(
+    statistic: Statistic, clusters: ArrayLike, n_resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Interval | None]:
+    """95 % percentile intervals of every figure of ``statistic``, drawing whole clusters with replacement.
+
+    Images of one lesion are no independent evidence: the lesion is what is drawn, with all of its images.
+
+    Args:
+        statistic: the figures, for example ``weighted_scores(labels, probabilities)``.
+        clusters: the lesion of each image (n), of any hashable kind.
+        n_resamples: how many times as many clusters as there are get drawn.
+        seed: the same seed gives the same draws, whatever the statistic.
+
+    Returns:
+        None for a figure that the data leave undefined; resamples that leave it undefined do not count.
+    """
+    return {
+        name: _interval(estimate, values) if values.size else None
+        for name, (estimate, values) in _resampled(statistic, clusters, n_resamples, seed).items()
+    }
+
+
+def paired_bootstrap(
+    statistic_a: Statistic, statistic_b: Statistic, clusters: ArrayLike, n_resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Difference | None]:
+    """``clustered_bootstrap`` of the differences a − b on the same images, each resample drawn for both.
+
+    p is twice the share of resamples on the rarer side of 0 (both sides count 0; one is added to each, so that it is
+    never 0), at most 1.
+    """
+
+    def statistic(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        figures_a, figures_b = statistic_a(weights), statistic_b(weights)
+        return {name: figures_a[name] - figures_b[name] for name in figures_a}
+
+    differences: dict[str, Difference | None] = {}
+    for name, (estimate, values) in _resampled(statistic, clusters, n_resamples, seed).items():
+        rarer = min((values <= 0).sum(), (values >= 0).sum())
+        p = min(1.0, float(2 * (1 + rarer) / (1 + values.size)))
+        differences[name] = Difference(*_interval(estimate, values), p) if values.size else None
+    return differences
+
+
+def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> McNemar:
+    """McNemar's exact test that two classifiers are right equally often on the same images (booleans, n each).
+
+    It takes the images to be independent; where lesions have several, ``paired_bootstrap`` is the safer of the two.
+    """
+    right_a, right_b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
+    if right_a.shape != right_b.shape:
+        raise DataError(f"{right_a.size} and {right_b.size} images cannot be paired: predict the same ones with both")
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    discordant = only_a + only_b
+    return McNemar(only_a, only_b, float(binomtest(only_a, discordant).pvalue) if discordant else 1.0)
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """The p values (m) adjusted for being m, in their own order (Holm, 1979): reject those below the level."""
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise DataError("p values to adjust must be a list of numbers in [0, 1]")
+    order = p.argsort(kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return adjusted
+
+
+def mean_and_deviation(values: ArrayLike) -> tuple[float, float | None]:
+    """The mean over repetitions and their sample standard deviation (ddof 1), None for a single one."""
+    repetitions = np.asarray(values, dtype=np.float64)
+    if repetitions.ndim != 1 or not repetitions.size or not np.isfinite(repetitions).all():
+        raise DataError("the values to average must be a list of at least one finite number")
+    return float(repetitions.mean()), float(repetitions.std(ddof=1)) if repetitions.size > 1 else None
+
+
+def _confusion_scores(confusions: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Figures of confusion matrices (resamples × K × K, true class first), macro over the classes with images."""
+    hits = confusions.diagonal(axis1=1, axis2=2)  # resamples × K
+    images, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
+    total, present = images.sum(axis=1), (images > 0).sum(axis=1)
+
+    def macro(numerators: NDArray[np.float64], denominators: NDArray[np.float64]) -> NDArray[np.float64]:
+        # a class without images has no hits either, so it adds 0 / 1
+        return (numerators / np.maximum(denominators, 1)).sum(axis=1) / present
+
+    accuracy = hits.sum(axis=1) / total
+    chance = (images * predicted).sum(axis=1) / total**2
+    return {
+        "accuracy": accuracy,
+        "f1": macro(2 * hits, images + predicted),
+        "kappa": np.divide(accuracy - chance, 1 - chance, out=np.full(len(total), np.nan), where=chance < 1),
+        "jaccard": macro(hits, images + predicted - hits),
+        "balanced_accuracy": macro(hits, images),
+    }
+
+
+def _resampled(
+    statistic: Statistic, clusters: ArrayLike, n_resamples: int, seed: int
+) -> dict[str, tuple[float, NDArray[np.float64]]]:
+    """Each figure of the data themselves and of the resamples that define it (none if the data do not)."""
+    cluster_of_image, names = pd.factorize(np.asarray(clusters))
+    if not cluster_of_image.size or cluster_of_image.min() < 0:
+        raise DataError("the bootstrap needs the cluster (lesion) of every image: some or all have none")
+    generator = np.random.default_rng(seed)
+    estimates = statistic(np.ones((1, len(cluster_of_image))))
+    blocks: list[dict[str, NDArray[np.float64]]] = []
+    for first in range(0, n_resamples, BLOCK):
+        draws = generator.integers(len(names), size=(min(BLOCK, n_resamples - first), len(names)))
+        times_drawn = np.stack([np.bincount(draw, minlength=len(names)) for draw in draws])
+        blocks.append(statistic(times_drawn[:, cluster_of_image].astype(np.float64)))
+    values = {name: np.concatenate([block[name] for block in blocks]) for name in estimates}
+    return {
+        name: (float(estimate[0]), values[name][np.isfinite(values[name]) & np.isfinite(estimate[0])])
+        for name, estimate in estimates.items()
+    }
+
+
+def _interval(estimate: float, values: NDArray[np.float64]) -> Interval:
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Interval(estimate, float(low), float(high))

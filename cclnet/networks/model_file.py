@@ -1,0 +1,122 @@
+"""A trained network as one file: its weights and all that prediction needs to know about them."""
+
+import hashlib
+import json
+import textwrap
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from cclnet.ccl import CCLHead
+from cclnet.images.augmentation import Normalization, memory_layout
+from cclnet.networks.backbones import build_backbone
+from cclnet.networks.model import CCLNet
+from cclnet.system.errors import CCLNetError, MissingPackageError
+from cclnet.system.files import write_bytes
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What a model file says about itself.
+
+    Attributes:
+        classes: the classes in the order of the outputs.
+        backbone: the name that ``build_backbone`` knows.
+        method: what it was trained with; only ``ccl`` has a head.
+        short_side, crop: pixels; images are resized to the one and cut to the other.
+        mean, standard_deviation: what normalises values in [0, 1], channel by channel.
+        label_matrix: the labels that trained the classifier, row k for class k: soft labels, or hard ones.
+        softness: p̄ of that matrix.
+        softness_epoch: the epoch its dictionary was taken from, None without a head.
+        lowest_softness_epoch: the epoch of the lowest p̄ before the dictionary was frozen, None without a head or rule.
+        converged_epoch: the epoch the dictionary was frozen in, None if it was not.
+        params: everything that the train stage was asked for.
+        ran_on: what the result depends on besides.
+        version: of this package.
+    """
+
+    classes: list[str]
+    backbone: str
+    method: str
+    short_side: int
+    crop: int
+    mean: list[float]
+    standard_deviation: list[float]
+    label_matrix: list[list[float]]
+    softness: float
+    softness_epoch: int | None
+    lowest_softness_epoch: int | None
+    converged_epoch: int | None
+    params: dict[str, Any]
+    ran_on: dict[str, Any]
+    version: str
+
+    @property
+    def normalization(self) -> Normalization:
+        """Of the images, as the network was trained with it."""
+        return Normalization(tuple(self.mean), tuple(self.standard_deviation))
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """How images and weights lay in memory in training: another one may round otherwise."""
+        return memory_layout(self.params.get("memory_format", "contiguous"))
+
+
+_METADATA_KEY = "cclnet"  # one key only: safetensors writes several in random order
+_DIGEST = "sha256"  # safetensors itself does not notice a flipped bit
+
+
+def save_model(path: Path, model: CCLNet, description: ModelDescription) -> None:
+    """Write the network and what it is as one safetensors file, byte for byte the same for the same content."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    values = asdict(description)
+    metadata = json.dumps(values | {_DIGEST: _digest(values, tensors)}, sort_keys=True, allow_nan=False)
+    write_bytes(path, save(tensors, metadata={_METADATA_KEY: metadata}))
+
+
+def _digest(description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> str:
+    text = json.dumps(description, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode() + save(tensors)).hexdigest()
+
+
+def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
+    """Rebuild the network of ``save_model``, on the CPU and ready for prediction.
+
+    Raises:
+        MissingPackageError: its backbone is one of timm's, which is not installed.
+        CCLNetError: the file is not there, is damaged, or is not such a model.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            values = json.loads(file.metadata()[_METADATA_KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+        if values.pop(_DIGEST) != _digest(values, tensors):
+            raise CCLNetError("its contents are not those that were saved")
+        description = ModelDescription(**values)
+        head = {name: description.params[name] for name in ("margin", "temperature")}
+        num_classes, with_head = len(description.classes), description.method == "ccl"
+        model = build_model(description.backbone, None, description.crop, num_classes, with_head, **head)
+        model.load_state_dict(tensors)
+    except MissingPackageError:
+        raise
+    except FileNotFoundError:
+        raise CCLNetError(f"there is no model {path}; train one first") from None
+    except (CCLNetError, SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = textwrap.shorten(str(error), width=200)
+        raise CCLNetError(f"{path} is not a model of this package, or is damaged: {reason}") from None
+    return model.eval(), description
+
+
+def build_model(
+    backbone: str, weights: str | None, image_size: int, num_classes: int, with_head: bool, **head: Any
+) -> CCLNet:
+    """A backbone by name with its classifier and, if wanted, a CCL head (whose further arguments are passed on)."""
+    network, num_features = build_backbone(backbone, weights, image_size)
+    model = CCLNet(network, num_features, num_classes)
+    if with_head:  # drawn last, so that one seed starts all methods from the same backbone and classifier
+        model.head = CCLHead(num_features, num_classes, **head)
+    return model

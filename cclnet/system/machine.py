@@ -1,0 +1,139 @@
+"""What computes, and the same bytes on every x86-64 processor with AVX2.
+
+Numerical libraries choose other kernels on other processors (AVX-512 here, AVX2 there, Intel's own on Intel), which
+add in another order and round differently; after some hundred steps of training that is another model. ``portable``
+pins every library to the kernels that all x86-64 processors since 2013 (Intel) and 2015 (AMD) share, and the number of
+threads. It costs nothing on an AVX2 processor and part of the speed on an AVX-512 one. It does not cover another
+thread count, a GPU, ARM, or other versions of the libraries than those of ``requirements.lock``.
+
+All of it has to be set before NumPy and torch are loaded, so this module loads torch only where it is asked for it.
+"""
+
+import ctypes
+import logging
+import os
+import platform
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Literal
+
+from cclnet.system.errors import CCLNetError
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+Processor = Literal["portable", "native"]
+
+_PORTABLE = {
+    "ATEN_CPU_CAPABILITY": "avx2",  # torch's own kernels
+    "ONEDNN_MAX_CPU_ISA": "AVX2",  # convolutions
+    "MKL_CBWR": "COMPATIBLE",  # matrix products: alike on Intel and AMD
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4",  # NumPy's exp, log and pow
+    "OPENBLAS_CORETYPE": "Haswell",  # NumPy's and SciPy's matrix products
+    "MKL_DYNAMIC": "FALSE",  # never fewer threads than asked for
+    "OMP_DYNAMIC": "FALSE",
+}
+
+_ALWAYS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # without it, cuBLAS sums in a varying order
+
+
+def prepare_processor(processor: Processor, threads: int | None) -> None:
+    """Set the environment of this process for repeatable arithmetic.
+
+    Args:
+        processor: ``portable`` for the same bytes on every machine, ``native`` for this machine's fastest kernels.
+        threads: how many threads compute, None for as many as there are cores, divided among the processes that
+            ``torchrun`` has started on this machine.
+
+    Raises:
+        RuntimeError: NumPy or torch is loaded already, so that the setting would come too late.
+    """
+    environment = dict(_ALWAYS)
+    if threads is None and (processes := int(os.environ.get("LOCAL_WORLD_SIZE", 1))) > 1:
+        threads = max(1, _cores() // processes)
+    if threads is not None:
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    if processor == "portable":
+        environment |= _PORTABLE
+    missing = {name: value for name, value in environment.items() if os.environ.get(name) != value}
+    loaded = sorted({"numpy", "torch"} & set(sys.modules))
+    if missing and loaded:
+        raise RuntimeError(f"{' and '.join(loaded)} loaded before {', '.join(missing)} could be set")
+    os.environ.update(missing)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library hand out again what was freed, and not give it back to the kernel.
+
+    Every step of training frees and asks for the same hundreds of megabytes, and the kernel clears each page that it
+    gives anew: a tenth of the time of a step on a processor. Done with glibc alone; another library goes on as before.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system tells them apart."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def not_portable_because() -> str | None:
+    """Why ``portable`` cannot keep its promise on this machine, or None where it can."""
+    machine = platform.machine()
+    if machine not in ("x86_64", "AMD64"):
+        return f"this is an {machine} processor, and the promise of equal bytes is for x86-64 with AVX2"
+    import torch
+
+    if torch.backends.cpu.get_cpu_capability() != "AVX2":
+        return f"this processor lacks AVX2 (torch uses {torch.backends.cpu.get_cpu_capability()})"
+    return None
+
+
+def select_device(name: str) -> "torch.device":
+    """The device to compute on: ``auto`` is the GPU if there is one, else the processor.
+
+    Each of the processes that ``torchrun`` has started on this machine gets a GPU of its own.
+
+    Raises:
+        CCLNetError: the GPU that is asked for is not there.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise CCLNetError(
+            f"device: {name} is asked for, and torch sees {torch.cuda.device_count()} GPUs; set device: auto or cpu"
+        )
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    return device
+
+
+def conditions(
+    processor: Processor, device: "torch.device", backbone_library: str, processes: int = 1
+) -> dict[str, Any]:
+    """What a result depends on besides code, params and data: the same on every machine where ``portable`` holds."""
+    import torch
+
+    on = {"processor": processor, "threads": torch.get_num_threads(), "device": device.type, "processes": processes}
+    if device.type == "cuda":
+        on |= {"device": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    reason = not_portable_because()
+    if processor == "portable" and reason:
+        logger.warning("%s; `dvc metrics diff` shows by how little the numbers differ from the committed ones", reason)
+    if processor == "native" or reason:
+        on["capability"] = torch.backends.cpu.get_cpu_capability()
+    packages = ("numpy", "pillow", "torch", "torchvision", backbone_library)
+    return on | {"versions": {name: version(name) for name in packages}}

@@ -1,0 +1,1 @@
+"""Algorithm 1 and all that it needs: trainer, batches, objectives, saved states, several processes."""

@@ -1,0 +1,264 @@
+"""Several processes that train one network together, started by torch's own engine (``torchrun``).
+
+Each has the whole network and its share of every minibatch, in proportion to which its losses count; added up, the
+gradients are those of the minibatch. One process has nothing to share, and does without ``torch.distributed``.
+"""
+
+import io
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed, nn
+from torch.distributed.rendezvous import rendezvous
+
+from cclnet.system.errors import CCLNetError
+from cclnet.system.interruption import InterruptionError
+
+IMAGES_EACH = 2
+"""What batch normalisation needs at least in each process."""
+
+SECONDS_TO_END = 600
+"""How long processes that are asked to end may take for the step that they are in."""
+
+
+class LostProcessError(CCLNetError):
+    """Another process has ended before its time; whoever watches over all of them says which."""
+
+    exit_status = 75  # as sysexits.h has it: try again
+
+
+class Processes:
+    """What those that train together do in common; here there is only one, and nothing to be done.
+
+    Attributes:
+        rank: the number of this process among all of them; the first one, 0, writes and reports.
+        count: how many there are.
+    """
+
+    rank = 0
+    count = 1
+
+    def share(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
+        """This process's part of a minibatch; the parts differ by one image at most."""
+        return images
+
+    def equal_share(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
+        """As many images in each process, for ``gather``; the last ones have some of the first ones again."""
+        return images
+
+    def gather(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The rows of all processes one after the other."""
+        return rows
+
+    def added_up(self, tensors: list[Tensor]) -> list[Tensor]:
+        """The sums of these tensors over the processes, which last until the next call."""
+        return tensors
+
+    def largest(self, number: int) -> int:
+        """The largest of all processes' numbers."""
+        return number
+
+    def from_first(self, value: Any) -> Any:
+        """The first process's value; tensors come on the CPU."""
+        return value
+
+    def align(self, model: nn.Module) -> None:
+        """Give all processes the first one's weights and statistics."""
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+
+
+ALONE = Processes()
+
+
+class ProcessGroup(Processes):
+    """Several of them, in torch's default process group.
+
+    Every method but ``share`` and ``equal_share`` has to be called by all of them, in the same order.
+
+    Raises:
+        LostProcessError: from these methods, when another process has ended.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.count = distributed.get_rank(), distributed.get_world_size()
+        self._started_by = os.getppid()
+        self._message = torch.empty(0)
+
+    def share(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
+        if len(images) < IMAGES_EACH * self.count:
+            raise CCLNetError(
+                f"a minibatch of {len(images)} images is too small for {self.count} processes: batch normalisation "
+                f"needs {IMAGES_EACH} in each; raise batch_size or lower processes"
+            )
+        return np.array_split(images, self.count)[self.rank]
+
+    def equal_share(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
+        size = -(-len(images) // self.count)
+        return images[np.arange(self.rank * size, (self.rank + 1) * size) % len(images)]
+
+    def gather(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        own = torch.from_numpy(rows)
+        parts = [torch.empty_like(own) for _ in range(self.count)]
+        with _others_alive():
+            distributed.all_gather(parts, own)
+        return torch.cat(parts).numpy()
+
+    def added_up(self, tensors: list[Tensor]) -> list[Tensor]:
+        sizes = [tensor.numel() for tensor in tensors]
+        if len(self._message) != sum(sizes):  # kept from step to step: new memory takes as long as the exchange itself
+            self._message = tensors[0].new_empty(sum(sizes))
+        torch.cat([_flat(tensor) for tensor in tensors], out=self._message)
+        with _others_alive():
+            distributed.all_reduce(self._message)
+        parts = self._message.split(sizes)
+        return [part.as_strided(tensor.shape, tensor.stride()) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def largest(self, number: int) -> int:
+        if os.getppid() != self._started_by:  # killed, so that it cannot ask its processes to end any more
+            number = max(number, signal.SIGTERM)
+        numbers = torch.tensor(number)
+        with _others_alive():
+            distributed.all_reduce(numbers, distributed.ReduceOp.MAX)
+        return int(numbers)
+
+    def from_first(self, value: Any) -> Any:
+        buffer = io.BytesIO()
+        torch.save(value, buffer)
+        content = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
+        size = torch.tensor(len(content))
+        with _others_alive():
+            distributed.broadcast(size, 0)
+            if self.rank:
+                content = torch.empty(int(size), dtype=torch.uint8)
+            distributed.broadcast(content, 0)
+        return torch.load(io.BytesIO(content.numpy().tobytes()), weights_only=True, map_location="cpu")
+
+    def align(self, model: nn.Module) -> None:
+        for tensor in model.state_dict().values():
+            flat = tensor.flatten()
+            with _others_alive():
+                distributed.broadcast(flat, 0)
+            tensor.copy_(flat.view_as(tensor))
+
+    def wait(self) -> None:
+        self.largest(0)
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """Its values in the order in which they lie in memory, whatever its layout."""
+    return tensor.as_strided((tensor.numel(),), (1,))
+
+
+@contextmanager
+def _others_alive() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostProcessError(f"another process has ended: {error}") from None
+
+
+@contextmanager
+def joined_processes(device: torch.device) -> Iterator[Processes]:
+    """Join the processes that ``torchrun`` has started with this one, until the block ends.
+
+    Of what goes wrong, the process that meets it first speaks; the others end in silence, and all of them if the reason
+    comes from outside: whoever has started them says it.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield ALONE
+        return
+    store, rank, count = next(rendezvous("env://"))
+    backend = "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=count)
+    if rank:
+        logging.disable(logging.WARNING)  # the first process warns
+    try:
+        yield ProcessGroup()
+    except (InterruptionError, LostProcessError) as error:
+        raise SystemExit(error.exit_status) from None
+    except Exception:
+        if store.add("errors", 1) > 1:
+            raise SystemExit(1) from None
+        signal.signal(
+            signal.SIGTERM, signal.SIG_IGN
+        )  # comes once another has ended, perhaps before this one has spoken
+        raise
+    finally:
+        distributed.destroy_process_group()
+
+
+def processes_to_start(asked_for: int | Literal["auto"], device: torch.device) -> int:
+    """How many processes are to be started: 1 if this one is to do the work, alone or as one of ``torchrun``'s.
+
+    Raises:
+        CCLNetError: there are fewer GPUs than processes.
+    """
+    if distributed.is_torchelastic_launched():
+        return 1
+    if device.type != "cuda":
+        return 1 if asked_for == "auto" else asked_for
+    gpus = torch.cuda.device_count() if device.index is None else 1
+    if asked_for == "auto":
+        return gpus
+    if asked_for > gpus:
+        raise CCLNetError(f"processes: {asked_for} are asked for, and a GPU for each; device: {device} has {gpus}")
+    return asked_for
+
+
+def start_processes(count: int, module: str) -> None:
+    """Run a module in so many processes on this machine, as ``torchrun --standalone`` does, until all have ended.
+
+    Raises:
+        InterruptionError: they were asked to end, and have ended.
+        CCLNetError: one was killed; the others have ended.
+        SystemExit: one has said what is wrong.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.disable()  # torch's many lines about what is said in one here
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=module,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(os.devnull),
+        signals_to_handle="SIGINT,SIGTERM",
+        shutdown_timeout=SECONDS_TO_END,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", module)
+    except SignalException as asked:
+        raise InterruptionError(asked.sigval) from None
+    except ChildFailedError as error:
+        raise _reason([failure.exitcode for failure in error.failures.values()]) from None
+
+
+def _reason(exit_codes: list[int]) -> BaseException:
+    """Why processes ended before their time; a negative code is the signal that killed one."""
+    for code in exit_codes:
+        if code - 128 in (signal.SIGINT, signal.SIGTERM):
+            return InterruptionError(code - 128)
+    if said := set(exit_codes) & set(range(1, 128)) - {LostProcessError.exit_status}:
+        return SystemExit(max(said))
+    killed_by = [signal.Signals(-code).name for code in sorted(exit_codes, reverse=True) if code < 0]
+    what = f"a process was ended by {killed_by[0]}" if killed_by else "the processes have lost each other"
+    return CCLNetError(f"{what}; run it again to go on after the last finished epoch")

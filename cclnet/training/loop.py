@@ -1,0 +1,109 @@
+"""Training for all epochs: resuming, validation after each epoch, progress, interruption."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cclnet.images.subset import Subset
+from cclnet.inference.probabilities import predict
+from cclnet.metrics.scores import evaluate
+from cclnet.system.interruption import InterruptionError
+from cclnet.system.progress import Report, silent
+from cclnet.training.states import StateStore
+from cclnet.training.trainer import Row, Trainer, logger
+
+SHOWN_SCORES = ("accuracy", "f1", "kappa", "jaccard", "balanced_accuracy", "nll")
+
+
+def fit(
+    trainer: Trainer,
+    training: Subset,
+    validation: Subset,
+    store: StateStore | None,
+    ran_on: dict[str, Any],
+    report: Report = silent,
+    between_steps: Callable[[], None] = lambda: None,
+) -> list[Row]:
+    """Train for all epochs, keeping the state after each; an interrupted run goes on where it was.
+
+    Args:
+        trainer: a new trainer.
+        training, validation: the images.
+        store: keeps the states, in the first of several processes; None in the others.
+        ran_on: what the result depends on besides; a run that goes on under other conditions is told so.
+        report: told of the images trained on.
+        between_steps: called after every minibatch; ``InterruptionError`` from it ends training, with the state kept.
+
+    Returns:
+        One row an epoch: losses, p̄, learning rates, gradient norms, and how well the validation images are classified.
+
+    Raises:
+        InterruptionError: training was asked to end.
+        CCLNetError: a loss is not finite any more, or the state of the epoch before cannot be written.
+    """
+    history: list[Row] = []
+    row: Row | None = None  # of an epoch that is trained and not yet validated
+    state = trainer.processes.from_first(store.load() if store else None)
+    if state is not None:
+        trainer.load_state_dict(state["trainer"])
+        history, row = state["history"], state["row"]
+        changed = [name for name in ran_on if state["ran_on"].get(name) != ran_on[name]]
+        logger.warning("going on after image %d of epoch %d", trainer.seen or len(training), trainer.epoch)
+        if changed:
+            logger.warning("the result may differ from an uninterrupted run's: another %s", ", ".join(changed))
+
+    def save() -> None:
+        content = {"trainer": trainer.state_dict(), "row": row, "history": history, "ran_on": ran_on}
+        if store:
+            store.save(content, images_seen=(trainer.epoch - bool(trainer.seen)) * len(training) + trainer.seen)
+
+    try:
+        while len(history) < trainer.params.epochs:
+            if row is None:
+                row = trainer.train_epoch(training, _follow(trainer, len(training), history, report, between_steps))
+            scores = evaluate(validation.labels, _validate(trainer, validation, between_steps))
+            history.append(row | {f"validation_{name}": scores[name] for name in SHOWN_SCORES})
+            row = None
+            save()
+    except InterruptionError:
+        save()
+        if store:
+            store.finish()
+        trainer.processes.wait()  # a process that ended meanwhile would take the first one with it
+        raise
+    return history
+
+
+def _validate(trainer: Trainer, validation: Subset, between_steps: Callable[[], None]) -> NDArray[np.float64]:
+    """q^cls of the validation images, n × K, of which each process predicts its share."""
+    processes = trainer.processes
+    processes.align(trainer.model)
+    own = validation.part(processes.equal_share(np.arange(len(validation))))
+    crop, device, normalization, layout = trainer.params.crop, trainer.device, trainer.normalization, trainer.layout
+    probabilities = predict(trainer.model, own, crop, device, between_steps, normalization, layout)
+    return processes.gather(probabilities)[: len(validation)]
+
+
+def _follow(
+    trainer: Trainer, images: int, history: list[Row], report: Report, between_steps: Callable[[], None]
+) -> Callable[[int], None]:
+    """What follows the steps of one epoch: their progress is reported, then they may be interrupted."""
+    started, first = time.perf_counter(), trainer.seen
+    epochs = trainer.params.epochs
+
+    def follow(seen: int) -> None:
+        speed = (seen - first) / (time.perf_counter() - started)
+        detail = f"epoch {trainer.epoch} of {epochs}, {speed:,.0f} images/s{summary(history)}"
+        report("training", (trainer.epoch - 1) * images + seen, epochs * images, detail)
+        between_steps()
+
+    return follow
+
+
+def summary(history: list[Row]) -> str:
+    """The newest epoch in a few words."""
+    words = {"loss": "classification_loss", "p̄": "softness", "validation accuracy": "validation_accuracy"}
+    return "".join(f", {word} {history[-1][name]:.3f}" for word, name in words.items()) if history else ""

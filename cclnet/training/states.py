@@ -1,0 +1,114 @@
+"""The states that an interrupted training resumes from.
+
+They are kept outside everything that DVC manages, because DVC deletes a stage's outputs before it runs the stage.
+"""
+
+import fcntl
+import hashlib
+import io
+import logging
+import os
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Self
+
+import torch
+
+from cclnet.system.errors import CCLNetError
+from cclnet.system.files import write_bytes
+
+logger = logging.getLogger(__name__)
+
+KEPT_STATES = 2
+"""The newest state and, should that turn out damaged, the one before."""
+
+
+class StateStore:
+    """The states of one training run, in a folder that only one process at a time may use.
+
+    Args:
+        root: where the folders of all runs are.
+        key: names the run: equal for equal code, params and data, so that a state is never taken up by another run.
+    """
+
+    def __init__(self, root: Path, key: str) -> None:
+        self.folder = root / key
+        self._writer = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / "lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            owner = self._lock.read().strip()
+            self._lock.close()
+            raise CCLNetError(
+                f"process {owner} is training this very run already; wait for it, or end it with: kill {owner}"
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+        for unfinished in self.folder.glob("*.partial"):  # of a process that was killed while it wrote
+            unfinished.unlink()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.finish()
+        finally:
+            self._writer.shutdown()
+            self._lock.close()
+
+    def save(self, state: dict[str, Any], images_seen: int) -> None:
+        """Keep the state after so many training images, and the one before it.
+
+        A copy of it is written while the caller goes on; ``finish`` waits for that.
+
+        Raises:
+            CCLNetError: the state before could not be written.
+        """
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        self.finish()
+        self._writing = self._writer.submit(self._write, buffer.getbuffer(), images_seen)
+
+    def _write(self, content: memoryview, images_seen: int) -> None:
+        write_bytes(self.folder / f"images-{images_seen:012}", hashlib.sha256(content).digest(), content)
+        for old in self._files()[:-KEPT_STATES]:
+            old.unlink()
+
+    def finish(self) -> None:
+        """Wait until the newest state is on the disk.
+
+        Raises:
+            CCLNetError: it could not be written.
+        """
+        writing, self._writing = self._writing, None
+        if writing:
+            writing.result()
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest state that is whole, None if there is none; a damaged one is passed over and said to be."""
+        self.finish()
+        for path in reversed(self._files()):
+            content = path.read_bytes()
+            digest, content = content[:32], content[32:]
+            with suppress(UnpicklingError):  # the bytes are whole, and no state: what they ask for is not done
+                if hashlib.sha256(content).digest() == digest:
+                    return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+            logger.warning("%s is damaged; going on from the state before it", path.name)
+        return None
+
+    def clear(self) -> None:
+        """Throw the states away: the run is finished and its results are written."""
+        self.finish()
+        shutil.rmtree(self.folder)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("images-*"))

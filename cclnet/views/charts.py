@@ -1,0 +1,181 @@
+"""The report's charts as Vega-Lite specifications (5.2): plain dicts, as wide as the element they are drawn in.
+
+Colours are the page's CSS variables, which is how a drawn chart follows a change from light to dark, and to paper.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from cclnet.views.figures import has_numbers
+
+Chart = dict[str, Any]
+
+HEIGHT, HISTOGRAM_HEIGHT = 220, 80  # pixels
+MOST_MARKED_EPOCHS = 60
+
+CONFIG = {
+    "background": "transparent",
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "domain": False,
+        "gridColor": "var(--line)",
+        "labelColor": "var(--quiet)",
+        "labelFontSize": 12,
+        "tickColor": "var(--line)",
+        "titleColor": "var(--quiet)",
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+    },
+    "axisY": {"minExtent": 40, "tickCount": 5},  # charts above each other begin at the same place
+    "legend": {
+        "columns": 2,
+        "labelColor": "var(--ink)",
+        "labelFontSize": 12,
+        "offset": 10,
+        "orient": "bottom",
+        "symbolStrokeWidth": 2,
+        "symbolType": "stroke",
+        "title": None,
+    },
+    "line": {"color": "var(--blue)", "strokeWidth": 2},
+    "point": {"color": "var(--blue)", "filled": True, "opacity": 1, "size": 45},
+    "bar": {"color": "var(--blue)"},
+    "rule": {"color": "var(--quiet)", "strokeDash": [4, 4]},
+    "text": {"color": "var(--ink)", "fontSize": 12},
+    "range": {"category": [f"var(--{name})" for name in ("blue", "vermillion", "green", "purple", "ink")]},
+}
+
+
+def curves_chart(history: pd.DataFrame, labels: Mapping[str, str], description: str) -> Chart:
+    """A curve by epoch for each named column of ``metrics/history.csv`` that holds any number (column → label)."""
+    shown = [column for column in labels if has_numbers(history, column)]
+    points = (
+        pd.DataFrame(history, columns=["epoch", *shown])
+        .rename(columns=dict(labels))
+        .melt("epoch", var_name="curve")
+        .dropna()
+    )
+    encoding = {
+        "x": epochs(history),
+        "y": numbers("value"),
+        "color": {"field": "curve", "type": "nominal", "sort": None},
+        "tooltip": [
+            numbers("epoch", "epoch"),
+            {"field": "curve", "type": "nominal"},
+            numbers("value", "value", format=".4f"),
+        ],
+    }
+    return chart(description, data=rows(points), mark=line(history), encoding=encoding)
+
+
+def softness_chart(history: pd.DataFrame, lowest_epoch: int | None, frozen_epoch: int | None) -> Chart:
+    """p̄ by epoch, with the epoch in which it was lowest and the one in which the dictionary was frozen, if any."""
+    description = "Softness p̄ of the soft labels by epoch"
+    layers: list[Chart] = [{"mark": line(history)}]
+    if frozen_epoch is not None:
+        description += f"; dictionary frozen in epoch {frozen_epoch}"
+        whole_height = {"y": {"value": 0}, "y2": {"value": "height"}}
+        text = text_beside(frozen_epoch, f"frozen, epoch {frozen_epoch}", history) | {"baseline": "top"}
+        layers += [
+            {"transform": only(frozen_epoch), "mark": "rule", "encoding": whole_height},
+            {"transform": only(frozen_epoch), "mark": text, "encoding": {"y": {"value": 0}}},
+        ]
+    if lowest_epoch is not None:
+        description += f"; lowest in epoch {lowest_epoch}"
+        point = {"type": "point", "color": "var(--vermillion)", "size": 90}
+        text = text_beside(lowest_epoch, f"lowest, epoch {lowest_epoch}", history) | {"dy": 16}
+        layers += [{"transform": only(lowest_epoch), "mark": mark} for mark in (point, text)]
+    encoding = {
+        "x": epochs(history),
+        "y": numbers("softness", axis={"format": ".3f"}, scale={"nice": False, "padding": 24, "zero": False}),
+        "tooltip": [numbers("epoch", "epoch"), numbers("softness", "p̄", format=".4f")],
+    }
+    return chart(description, data=rows(history, "epoch", "softness"), encoding=encoding, layer=layers)
+
+
+def reliability_chart(reliability: pd.DataFrame) -> Chart:
+    """Accuracy by confidence (columns confidence, accuracy, count), beside the diagonal of perfect calibration."""
+    diagonal = {
+        "data": {"values": [{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]},
+        "mark": {"type": "line", "color": "var(--quiet)", "strokeDash": [4, 4], "strokeWidth": 1},
+    }
+    figures = [numbers(name, name, format=".3f") for name in ("confidence", "accuracy")] + [numbers("count", "images")]
+    bins = {
+        "data": rows(reliability, "confidence", "accuracy", "count"),
+        "mark": {"type": "line", "point": True},
+        "encoding": {"tooltip": figures},
+    }
+    unit = {"domain": [0, 1]}
+    encoding = {
+        "x": numbers("confidence", scale=unit, axis={"tickCount": 5}),
+        "y": numbers("accuracy", "accuracy", scale=unit),
+    }
+    return chart("Accuracy of the predictions by their confidence", encoding=encoding, layer=[diagonal, bins])
+
+
+def confidence_chart(reliability: pd.DataFrame, bins: int) -> Chart:
+    """How many images (column count) each of the bins of equal width (column bin, from 1) holds."""
+    upper = reliability["bin"] / bins
+    edges = reliability[["count"]].assign(low=upper - 1 / bins, middle=upper - 0.5 / bins, high=upper)
+    unit = {"domain": [0, 1]}
+    images = numbers("count", "images", axis={"grid": False, "tickCount": 2})
+    from_edge_to_edge = {
+        "x": numbers("low", "confidence", bin="binned", scale=unit, axis={"tickCount": 5}),
+        "x2": {"field": "high"},
+        "y": images,
+    }
+    in_the_middle = {"x": numbers("middle", "confidence", scale=unit), "y": images, "text": numbers("count")}
+    layers = [
+        {"mark": "bar", "encoding": from_edge_to_edge},
+        {"mark": {"type": "text", "dy": -7, "fontSize": 10}, "encoding": in_the_middle},
+    ]
+    description = "Images by the confidence of their prediction"
+    return chart(description, data=rows(edges), layer=layers, height=HISTOGRAM_HEIGHT)
+
+
+def chart(description: str, **view: Any) -> Chart:
+    """A specification around what is to be seen; the description is its name for who cannot see it."""
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "description": description,
+        "config": CONFIG,
+        "width": "container",
+        "height": HEIGHT,
+        **view,
+    }
+
+
+def rows(table: pd.DataFrame, *columns: str) -> dict[str, Any]:
+    """The named columns of a table as the data of a chart, all of them if none is named."""
+    return {"values": pd.DataFrame(table, columns=list(columns) or None).to_dict("records")}
+
+
+def numbers(field: str, title: str | None = None, **options: Any) -> dict[str, Any]:
+    """A column of numbers as a channel."""
+    return {"field": field, "type": "quantitative", "title": title, **options}
+
+
+def epochs(history: pd.DataFrame) -> dict[str, Any]:
+    """Epochs as the horizontal axis, from the first to the last."""
+    ticks = max(1, min(5, len(history) - 1))  # no more than leave whole numbers; tickMinStep does not see to that
+    axis = {"format": "d", "grid": False, "tickCount": ticks}
+    return numbers("epoch", "epoch", axis=axis, scale={"nice": False, "zero": False})
+
+
+def line(history: pd.DataFrame) -> dict[str, Any]:
+    """A line, on which the epochs are marked where they are few."""
+    return {"type": "line", "point": len(history) <= MOST_MARKED_EPOCHS}
+
+
+def text_beside(epoch: int, text: str, history: pd.DataFrame) -> dict[str, Any]:
+    """A text beside an epoch, on the side where there is more room."""
+    side = {"align": "right", "dx": -6} if 2 * epoch > len(history) else {"align": "left", "dx": 6}
+    return {"type": "text", "text": text, **side}
+
+
+def only(epoch: int) -> list[dict[str, Any]]:
+    """The transform that leaves one epoch."""
+    return [{"filter": f"datum.epoch === {epoch}"}]

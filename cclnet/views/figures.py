@@ -1,0 +1,226 @@
+"""The publication figures, after the paper's Fig. 3: the same numbers give the same bytes.
+
+Every function returns a :class:`matplotlib.figure.Figure` of its own: nothing is shown, nothing is kept between calls.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from math import ceil, exp
+from pathlib import Path
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from scipy.stats import rankdata
+
+from cclnet.system.files import write_bytes
+
+# The eight colours of Okabe and Ito (2008) without black and yellow: distinct for the colour-blind, visible on white.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]
+
+in_house_style = matplotlib.style.context(
+    {
+        "axes.prop_cycle": f"cycler(color={COLOURS})",
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "figure.constrained_layout.use": True,
+        "figure.dpi": 200,
+        "grid.color": "#e0e0e0",
+        "legend.frameon": False,
+        "savefig.dpi": "figure",
+        "svg.hashsalt": "cclnet",
+    },
+    after_reset=True,
+)
+"""matplotlib's defaults with these changes, deaf to the user's own matplotlibrc."""
+
+PANELS_PER_ROW = 3
+LARGEST_SIDE = 12.0
+"""Inches of a matrix of many classes."""
+LEGIBLE_CLASSES = 40
+"""A matrix of more has no numbers in its cells."""
+SHORT_NAME = 5
+"""Letters of a class's name that the margins have room for."""
+
+LOSSES = {
+    "classification_loss": "classification",
+    "ccl_loss": "CCL head",
+    "class_correlation_loss": "class correlation",
+}
+VALIDATION_METRICS = {
+    "validation_accuracy": "accuracy",
+    "validation_balanced_accuracy": "balanced accuracy",
+    "validation_f1": "macro F1",
+    "validation_kappa": "Cohen's kappa",
+    "validation_jaccard": "macro Jaccard",
+}
+
+
+def soft_label_figure(matrix: ArrayLike, classes: Sequence[str], title: str) -> Figure:
+    """The K×K soft-label matrix: row = the class whose soft label it is, numbers in the cells, colours from 0 to 1."""
+    return soft_label_figures({title: matrix}, classes)
+
+
+@in_house_style
+def soft_label_figures(matrices: Mapping[str, ArrayLike], classes: Sequence[str]) -> Figure:
+    """Several soft-label matrices (title → K×K, at least one) of the same classes, side by side on one scale."""
+    arrays = {title: np.asarray(matrix, dtype=float) for title, matrix in matrices.items()}
+    texts = {title: [[f"{value:.2f}" for value in row] for row in array] for title, array in arrays.items()}
+    return matrix_figure(arrays, texts, classes, xlabel="probability given to", ylabel="class", scale="probability")
+
+
+@in_house_style
+def rank_figure(matrices: Mapping[str, ArrayLike], classes: Sequence[str]) -> Figure:
+    """What is alike in several matrices of classes (title → K×K, at least one): a colour for the rank of each cell.
+
+    Rank correlations compare just these colours. The numbers are the cells' own; the diagonal has no rank.
+    """
+    arrays = {title: np.asarray(matrix, dtype=float) for title, matrix in matrices.items()}
+    texts = {title: [[f"{value:.2f}" for value in row] for row in array] for title, array in arrays.items()}
+    ranks = {title: off_diagonal_ranks(array) for title, array in arrays.items()}
+    scale = "rank among the cells off the diagonal (0 lowest, 1 highest)"
+    return matrix_figure(ranks, texts, classes, xlabel="", ylabel="class", scale=scale)
+
+
+def off_diagonal_ranks(matrix: np.ndarray) -> np.ndarray:
+    """The ranks of the cells off the diagonal, equal ones sharing theirs, from 0 to 1; NaN on the diagonal."""
+    ranks = np.full(matrix.shape, np.nan)
+    beside = ~np.eye(len(matrix), dtype=bool)
+    ranks[beside] = (rankdata(matrix[beside]) - 1) / (beside.sum() - 1)
+    return ranks
+
+
+@in_house_style
+def confusion_figure(counts: ArrayLike, classes: Sequence[str], title: str = "Confusion matrix") -> Figure:
+    """The K×K confusion matrix: row = true class, images as number, their share of the row as colour."""
+    counts = np.asarray(counts, dtype=int)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return matrix_figure(
+        {title: shares},
+        {title: counts.astype(str).tolist()},
+        classes,
+        xlabel="predicted class",
+        ylabel="true class",
+        scale="share of the true class",
+    )
+
+
+@in_house_style
+def history_figure(history: pd.DataFrame, num_classes: int) -> Figure:
+    """Losses, softness and validation metrics by epoch (the columns of ``metrics/history.csv``).
+
+    A column without numbers is left out, and so is the softness of a method without a CCL head. The dotted level is
+    the softness of class embeddings that are all at right angles, e² / (e² + K − 1): 0.551873 for K = 7.
+    """
+    softness = has_numbers(history, "softness")
+    frozen_epochs = history["epoch"].to_numpy()[history["frozen"].to_numpy() == 1]
+    figure = Figure(figsize=(8, 7.5 if softness else 5))
+    panels = list(figure.subplots(3 if softness else 2, 1, sharex=True))
+    draw_curves(panels[0], history, LOSSES)
+    panels[0].set(ylabel="training loss")
+    draw_curves(panels[-1], history, VALIDATION_METRICS)
+    panels[-1].set(ylabel="validation metric", xlabel="epoch", xlim=(0, None))
+    panels[-1].xaxis.get_major_locator().set_params(integer=True)
+    if softness:
+        draw_curves(panels[1], history, {"softness": "learned"})
+        right_angles = exp(2) / (exp(2) + num_classes - 1)
+        panels[1].axhline(right_angles, color="black", linestyle=":", label=f"at right angles, {right_angles:.6f}")
+        panels[1].set(ylabel="softness")
+    for axes in panels:
+        if len(frozen_epochs):
+            axes.axvline(frozen_epochs[0], color="gray", linestyle="--", label="dictionary frozen")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.align_ylabels()
+    return figure
+
+
+@in_house_style
+def reliability_figure(reliability: pd.DataFrame, bins: int = 15, title: str = "Reliability") -> Figure:
+    """Accuracy by confidence, and how many images have it (columns bin from 1, confidence, accuracy, count)."""
+    figure = Figure(figsize=(5, 6))
+    diagram, histogram = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    diagram.plot([0, 1], [0, 1], color="gray", linestyle="--", label="perfect calibration")
+    diagram.plot(reliability["confidence"], reliability["accuracy"], marker="o", label="predictions")
+    diagram.set(title=title, ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    diagram.legend(loc="upper left")
+    histogram.bar((reliability["bin"] - 0.5) / bins, reliability["count"], width=0.9 / bins)
+    histogram.set(xlabel="confidence", ylabel="images")
+    return figure
+
+
+@in_house_style
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write PNG or SVG, by the suffix, with the same bytes for the same figure: no date, no random identifiers."""
+    undated = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix.removeprefix("."), metadata=undated)
+    write_bytes(path, picture.getvalue())
+
+
+def matrix_figure(
+    matrices: Mapping[str, np.ndarray],
+    texts: Mapping[str, list[list[str]]],
+    classes: Sequence[str],
+    *,
+    xlabel: str,
+    ylabel: str,
+    scale: str,
+) -> Figure:
+    """Square matrices (title → K×K in [0, 1]) with texts in their cells; seven classes can be read 800 pixels wide.
+
+    A cell that is NaN is left grey.
+    """
+    columns = min(len(matrices), PANELS_PER_ROW)
+    rows = ceil(len(matrices) / columns)
+    side = min(max({1: 5.0, 2: 3.2}.get(columns, 2.1), 0.3 * len(classes)), LARGEST_SIDE)
+    cell = 72 * side / len(classes)  # points, as letters are measured
+    margin = 0.08 * max(0, *(len(name) - SHORT_NAME for name in classes))
+    figure = Figure(figsize=(columns * (side + 0.15) + 1.8 + margin, rows * (side + 1.1 + 0.7 * margin)))
+    names = [name.replace("$", r"\$") for name in classes]  # no formulas
+    panels = [figure.add_subplot(rows, columns, place) for place in range(1, len(matrices) + 1)]
+    for axes, (title, matrix) in zip(panels, matrices.items(), strict=True):
+        draw_matrix(
+            axes, matrix, texts[title] if len(classes) <= LEGIBLE_CLASSES else [], points=min(11.0, 0.36 * cell)
+        )
+        axes.set_xticks(range(len(classes)), names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(classes)), names if axes in panels[::columns] else [""] * len(classes))
+        axes.tick_params(labelsize=min(10.0, 0.8 * cell))
+        axes.set(title=title, xlabel=xlabel, ylabel=ylabel if axes in panels[::columns] else "")
+    figure.colorbar(panels[0].images[0], ax=panels, label=scale, shrink=0.8)
+    return figure
+
+
+def draw_matrix(axes: Axes, matrix: np.ndarray, texts: list[list[str]], points: float) -> None:
+    """Colour the cells on the fixed scale from 0 to 1 and write the texts in them, in black or white."""
+    image = axes.imshow(matrix, cmap=colormaps["viridis"].with_extremes(bad="#eeeeee"), vmin=0, vmax=1)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    for row, cells in enumerate(texts):
+        for column, text in enumerate(cells):
+            red, green, blue, _ = image.to_rgba(matrix[row, column])
+            colour = "white" if is_dark(red, green, blue) else "black"
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=points)
+
+
+def is_dark(red: float, green: float, blue: float) -> bool:
+    """Whether white stands out from the sRGB colour more than black does (relative luminance of WCAG 2)."""
+    linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in (red, green, blue)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] < 0.179
+
+
+def has_numbers(history: pd.DataFrame, column: str) -> bool:
+    """Whether not every value is missing, as they are in what a method without a CCL head does not have."""
+    return bool(history[column].notna().to_numpy().any())
+
+
+def draw_curves(axes: Axes, history: pd.DataFrame, labels: Mapping[str, str]) -> None:
+    """One curve for each named column that holds any number; the epochs are marked where they are few."""
+    for column, label in labels.items():
+        if has_numbers(history, column):
+            axes.plot(history["epoch"], history[column], marker="." if len(history) <= 60 else "", label=label)

@@ -1,0 +1,278 @@
+"""Draws the plots of ``dvc.yaml`` and the report from made-up numbers in a browser without network.
+
+    pytest tests/browser.py
+
+Not collected by a plain ``pytest``: it needs Chromium, and fails where there is none.
+"""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from html import escape, unescape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cclnet.views.page import report_page
+from tests.views.test_page import HOSTILE, made_up_experiment
+
+ROOT = Path(__file__).parents[2]
+CLASSES = ["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]
+CURVES = [
+    *("classification_loss", "ccl_loss", "class_correlation_loss", "softness", "learning_rate", "lr_ccl"),
+    *("gradient_norm", "gradient_norm_ccl", "validation_accuracy", "validation_f1", "validation_kappa"),
+    *("validation_jaccard", "validation_balanced_accuracy", "validation_nll", "frozen"),
+]
+ALONE = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+ALONE += ["--disable-background-networking", "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND"]
+"""Chromium without a window and without a network."""
+CHANGE = "against the first commit shown"
+
+
+def write_metrics(folder: Path, seed: int, head: bool = True) -> np.ndarray:
+    """Made-up metrics of a run, as the stages write them; returns its soft-label matrix."""
+    rng = np.random.default_rng(seed)
+    matrix = rng.dirichlet(np.ones(7), 7)
+    counts = rng.integers(0, 50, (7, 7))
+    pairs = [(row, column) for row in range(7) for column in range(7)]
+    soft_labels = [
+        {"true_class": CLASSES[row], "soft_class": CLASSES[column], "value": matrix[row, column]}
+        for row, column in pairs
+    ]
+    confusion = [
+        {
+            "true_class": CLASSES[row],
+            "predicted_class": CLASSES[column],
+            "count": int(counts[row, column]),
+            "share": counts[row, column] / counts[row].sum(),
+        }
+        for row, column in pairs
+    ]
+    folder.mkdir(exist_ok=True)
+    (folder / "soft_labels.json").write_text(json.dumps(soft_labels if head else []))
+    (folder / "confusion.json").write_text(json.dumps(confusion))
+    missing = [] if head else ["ccl_loss", "class_correlation_loss", "softness", "lr_ccl", "gradient_norm_ccl"]
+    epochs = [[epoch, *("" if name in missing else rng.random() for name in CURVES)] for epoch in range(1, 6)]
+    write_table(folder / "history.csv", ["epoch", *CURVES], epochs)
+    bins = [[number, (number - 0.5) / 15, rng.random(), number] for number in range(3, 16)]
+    write_table(folder / "reliability.csv", ["bin", "confidence", "accuracy", "count"], bins)
+    leakage = [[name, "" if name == "DF" else rng.random()] for name in CLASSES]
+    write_table(folder / "leakage.csv", ["class", "leakage"], leakage)
+    table = [[name, 20, *rng.random(4), "" if name == "DF" else 0.9] for name in CLASSES]
+    write_table(
+        folder / "classes.csv", ["class", "images", "sensitivity", "specificity", "precision", "f1", "auc"], table
+    )
+    return matrix
+
+
+def write_table(path: Path, header: list[str], rows: list[list]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+
+
+def run(*command: str | Path, folder: Path) -> str:
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def git(*arguments: str, folder: Path) -> None:
+    run("git", "-c", "user.name=nobody", "-c", "user.email=nobody@localhost", *arguments, folder=folder)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """The project's plots and nothing else of it, under git, without numbers yet."""
+    folder = tmp_path / "repository"
+    shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache", "config.local"))
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, folder)
+    git("init", "--quiet", folder=folder)
+    return folder
+
+
+def commit_run(repository: Path, seed: int, tag: str, head: bool = True) -> np.ndarray:
+    matrix = write_metrics(repository / "metrics", seed, head)
+    git("add", "--all", folder=repository)
+    git("commit", "--quiet", "--message", tag, folder=repository)
+    git("tag", tag, folder=repository)
+    return matrix
+
+
+def draw(repository: Path, *arguments: str) -> tuple[str, dict[str, str]]:
+    """The page's source and, for each plot's element that Chromium has drawn, its SVG."""
+    run(sys.executable, "-m", "dvc", "plots", *arguments, "--out", "drawn", folder=repository)
+    page = repository / "drawn" / "index.html"
+    assert page.is_file(), "DVC drew nothing: does dvc.yaml declare plots?"
+    document, complaints = browse(page)
+    assert [line for line in complaints if "Infinite extent" not in line] == []
+    drawn = re.findall(r'<div id="(\w+)" class="vega-embed.*?(<svg .*?</svg>)', document, re.DOTALL)
+    return page.read_text(encoding="utf-8"), dict(drawn)
+
+
+def browse(page: Path, *options: str) -> tuple[str, list[str]]:
+    """The document once its scripts are through, and what they said on the console."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert chromium, "no Chromium on this machine: install it (the package is mostly called chromium)"
+    dump = ["--enable-logging=stderr", "--virtual-time-budget=10000", "--dump-dom"]
+    with tempfile.TemporaryDirectory() as profile:
+        command = [chromium, *ALONE, *dump, *options, f"--user-data-dir={profile}", page.as_uri()]
+        finished = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    return finished.stdout, [line for line in finished.stderr.splitlines() if "CONSOLE" in line]
+
+
+def words(svg: str) -> list[str]:
+    return [unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg)]
+
+
+def numbers(svg: str, pattern: str) -> list[str]:
+    return [word for word in words(svg) if re.fullmatch(pattern, word)]
+
+
+def soft_label_plots(plots: dict[str, str]) -> tuple[str, str]:
+    """The matrix, and its change."""
+    [matrix] = [svg for svg in plots.values() if "probability given to" in svg and CHANGE not in svg]
+    [change] = [svg for svg in plots.values() if CHANGE in svg]
+    return matrix, change
+
+
+def test_one_run_draws_every_plot_with_the_numbers_of_the_matrix(repository):
+    matrix = commit_run(repository, 1, "first")
+    page, plots = draw(repository, "show")
+    assert len(plots) == page.count("vegaEmbed('#") > 5
+    svg, change = soft_label_plots(plots)
+    assert numbers(svg, r"\d\.\d\d") == [f"{value:.2f}" for value in matrix.ravel()]
+    assert [word for word in words(svg) if word in CLASSES] == [*CLASSES, *CLASSES]
+    assert numbers(change, r"[+−]\d\.\d\d") == []
+
+
+def test_three_runs_stand_side_by_side_in_the_order_asked_for_with_their_change_against_the_first(repository):
+    matrices = [commit_run(repository, seed, tag) for seed, tag in enumerate(["zebra", "ant", "cat"])]
+    page, plots = draw(repository, "diff", "zebra", "ant", "cat")
+    assert len(plots) == page.count("vegaEmbed('#")
+    svg, change = soft_label_plots(plots)
+    assert [word for word in words(svg) if word in ("zebra", "ant", "cat")] == ["zebra", "ant", "cat"]
+    assert numbers(svg, r"\d\.\d\d") == [f"{value:.2f}" for matrix in matrices for value in matrix.ravel()]
+    assert [word for word in words(change) if "minus" in word] == ["ant minus zebra", "cat minus zebra"]
+    changes = [float(text.replace("−", "-")) for text in numbers(change, r"[+−]\d\.\d\d")]
+    expected = [value for matrix in matrices[1:] for value in (matrix - matrices[0]).ravel()]
+    np.testing.assert_allclose(changes, expected, atol=0.0051)
+
+
+def test_the_workspace_is_compared_with_the_commit_not_the_other_way_round(repository):
+    commit_run(repository, 1, "first")
+    write_metrics(repository / "metrics", 2)
+    _, plots = draw(repository, "diff")
+    assert [word for word in words(soft_label_plots(plots)[1]) if "minus" in word] == ["workspace minus HEAD"]
+
+
+def test_a_method_without_a_head_draws_what_it_has(repository):
+    commit_run(repository, 1, "first", head=False)
+    page, plots = draw(repository, "show")
+    assert len(plots) == page.count("vegaEmbed('#") > 3
+    assert "probability given to" not in "".join(plots.values())
+
+
+# the report
+
+SCHEMES = {"dark": 0, "light": 1}  # Chromium's numbers
+PHONE, DESK = 390, 1280  # pixels
+PROBE = """
+<script id="seen" type="application/json"></script>
+<script>
+function look() {
+  const view = document.querySelector("iframe").contentWindow, page = view.document;
+  if ([...page.querySelectorAll(".chart")].some(chart => !chart.querySelector("svg"))) return setTimeout(look, 100);
+  const style = element => view.getComputedStyle(element);
+  document.querySelector("#seen").textContent = JSON.stringify({
+    dark: view.matchMedia("(prefers-color-scheme: dark)").matches,
+    width: view.innerWidth,
+    needed: page.documentElement.scrollWidth,
+    paper: style(page.body).backgroundColor,
+    texts: [...page.querySelectorAll("h1, p, caption, th, td, dt, dd, figcaption, strong, code, summary")].map(
+      element => [style(element).color, style(element).backgroundColor]
+    ),
+    charts: [...page.querySelectorAll(".chart")].map(chart => ({
+      role: chart.getAttribute("role"),
+      name: chart.getAttribute("aria-label"),
+      place: chart.getBoundingClientRect().width,
+      drawn: [...chart.querySelectorAll("svg")].map(svg => ({
+        width: svg.getBoundingClientRect().width,
+        words: [...svg.querySelectorAll("text")].map(text => text.textContent),
+        writing: [...svg.querySelectorAll("text")].map(text => style(text).fill),
+        marks: [...svg.querySelectorAll(".role-mark path, .role-mark line")].map(
+          mark => [style(mark).fill, style(mark).stroke].filter(colour => colour != "none")
+        ),
+      })),
+    })),
+  });
+}
+</script>
+<iframe style="width: WIDTHpx; height: 900px; border: 0" srcdoc="PAGE" onload="look()"></iframe>
+"""
+
+
+def look(folder: Path, source: str, scheme: str, width: int) -> dict[str, Any]:
+    """What a browser makes of the report in a window of that width (Chromium's own cannot be as narrow as a phone)."""
+    page = folder / "probe.html"
+    page.write_text(PROBE.replace("WIDTH", str(width)).replace("PAGE", escape(source)), encoding="utf-8")
+    document, complaints = browse(page, "--hide-scrollbars", f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}")
+    assert complaints == []
+    [seen] = re.findall(r'<script id="seen" type="application/json">(.*?)</script>', document, re.DOTALL)
+    return json.loads(seen)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance (WCAG 2) of ``rgb(0, 0, 0)`` or ``color(srgb 0 0 0)``."""
+    scale = 255 if colour.startswith("rgb") else 1
+    channels = [float(number) / scale for number in re.findall(r"[\d.]+", colour)[:3]]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+def contrast(a: str, b: str) -> float:
+    dark, light = sorted([luminance(a), luminance(b)])
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_report_is_drawn_within_its_window_and_stands_out_from_its_paper(tmp_path, scheme, width):
+    classes = [*HOSTILE, "a long name of a class", "F", "G"]
+    seen = look(tmp_path, report_page(made_up_experiment(classes, images=140)), scheme, width)
+    assert seen["dark"] == (scheme == "dark")
+    assert (luminance(seen["paper"]) < 0.1) == seen["dark"]
+    assert seen["width"] == width
+    assert seen["needed"] == width
+    charts = [chart for place in seen["charts"] for chart in place["drawn"]]
+    assert len(charts) == len(seen["charts"]) == 5
+    for place, chart in zip(seen["charts"], charts, strict=True):
+        assert 0.9 * place["place"] < chart["width"] <= place["place"]
+        assert place["role"] == "graphics-document"
+        assert place["name"]
+        assert chart["marks"]
+        assert min(contrast(colour, seen["paper"]) for colours in chart["marks"] for colour in colours) >= 3
+        assert min(contrast(colour, seen["paper"]) for colour in chart["writing"]) >= 4.5
+    losses, validation, softness, _, bins = charts
+    assert {"classification", "CCL head", "class correlation"} <= set(losses["words"])
+    assert {"accuracy", "macro F1", "Cohen's kappa"} <= set(validation["words"])
+    assert {"lowest, epoch 2", "frozen, epoch 5", "epoch", "1", "6"} <= set(softness["words"])
+    assert {"confidence", "images"} <= set(bins["words"])
+    transparent = "rgba(0, 0, 0, 0)"
+    for ink, ground in seen["texts"]:
+        assert contrast(ink, seen["paper"] if ground == transparent else ground) >= 4.5
+
+
+def test_report_of_a_method_without_a_head_and_of_one_epoch(tmp_path):
+    experiment = made_up_experiment(method="baseline")
+    history = experiment.history.head(1)
+    seen = look(tmp_path, report_page(replace(experiment, history=history)), "light", DESK)
+    charts = [chart for place in seen["charts"] for chart in place["drawn"]]
+    assert len(charts) == len(seen["charts"]) == 4
+    assert all(chart["marks"] for chart in charts)
+    assert "1" in charts[0]["words"]

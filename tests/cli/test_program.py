@@ -1,0 +1,556 @@
+import json
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from cclnet import __version__
+from cclnet.__main__ import main
+from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
+from cclnet.inference.onnx import to_onnx
+from cclnet.networks.model_file import build_model, load_model, save_model
+from tests.dataset.test_tables import HEADER, row
+from tests.images.test_decoding import bomb, encoded, noise, png_of_16_bits, rgba
+from tests.training.test_states import description
+
+PROJECT = Path(__file__).parents[2]
+
+
+class Ended(NamedTuple):
+    """How a command ended, and what it printed."""
+
+    status: object
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Run a command in this process."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # NumPy is loaded already: too late to set it
+
+    def run(*arguments: str | Path) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return Ended(ended.value.code, printed.out, printed.err)
+
+    return run
+
+
+# the program
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_help_names_the_commands(run, arguments: list[str]):
+    shown = run(*arguments)
+    for words in ("Usage: cclnet", "check", "predict", "evaluate", "matrix", "compare", "--version"):
+        assert words in shown.out
+
+
+@pytest.mark.parametrize(
+    ("command", "example"),
+    [
+        ("check", "cclnet check data/raw --json problems.json"),
+        ("predict", "cclnet predict models/model.safetensors photos/ more.zip one.png -o predictions.csv"),
+        ("evaluate", "cclnet evaluate models/model.safetensors --images ISIC2018_Task3_Test_Input.zip --labels"),
+        ("matrix", "cclnet matrix models/model.safetensors --csv matrix.csv --figure matrix.png"),
+        ("compare", "cclnet compare HEAD muggy-tuna --json difference.json"),
+    ],
+)
+def test_help_of_a_command_has_an_example(run, command: str, example: str):
+    status, out, _ = run(command, "--help")
+    assert status == 0
+    assert example in out
+
+
+def test_the_command_is_installed():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"cclnet": "cclnet.__main__:main"}
+
+
+def test_the_version(run):
+    assert run("--version") == (0, f"cclnet {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["chekc"], ["check"], ["check", "data", "--jsn"], ["check", "a", "b"], ["compare", "a"]]
+)
+def test_wrong_usage(run, arguments: list[str]):
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert "Usage: cclnet" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--help"], 0),
+        (["check", "nothing"], 2),
+        (["predict", "model", "nothing"], 1),
+        (["compare", "a.csv", "b.csv"], 1),
+    ],
+)
+def test_light_commands_do_without_torch(arguments: list[str], status: int):
+    code = (
+        "import sys\nfrom cclnet.__main__ import main\n"
+        "try: main(sys.argv[1:])\nfinally: assert 'torch' not in sys.modules"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, *arguments], cwd=PROJECT, capture_output=True, text=True)
+    assert "AssertionError" not in ended.stderr
+    assert ended.returncode == status
+
+
+# check: a dataset with a fault of every kind that leaves the others visible
+
+PICTURE = encoded(Image.fromarray(noise(12, 9)), "JPEG")
+LARGE_PICTURE = encoded(Image.fromarray(noise(90, 80)), "JPEG")
+EIGHT_BITS = "only grey and colour images of 8 bits without transparency"
+NO_IMAGE = "cannot be decoded: not in any known image format"
+LEADS_OUT = "is a path that may lead out of a folder"
+
+PICTURES_AT_FAULT: dict[str, tuple[bytes, str]] = {
+    "ISIC_CUT": (LARGE_PICTURE[:-200], "cannot be decoded: image file is truncated (82 bytes not processed)"),
+    "ISIC_EMPTY": (b"", NO_IMAGE),
+    "ISIC_PAGE": (b"<!DOCTYPE html><html><body>sign in</body></html>", NO_IMAGE),
+    "ISIC_EPS": (encoded(Image.fromarray(noise(12, 9)), "EPS"), NO_IMAGE),
+    "ISIC_RGBA": (encoded(rgba()), f"mode RGBA: {EIGHT_BITS}"),
+    "ISIC_GREY_ALPHA": (encoded(rgba().convert("LA")), f"mode LA: {EIGHT_BITS}"),
+    "ISIC_TRANSPARENT": (encoded(Image.fromarray(noise(7, 5)), transparency=(1, 2, 3)), f"mode RGB: {EIGHT_BITS}"),
+    "ISIC_GREY_16": (encoded(Image.fromarray(noise(7, 5)[:, :, 0].astype("u2") * 257)), f"mode I;16: {EIGHT_BITS}"),
+    "ISIC_COLOUR_16": (png_of_16_bits(), f"mode RGB;16B: {EIGHT_BITS}"),
+    "ISIC_WIDE": (encoded(Image.new("1", (10_000, 6_401))), "10000 × 6401 pixels are more than 64,000,000"),
+}
+"""What is in an image's file, and what is wrong with it."""
+
+MEMBERS_AT_FAULT: dict[str, str] = {
+    "Input/ISIC_STORED.jpg": "is damaged",
+    "Input/ISIC_DEFLATED.jpg": "is damaged",
+    "Input/ISIC_LZMA.jpg": "is damaged",
+    "Input/ISIC_RENAMED.jpg": "is damaged",
+    "Input/ISIC_ENCRYPTED.jpg": "is encrypted",
+    "Input/ISIC_METHOD.jpg": "is compressed by an unknown method (99)",
+    "Input/ISIC_OVERLAP.jpg": "overlaps another part of the zip",
+    "../ISIC_UP.jpg": LEADS_OUT,
+    "/etc/ISIC_ABSOLUTE.jpg": LEADS_OUT,
+    "C:/ISIC_DRIVE.jpg": LEADS_OUT,
+    "..\\ISIC_BACKSLASH.jpg": LEADS_OUT,
+    "Input/thumbs.db": "is neither .jpg, .jpeg, .png, .tif, .tiff, .bmp, .gif, .webp nor a note",
+    "Input/ISIC_SUFFIX.jpeg": "is the same image as 'Input/ISIC_SUFFIX.jpg'",
+    "Input/isic_letters.jpg": "is the same image as 'Input/ISIC_LETTERS.jpg'",
+}
+"""Members of the images' zip that are wrong by what the zip says of them."""
+
+ROWS_AT_FAULT: dict[str, tuple[str, str]] = {
+    "ISIC_TWO": (row("ISIC_TWO", "NV", "DF"), "is labelled NV and DF instead of with one class"),
+    "ISIC_NONE": (row("ISIC_NONE"), "is labelled with no class instead of with one class"),
+    "ISIC_NAN": (row("ISIC_NAN", "MEL").replace("1.0", "nan"), "MEL is 'nan' instead of 0 or 1"),
+    "ISIC_INFINITE": (row("ISIC_INFINITE", "MEL").replace("1.0", "inf"), "MEL is 'inf' instead of 0 or 1"),
+    "ISIC_BLANK": (row("ISIC_BLANK", "MEL").replace("1.0", ""), "MEL is '' instead of 0 or 1"),
+    "ISIC_HALF": (row("ISIC_HALF", "MEL").replace("1.0", "0.5"), "MEL is '0.5' instead of 0 or 1"),
+    "ISIC_NEGATIVE": (row("ISIC_NEGATIVE", "MEL").replace("1.0", "-1.0"), "MEL is '-1.0' instead of 0 or 1"),
+    "ISIC_TEXT": (row("ISIC_TEXT", "MEL").replace("1.0", "yes"), "MEL is 'yes' instead of 0 or 1"),
+    "ISIC_SHORT": (row("ISIC_SHORT", "MEL")[:-4], "has 7 values instead of 8"),
+    "ISIC_LONG": (row("ISIC_LONG", "MEL") + ",0.0", "has 9 values instead of 8"),
+}
+"""The label table's row of an image, and what is wrong with it."""
+
+LESIONS_AT_FAULT: dict[str, tuple[str, str]] = {
+    "ISIC_LESION_EMPTY": ("ISIC_LESION_EMPTY,,x", "names no lesion"),
+    "ISIC_LESION_BLANK": ("ISIC_LESION_BLANK, ,x", "names no lesion"),
+    "ISIC_LESION_SHORT": ("ISIC_LESION_SHORT,HAM_1", "has 2 values instead of 3"),
+}
+"""The lesion table's row of an image, and what is wrong with it."""
+
+GOOD = ["ISIC_GOOD", "ISIC_AGAIN", "ISIC_UNLESIONED"]
+UNLABELLED = "ISIC_UNLABELLED"
+
+
+def damage(path: Path, member: str) -> None:
+    """Flip a bit in the middle of a member's bytes."""
+    with zipfile.ZipFile(path) as archive:
+        entry = archive.getinfo(member)
+    contents = bytearray(path.read_bytes())
+    contents[entry.header_offset + 30 + len(member) + entry.compress_size // 2] ^= 1
+    path.write_bytes(contents)
+
+
+def write_faulty_images(path: Path) -> None:
+    methods = {"STORED": zipfile.ZIP_STORED, "LZMA": zipfile.ZIP_LZMA}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for image in [*GOOD, UNLABELLED, *ROWS_AT_FAULT, *LESIONS_AT_FAULT, "ISIC_SUFFIX", "ISIC_LETTERS"]:
+            archive.writestr(f"Input/{image}.jpg", PICTURE)
+        for image, (data, _) in PICTURES_AT_FAULT.items():
+            archive.writestr(f"Input/{image}.jpg", data)
+        for name in MEMBERS_AT_FAULT:
+            method = methods.get(Path(name).stem.removeprefix("ISIC_"), zipfile.ZIP_DEFLATED)
+            archive.writestr(name, LARGE_PICTURE, method)
+        archive.writestr("Input/isic_case.jpg", PICTURE)
+        archive.writestr("Input/ISIC_HUGE.jpg", bomb())
+        archive.writestr("Input/ISIC_BOMB.jpg", bytes(10_000_000))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("Input/ISIC_AGAIN.jpg", PICTURE)
+        # the directory is written when the zip is closed
+        archive.getinfo("Input/ISIC_ENCRYPTED.jpg").flag_bits |= 1
+        archive.getinfo("Input/ISIC_METHOD.jpg").compress_type = 99
+        archive.getinfo("Input/ISIC_OVERLAP.jpg").header_offset -= 1
+    for name in ("STORED", "DEFLATED", "LZMA"):
+        damage(path, f"Input/ISIC_{name}.jpg")
+    contents = path.read_bytes()
+    path.write_bytes(contents.replace(b"Input/ISIC_RENAMED.jpg", b"Input/ISIC_UNNAMED.jpg", 1))
+
+
+def numbered(where: str, rows: list[tuple[str, str]]) -> tuple[str, list[tuple[str, str]]]:
+    """The lines of a table below its header, and the problems of those that are given one."""
+    places = [f"{where}, line {number}, {line.split(',')[0]!r}" for number, (line, _) in enumerate(rows, start=2)]
+    text = "".join(f"{line}\n" for line, _ in rows)
+    return text, [(place, what) for place, (_, what) in zip(places, rows, strict=True) if what]
+
+
+def write_faulty_dataset(folder: Path) -> list[tuple[str, str]]:
+    """Write a dataset with all of these faults, and give the problems that a whole report of it consists of."""
+    write_faulty_images(folder / INPUT_ZIP)
+    with zipfile.ZipFile(folder / INPUT_ZIP) as archive:
+        bomb_size = archive.getinfo("Input/ISIC_BOMB.jpg").compress_size
+    labels = f"{GROUND_TRUTH_ZIP}: 'Truth/labels.csv'"
+    of_members = [Path(name).stem for name in MEMBERS_AT_FAULT if name.endswith(".jpg") and "isic" not in name]
+    images = [*GOOD, *PICTURES_AT_FAULT, *LESIONS_AT_FAULT, *of_members, "ISIC_SUFFIX", "ISIC_LETTERS"]
+    images += ["ISIC_HUGE", "ISIC_BOMB", "ISIC_MISSING", "ISIC_CASE"]
+    label_rows, label_problems = numbered(
+        labels,
+        [
+            *((row(image, "NV"), "") for image in images),
+            *ROWS_AT_FAULT.values(),
+            (row("ISIC_GOOD", "NV"), f"is there a second time, after {labels}, line 2, 'ISIC_GOOD'"),
+            (row("isic_good", "MEL"), f"is there a second time, after {labels}, line 2, 'ISIC_GOOD'"),
+            (row("", "NV"), "names no image"),
+        ],
+    )
+    with_lesion = [image for image in images if image not in ("ISIC_UNLESIONED", *LESIONS_AT_FAULT)]
+    lesion_rows, lesion_problems = numbered(
+        LESION_TABLE,
+        [
+            *((f"{image},HAM_{image},x", "") for image in [*with_lesion, *ROWS_AT_FAULT]),
+            *LESIONS_AT_FAULT.values(),
+            ("ISIC_GOOD,HAM_2,x", f"is there a second time, after {LESION_TABLE}, line 2, 'ISIC_GOOD'"),
+            (",HAM_3,x", "names no image"),
+        ],
+    )
+    with zipfile.ZipFile(folder / GROUND_TRUTH_ZIP, "w") as archive:
+        archive.writestr("Truth/labels.csv", f"{HEADER}\n{label_rows}")
+    (folder / LESION_TABLE).write_text(f"image,lesion_id,diagnosis_confirm_type\n{lesion_rows}", encoding="utf-8")
+    of_files = {f"Input/{image}.jpg": what for image, (_, what) in PICTURES_AT_FAULT.items()} | MEMBERS_AT_FAULT
+    of_files["Input/ISIC_BOMB.jpg"] = f"would unpack {bomb_size:,} bytes to 10,000,000"
+    of_files["Input/ISIC_HUGE.jpg"] = (
+        "cannot be decoded: Image size (3600000000 pixels) exceeds limit of 178956970 pixels, "
+        "could be decompression bomb DOS attack."
+    )
+    return [
+        *((f"{INPUT_ZIP}: {name!r}", what) for name, what in of_files.items()),
+        *[(f"{INPUT_ZIP}: 'Input/ISIC_AGAIN.jpg'", "is there more than once")] * 2,
+        *label_problems,
+        *lesion_problems,
+        (INPUT_ZIP, "has no image 'ISIC_MISSING'"),
+        (INPUT_ZIP, "has no image ''"),
+        (INPUT_ZIP, "has no image 'ISIC_CASE', but one of 'isic_case': mind the letter case"),
+        (GROUND_TRUTH_ZIP, "has no label of image 'isic_case', but one of 'ISIC_CASE': mind the letter case"),
+        (GROUND_TRUTH_ZIP, "has no label of image 'isic_letters', but one of 'ISIC_LETTERS': mind the letter case"),
+        (GROUND_TRUTH_ZIP, "has no label of image 'ISIC_UNLABELLED'"),
+        (LESION_TABLE, "has no lesion of image 'ISIC_UNLESIONED'"),
+    ]
+
+
+def everything_in(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    return {
+        path: (path.stat().st_mtime_ns, b"" if path.is_dir() else path.read_bytes())
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+def test_one_run_finds_every_fault_and_changes_nothing(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "work" / "data"
+    folder.mkdir(parents=True)
+    expected = write_faulty_dataset(folder)
+    assert len(expected) >= 30
+    monkeypatch.chdir(tmp_path / "work")
+    before = everything_in(tmp_path)
+
+    status, out, _ = run("check", "data", "--json", "-")
+    found = json.loads(out)
+    assert status == 1
+    assert sorted((problem["where"], problem["what"]) for problem in found["problems"]) == sorted(expected)
+    assert found["source"] == "data"
+    assert found["labels"] == sum(found["class_counts"].values()) == found["class_counts"]["NV"]
+    assert everything_in(tmp_path) == before
+
+    status, out, err = run("check", "data")
+    assert status == 1
+    lines = out.splitlines()
+    assert sorted(lines[:-2]) == sorted(f"{where}: {what}" for where, what in expected)
+    assert lines[-2].startswith(f"{len(expected)} problems in ")
+    assert "images decoded" in err
+    assert everything_in(tmp_path) == before
+
+
+# check: what a script builds upon
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    """A dataset without a fault: an image of each class, two of them of one lesion."""
+    folder = tmp_path / "good"
+    folder.mkdir()
+    images = [f"ISIC_{number}" for number in range(len(CLASSES))]
+    with zipfile.ZipFile(folder / INPUT_ZIP, "w") as archive:
+        for image in images:
+            archive.writestr(f"{image}.jpg", PICTURE)
+    rows = [row(image, label) for image, label in zip(images, CLASSES, strict=True)]
+    with zipfile.ZipFile(folder / GROUND_TRUTH_ZIP, "w") as archive:
+        archive.writestr("labels.csv", "\n".join([HEADER, *rows]))
+    lesions = [f"{image},HAM_{max(number, 1)}" for number, image in enumerate(images)]
+    (folder / LESION_TABLE).write_text("\n".join(["image,lesion_id", *lesions]), encoding="utf-8")
+    return folder
+
+
+COUNTS = "MEL 1, NV 1, BCC 1, AKIEC 1, BKL 1, DF 1, VASC 1"
+
+
+def test_a_good_dataset_ends_with_0(run, good: Path):
+    status, out, _ = run("check", good)
+    assert (status, out) == (0, f"no problem: 7 images, 7 labels, 6 lesions\n{COUNTS}\n")
+
+
+def test_json_goes_into_a_file_beside_the_report(run, good: Path, tmp_path: Path):
+    (good / LESION_TABLE).unlink()
+    status, out, _ = run("check", good, "--json", tmp_path / "new" / "problems.json")
+    assert (status, out) == (1, f"{LESION_TABLE}: is missing\n1 problem in 7 images\n{COUNTS}\n")
+    written = (tmp_path / "new" / "problems.json").read_text(encoding="utf-8")
+    assert json.loads(written) == {
+        "source": str(good),
+        "images": 7,
+        "labels": 7,
+        "lesions": 0,
+        "class_counts": dict.fromkeys(CLASSES, 1),
+        "problems": [{"where": LESION_TABLE, "what": "is missing"}],
+    }
+    assert run("check", good, "--json", "-").out == written
+
+
+@pytest.mark.parametrize("source", ["https://example.org/data", "nothing"])
+def test_what_is_no_folder_ends_in_one_line(run, source: str):
+    status, out, err = run("check", source, "--json", "-")
+    assert (status, out) == (2, "")
+    assert err.startswith(f"cclnet: {source!r} is no folder: name the one that holds ")
+    assert err.count("\n") == 1
+
+
+# export
+
+
+def test_help_of_export_says_what_stays_outside(run):
+    status, out, _ = run("export", "--help")
+    assert status == 0
+    for words in ("resized to the metadata's `short_side`", "--with-preprocessing", "--onnx", "probabilities"):
+        assert words in out
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    described = replace(description("baseline"), backbone="timm/test_vit")
+    save_model(tmp_path / "model.safetensors", build_model("timm/test_vit", None, 32, 3, with_head=False), described)
+    return tmp_path / "model.safetensors"
+
+
+def test_export_writes_the_checked_file(run, trained: Path, tmp_path: Path):
+    file = tmp_path / "new" / "model.onnx"
+    status, out, err = run("export", trained, "--onnx", file, "--with-preprocessing")
+    assert (status, err) == (0, "")
+    assert re.fullmatch(rf"{file}: timm/test_vit, differs from torch by \S+ at most\n", out)
+    assert file.read_bytes() == to_onnx(*load_model(trained), with_preprocessing=True).content
+
+
+def test_a_file_that_fails_the_check_is_not_written(
+    run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("cclnet.inference.onnx.TOLERANCE", -1.0)
+    (tmp_path / "model.onnx").write_bytes(b"the one before")
+    status, out, err = run("export", trained, "--onnx", tmp_path / "model.onnx")
+    assert (status, out) == (1, "")
+    assert err.startswith("cclnet: timm/test_vit as ONNX differs from torch by ")
+    assert (tmp_path / "model.onnx").read_bytes() == b"the one before"
+
+
+def test_export_of_what_is_no_model_ends_in_one_line(run, tmp_path: Path):
+    missing = tmp_path / "model.safetensors"
+    assert run("export", missing, "--onnx", tmp_path / "x") == (
+        1,
+        "",
+        f"cclnet: there is no model {missing}; train one first\n",
+    )
+
+
+def test_the_module_is_the_program(good: Path):
+    command = [sys.executable, "-m", "cclnet", "check", str(good)]
+    ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert ended.returncode == 0
+    assert ended.stdout == f"no problem: 7 images, 7 labels, 6 lesions\n{COUNTS}\n"
+    assert ended.stderr == "images decoded: 7 of 7 (100%)\n"
+
+
+# predict, evaluate, matrix
+
+MODEL = replace(description(), short_side=36, params=description().params | {"head_balance": "weights"})
+CONTENTS = {f"ISIC_{number}": encoded(Image.fromarray(noise(50, 40, number)), "JPEG") for number in range(4)}
+LABELS = dict(zip(CONTENTS, ["MEL", "NV", "BCC", "NV"], strict=True))
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model, in the working folder with ``in.zip``, four images in a folder of their own there, and their labels."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    made = build_model(MODEL.backbone, None, MODEL.crop, len(MODEL.classes), with_head=True)
+    save_model(tmp_path / "model", made, MODEL)
+    with zipfile.ZipFile("in.zip", "w") as archive:
+        for image, data in CONTENTS.items():
+            archive.writestr(f"Input/{image}.jpg", data)
+    rows = [",".join([image, *(str(int(name == label)) for name in MODEL.classes)]) for image, label in LABELS.items()]
+    Path("truth.csv").write_text("\n".join([",".join(["image", *MODEL.classes]), *rows]), encoding="utf-8")
+    lesions = [f"{image},HAM_{number // 2}" for number, image in enumerate(CONTENTS)]
+    Path("lesions.csv").write_text("\n".join(["image,lesion_id", *lesions]), encoding="utf-8")
+    return tmp_path / "model"
+
+
+def test_predictions_go_to_the_screen_and_into_a_file(run, model: Path):
+    status, out, err = run("predict", model, "in.zip", "-o", "new/p.csv", "--device", "cpu")
+    assert (status, err) == (0, "images predicted: 4 of 4 (100%)\n")
+    written = pd.read_csv("new/p.csv")
+    assert list(written) == ["image", *MODEL.classes]
+    assert written["image"].tolist() == list(CONTENTS)
+    best = written[MODEL.classes].to_numpy().argmax(axis=1)
+    expected = [[image, MODEL.classes[label]] for image, label in zip(CONTENTS, best, strict=True)]
+    assert [line.split()[:2] for line in out.splitlines()[1:5]] == expected
+    assert [path.name for path in Path("new").iterdir()] == ["p.csv"]
+
+
+def test_images_that_cannot_be_predicted_end_with_1_and_the_others_are_there(run, model: Path):
+    Path("page.jpg").write_bytes(b"<html>")
+    status, out, err = run("predict", model, "page.jpg", "lost", "in.zip", "-o", "p.csv")
+    assert status == 1
+    assert "4 predicted: " in out
+    assert len(pd.read_csv("p.csv")) == 4
+    assert err.splitlines()[-3:] == [
+        "cclnet: the rest could not be predicted:",
+        "  lost: is missing",
+        f"  page.jpg: {NO_IMAGE}",
+    ]
+
+
+def test_no_file_is_written_if_ids_are_repeated(run, model: Path):
+    Path("ISIC_1.png").write_bytes(CONTENTS["ISIC_1"])
+    status, out, err = run("predict", model, "in.zip", "ISIC_1.png", "-o", "p.csv")
+    assert (status, out) == (1, "")
+    assert err == (
+        "cclnet: images go by their files' names; rename or leave out:\n"
+        "  ISIC_1.png: is called 'ISIC_1' like in.zip: 'Input/ISIC_1.jpg'\n"
+    )
+    assert not Path("p.csv").exists()
+
+
+@pytest.mark.parametrize("lesions", [[], ["--lesions", "lesions.csv"]])
+def test_a_labelled_set_is_evaluated(run, model: Path, lesions: list[str]):
+    files = ["-o", "metrics.json", "--predictions", "p.csv"]
+    status, out, err = run("evaluate", model, "--images", "in.zip", "--labels", "truth.csv", *lesions, *files)
+    assert (status, err) == (0, "images predicted: 4 of 4 (100%)\n")
+    figures = json.loads(Path("metrics.json").read_text(encoding="utf-8"))
+    predicted = pd.read_csv("p.csv").set_index("image").idxmax(axis=1)
+    hits = [predicted[image] == label for image, label in LABELS.items()]
+    assert figures["accuracy"] == sum(hits) / 4
+    assert figures["lesions"] == (2 if lesions else None)
+    assert f"accuracy           {figures['accuracy']:.4f}" in out
+    assert [row["images"] for row in figures["classes"]] == [1, 2, 1]
+
+
+def test_a_labelled_set_with_bad_images_is_not_evaluated(run, model: Path):
+    with zipfile.ZipFile("in.zip", "w") as archive:
+        for image, data in CONTENTS.items():
+            archive.writestr(f"{image}.jpg", data if image == "ISIC_0" else b"")
+    status, out, err = run("evaluate", model, "--images", "in.zip", "--labels", "truth.csv", "-o", "metrics.json")
+    assert (status, out) == (1, "")
+    assert [line.split("'")[1] for line in err.splitlines()[-3:]] == ["ISIC_1.jpg", "ISIC_2.jpg", "ISIC_3.jpg"]
+    assert not Path("metrics.json").exists()
+
+
+@pytest.mark.parametrize("figure", ["m.png", "m.svg"])
+def test_the_matrix_on_the_screen_and_in_files(run, model: Path, figure: str):
+    status, out, err = run("matrix", model, "--csv", "m.csv", "--figure", figure)
+    assert (status, err) == (0, "")
+    assert pd.read_csv("m.csv", index_col="label").to_numpy().tolist() == MODEL.label_matrix
+    assert "looks most like" in out
+    assert Path(figure).read_bytes().startswith(b"\x89PNG" if figure == "m.png" else b"<?xml")
+
+
+def test_a_figure_is_png_or_svg(run, model: Path):
+    status, out, err = run("matrix", model, "--figure", "m.pdf")
+    assert (status, out) == (2, "")
+    assert "m.pdf ends neither in .png nor in .svg" in err
+
+
+def test_no_model(run, model: Path):
+    for command in (["predict", "none", "in.zip"], ["matrix", "none"]):
+        assert run(*command) == (1, "", "cclnet: there is no model none; train one first\n")
+
+
+# compare
+
+PREDICTIONS = "image,MEL,NV\na,0.75,0.25\nb,0.5,0.5\nc,0.25,0.75\n"
+SPLIT = "image,label,lesion,subset\na,MEL,L1,validation\nb,NV,L2,validation\nc,NV,L3,validation\nd,NV,L4,train\n"
+
+
+@pytest.fixture
+def predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the process runs: a.csv and b.csv, that alone predicts all three images, and the labels."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text(PREDICTIONS)
+    (tmp_path / "b.csv").write_text(PREDICTIONS.replace("0.5,0.5", "0.25,0.75"))
+    (tmp_path / "labels.csv").write_text(SPLIT)
+    return tmp_path
+
+
+def test_compare_prints_and_writes_what_it_finds(run, predictions: Path):
+    status, out, err = run("compare", "a.csv", "b.csv", "--labels", "labels.csv", "--json", "new/difference.json")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "A a.csv, B b.csv: 3 validation images of 3 lesions"
+    assert lines[2].split()[:4] == ["accuracy", "0.6667", "1.0000", "+0.3333"]
+    written = (predictions / "new" / "difference.json").read_text(encoding="utf-8")
+    found = json.loads(written)
+    assert list(found) == [
+        *("a", "b", "conclusion", "images", "lesions"),
+        *("mcnemar", "metrics", "sensitivity", "soft_labels"),
+    ]
+    assert (found["a"], found["b"], found["images"]) == ("a.csv", "b.csv", 3)
+    assert found["mcnemar"] == {"only_a": 0, "only_b": 1, "p": 1}
+    assert found["conclusion"] == lines[-1]
+    alone = run("compare", "a.csv", "b.csv", "--labels", "labels.csv", "--json", "-")
+    assert (alone.status, alone.out) == (0, written)
+
+
+def test_compare_of_what_cannot_be_read_ends_with_1(run, predictions: Path):
+    status, out, err = run("compare", "a.csv", "b.csv", "--json", "-")
+    assert (status, out) == (1, "")
+    assert err.splitlines() == [
+        "cclnet: a.csv cannot be compared: mend what follows or name another experiment",
+        "  split.csv: is missing; --labels names another for prediction files",
+    ]

@@ -1,0 +1,385 @@
+import hashlib
+import io
+import re
+import struct
+import tracemalloc
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision.transforms import functional
+
+from cclnet.images import decoding as images
+from cclnet.images.cache import ImageCache, build_cache
+from cclnet.images.decoding import central_crop, decode, resize, resized_size
+from cclnet.images.reading import map_files, map_members
+from cclnet.system.errors import DataError
+
+SIZES = [(60, 45), (45, 60), (48, 48), (31, 97), (200, 50), (20, 20), (64, 63)]
+"""width × height: landscape, portrait, square, extreme, smaller than the short side asked for."""
+
+
+def noise(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
+    """A picture without structure, so that no transposition or shift of it goes unnoticed."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def encoded(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def zip_of(path: Path, files: dict[str, bytes]) -> dict[str, str]:
+    """Write a zip and give its members by their name without the suffix."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return {name.split(".")[0]: name for name in files}
+
+
+def cached(folder: Path, files: dict[str, bytes], short_side: int = 24, threads: int = 2) -> ImageCache:
+    members = zip_of(folder / "in.zip", files)
+    build_cache(folder / "in.zip", members, short_side, folder / "a.npy", folder / "a.csv", threads)
+    return ImageCache.open(folder / "a.npy", folder / "a.csv")
+
+
+@pytest.fixture
+def files() -> dict[str, bytes]:
+    """Images of mixed sizes, not in the order of their names."""
+    names = ["m", "c", "z", "a", "q", "b", "k"]
+    return {
+        f"{name}.png": encoded(Image.fromarray(noise(*size, seed)))
+        for seed, (name, size) in enumerate(zip(names, SIZES, strict=True))
+    }
+
+
+# decode
+
+
+def test_a_colour_picture_comes_out_as_it_is():
+    pixels = noise(7, 5)
+    assert np.array_equal(np.asarray(decode(encoded(Image.fromarray(pixels)))), pixels)
+
+
+def test_grey_is_the_same_in_all_channels():
+    grey = noise(7, 5)[:, :, 0]
+    assert np.array_equal(np.asarray(decode(encoded(Image.fromarray(grey)))), np.stack([grey] * 3, axis=-1))
+
+
+def test_one_bit_is_black_and_white():
+    white = noise(7, 5)[:, :, 0] > 127
+    decoded = np.asarray(decode(encoded(Image.fromarray(white))))
+    assert np.array_equal(decoded, np.stack([white * 255] * 3, axis=-1))
+
+
+def test_a_palette_is_looked_up():
+    indices = noise(7, 5)[:, :, 0] % 4
+    colors = np.array([[250, 10, 20], [30, 240, 40], [50, 60, 230], [7, 8, 9]], dtype=np.uint8)
+    image = Image.fromarray(indices)
+    image.putpalette(colors.tobytes())
+    assert image.mode == "P"
+    assert np.array_equal(np.asarray(decode(encoded(image))), colors[indices])
+
+
+def test_inks_are_subtracted_from_white():
+    inks = np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8)
+    cyan_magenta_yellow, black = inks[:, :, :3].astype(float), inks[:, :, 3:].astype(float)
+    expected = (255 - cyan_magenta_yellow) * (255 - black) / 255
+    decoded = np.asarray(decode(encoded(Image.fromarray(inks, mode="CMYK"), "TIFF"))).astype(float)
+    assert np.abs(decoded - expected).max() <= 1
+
+
+def test_jpeg_is_close_to_what_was_stored():
+    smooth = np.zeros((16, 24, 3), dtype=np.uint8)
+    smooth[:, :] = [200, 120, 90]
+    for mode in ("RGB", "L", "CMYK"):
+        image = Image.fromarray(smooth).convert(mode)
+        decoded = np.asarray(decode(encoded(image, "JPEG", quality=95))).astype(int)
+        assert np.abs(decoded - np.asarray(image.convert("RGB")).astype(int)).max() <= 3
+
+
+UPRIGHT = {
+    1: lambda stored: stored,
+    2: np.fliplr,
+    3: lambda stored: np.rot90(stored, 2),
+    4: np.flipud,
+    5: lambda stored: stored.transpose(1, 0, 2),
+    6: lambda stored: np.rot90(stored, -1),  # a quarter turn clockwise
+    7: lambda stored: np.rot90(stored, 2).transpose(1, 0, 2),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "JPEG"])
+def test_the_camera_s_orientation_is_undone(orientation: int, format: str):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(noise(16, 8))
+    options: dict[str, Any] = {"quality": 95, "subsampling": 0} if format == "JPEG" else {}
+    stored = np.asarray(Image.open(io.BytesIO(encoded(image, format, **options))))
+    decoded = np.asarray(decode(encoded(image, format, exif=exif, **options)))
+    assert np.array_equal(decoded, UPRIGHT[orientation](stored))
+
+
+def rgba() -> Image.Image:
+    return Image.fromarray(np.concatenate([noise(7, 5), noise(7, 5, seed=1)[:, :, :1]], axis=2))
+
+
+def bomb() -> bytes:
+    """A PNG whose header alone claims 60,000 × 60,000 pixels."""
+    data = bytearray(encoded(Image.new("1", (8, 8))))
+    data[16:24] = (60_000).to_bytes(4) * 2
+    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4)
+    return bytes(data)
+
+
+def png_of_16_bits() -> bytes:
+    """A colour PNG of 16 bits a channel, which Pillow cannot write."""
+    rows = np.random.default_rng(0).integers(0, 2**16, (5, 7 * 3)).astype(">u2")
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)),
+        b"IEND": b"",
+    }
+    parts = [len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4) for name, data in chunks.items()]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def jpeg_with_a_broken_note() -> bytes:
+    """A JPEG that its EXIF data turn, and that has a text for its width there."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"
+    data = encoded(Image.fromarray(noise(16, 8)), "JPEG", exif=exif)
+    assert data.count(b"\x01\x0f\x00\x02") == 1
+    return data.replace(b"\x01\x0f\x00\x02", b"\x01\x00\x00\x02")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (encoded(rgba()), "mode RGBA: only grey and colour images of 8 bits without transparency"),
+        (encoded(rgba().convert("LA")), "mode LA: "),
+        (encoded(Image.fromarray(noise(7, 5)), transparency=(1, 2, 3)), "mode RGB: .* without transparency"),
+        (encoded(rgba().convert("P"), transparency=3), "mode P: .* without transparency"),
+        (encoded(Image.fromarray(noise(7, 5)[:, :, 0].astype(np.uint16) * 257)), "mode I;16: "),
+        (png_of_16_bits(), "mode RGB;16B: only grey and colour images of 8 bits"),
+        (b"P6 1 1 65535\n" + bytes(6), "not in any known image format"),
+        (encoded(Image.fromarray(noise(7, 5)), "EPS"), "not in any known image format"),
+        (jpeg_with_a_broken_note(), "cannot be decoded: "),
+        (encoded(Image.fromarray(noise(7, 5)[:, :, 0].astype(np.float32)), "TIFF"), "mode F: "),
+        (encoded(Image.fromarray(noise(90, 80)), "JPEG")[:-200], "cannot be decoded: .*truncated"),
+        (encoded(Image.fromarray(noise(90, 80)))[:-200], "cannot be decoded: "),
+        (b"", "cannot be decoded: "),
+        (b"<!DOCTYPE html><html><body>sign in</body></html>", "cannot be decoded: "),
+        (bomb(), "60000 × 60000 pixels are more than 64,000,000|cannot be decoded: .*bomb"),
+        (encoded(Image.new("1", (10_000, 6_401))), "10000 × 6401 pixels are more than 64,000,000"),
+    ],
+    ids=[
+        "RGBA",
+        "LA",
+        "tRNS",
+        "palette tRNS",
+        "16 bit",
+        "16 bit colour",
+        "16 bit PPM",
+        "EPS",
+        "broken EXIF",
+        "float",
+        "cut JPEG",
+        "cut PNG",
+        "empty",
+        "page",
+        "bomb",
+        "large",
+    ],
+)
+def test_what_is_refused_is_named(data: bytes, reason: str):
+    with pytest.raises(ValueError, match=reason):
+        decode(data)
+
+
+def test_a_refusal_reads_the_same_every_time():
+    with pytest.raises(ValueError, match="cannot be decoded") as caught:
+        decode(b"<html>")
+    assert not re.search(r"0x[0-9a-f]+", str(caught.value))
+
+
+def test_a_picture_that_would_grow_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 10_000)
+    strip = encoded(Image.new("RGB", (9_000, 1)))  # 24 × 216,000 pixels with its short side at 24
+    with pytest.raises(DataError, match=r"strip in in\.zip: .*pixels"):
+        cached(tmp_path, {"strip.png": strip})
+
+
+# resize
+
+
+def test_the_papers_size():
+    assert resized_size(600, 450, 256) == (341, 256)
+    assert resized_size(450, 600, 256) == (256, 341)
+
+
+@pytest.mark.parametrize("short_side", [16, 24, 48, 64])
+def test_the_aspect_ratio_is_kept(short_side: int):
+    for width, height in SIZES:
+        new_width, new_height = resized_size(width, height, short_side)
+        assert min(new_width, new_height) == short_side
+        assert abs(max(new_width, new_height) - short_side * max(width, height) / min(width, height)) <= 0.5
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("short_side", [16, 24, 48])
+def test_antialiasing_is_torchvisions(width: int, height: int, short_side: int):
+    image = Image.fromarray(noise(width, height))
+    size = resized_size(width, height, short_side)
+    theirs = functional.resize(image, [size[1], size[0]], antialias=True)  # pyright: ignore[reportArgumentType]
+    assert np.array_equal(resize(image, short_side), np.asarray(theirs))
+
+
+def test_a_picture_of_600_by_450_is_resized_as_torchvision_does_it():
+    image = Image.fromarray(noise(600, 450))
+    theirs = functional.resize(image, 256, antialias=True)  # pyright: ignore[reportArgumentType]
+    assert np.array_equal(resize(image, 256), np.asarray(theirs))
+
+
+def test_a_constant_stays_constant():
+    assert np.unique(resize(Image.new("RGB", (97, 31), (9, 9, 9)), 16)).tolist() == [9]
+
+
+# the cache
+
+
+def test_the_cache_holds_every_image_decoded_and_resized(tmp_path: Path, files: dict[str, bytes]):
+    cache = cached(tmp_path, files)
+    assert cache.images == sorted(name.removesuffix(".png") for name in files)
+    assert cache.short_side == 24
+    index = pd.read_csv(tmp_path / "a.csv").set_index("image")
+    end = 0
+    for row, name in enumerate(cache.images):
+        expected = resize(decode(files[f"{name}.png"]), 24)
+        assert np.array_equal(cache[row], expected)
+        assert index.loc[name, "sha256"] == hashlib.sha256(files[f"{name}.png"]).hexdigest()
+        assert index.loc[name, "offset"] == end
+        end += expected.size
+    assert cache.pixels.shape == (end,)
+    assert isinstance(cache.pixels.base, np.memmap)
+
+
+def test_ids_that_look_like_numbers_or_gaps_survive_the_file(tmp_path: Path, files: dict[str, bytes]):
+    names = ["007", "7", "NA", "null", "1e5"]
+    cache = cached(tmp_path, {f"{name}.png": data for name, data in zip(names, files.values(), strict=False)})
+    assert cache.images == sorted(names)
+    assert cache.rows(["7", "NA"]).tolist() == [sorted(names).index("7"), sorted(names).index("NA")]
+
+
+def test_the_number_of_threads_changes_no_byte(tmp_path: Path, files: dict[str, bytes]):
+    many = {f"{number}{name}": data for number in range(8) for name, data in files.items()}
+    written = []
+    for threads in (1, 4):
+        folder = tmp_path / str(threads)
+        folder.mkdir()
+        cached(folder, many, threads=threads)
+        written.append([(folder / name).read_bytes() for name in ("a.npy", "a.csv")])
+    assert written[0] == written[1]
+
+
+def test_progress_is_reported_for_every_image(tmp_path: Path, files: dict[str, bytes]):
+    told = []
+
+    def note(name: str, done: int, total: int, detail: str = "") -> None:
+        told.append((name, done, total))
+
+    members = zip_of(tmp_path / "in.zip", files)
+    outs = tmp_path / "a.npy", tmp_path / "a.csv"
+    build_cache(tmp_path / "in.zip", members, 24, *outs, 1, note)
+    assert told == [("images resized", done, 7) for done in range(1, 8)]
+
+
+def test_all_bad_images_come_in_one_report(tmp_path: Path, files: dict[str, bytes]):
+    bad = {"b.png": encoded(rgba()), "x.jpg": b"<html>", "z.png": files["z.png"][:100], "y.png": b""}
+    with pytest.raises(DataError, match="4 of 9 images cannot be used") as caught:
+        cached(tmp_path, files | bad)
+    assert [problem.where for problem in caught.value.problems] == [f"{name} in in.zip" for name in "bxyz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zip"]
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_member_is_a_bad_image_like_others(tmp_path: Path, compression: int):
+    with zipfile.ZipFile(tmp_path / "in.zip", "w", compression) as archive:
+        archive.writestr("a.bmp", encoded(Image.fromarray(noise(50, 50)), "BMP"))
+        archive.writestr("b.bmp", b"no picture")
+    data = bytearray((tmp_path / "in.zip").read_bytes())
+    data[100] ^= 0xFF
+    (tmp_path / "in.zip").write_bytes(data)
+    with pytest.raises(DataError) as caught:
+        build_cache(tmp_path / "in.zip", {"a": "a.bmp", "b": "b.bmp"}, 24, tmp_path / "a.npy", tmp_path / "a.csv", 2)
+    assert caught.value.problems == (
+        ("a in in.zip", "is damaged"),
+        ("b in in.zip", "cannot be decoded: not in any known image format"),
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zip"]
+
+
+def test_a_member_is_not_unpacked_beyond_its_size_in_the_directory(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "in.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.jpg", bytes(2**28))
+        archive.infolist()[0].file_size = 2**16
+    tracemalloc.start()
+    results = list(map_members(tmp_path / "in.zip", ["a.jpg"], len, 1))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [str(result) for result in results] == ["is damaged"]
+    assert peak < 2**24
+
+
+def test_files_of_a_folder_are_read_as_members_of_a_zip(tmp_path: Path):
+    contents = {f"{number}.bin": bytes(number) for number in range(40)}
+    paths = [tmp_path / name for name in contents]
+    for path in paths:
+        path.write_bytes(contents[path.name])
+    paths[7].unlink()
+    results = list(map_files(paths, len, 2))
+    assert [str(results.pop(7))] == ["cannot be read: No such file or directory"]
+    assert results == [number for number in range(40) if number != 7]
+
+
+def test_rows_are_found_by_name(tmp_path: Path, files: dict[str, bytes]):
+    cache = cached(tmp_path, files)
+    assert cache.rows(["z", "a", "m", "a"]).tolist() == [6, 0, 4, 0]
+    assert cache.rows([]).tolist() == []
+    with pytest.raises(DataError, match="run the resize stage again") as caught:
+        cache.rows(["z", "nobody", "a", "nothing"])
+    assert [problem.where for problem in caught.value.problems] == ["nobody", "nothing"]
+
+
+# crops
+
+
+def test_crops_are_those_of_a_slow_loop(tmp_path: Path, files: dict[str, bytes]):
+    cache, size = cached(tmp_path, files), 17
+    random = np.random.default_rng(1)
+    rows = random.integers(len(cache.images), size=40)
+    tops = random.integers(0, cache.heights[rows] - size + 1)
+    lefts = random.integers(0, cache.widths[rows] - size + 1)
+    crops = cache.crops(rows, size, tops, lefts)
+    for number, row in enumerate(rows):
+        for y in range(size):
+            for x in range(size):
+                assert np.array_equal(crops[number, y, x], cache[row][tops[number] + y, lefts[number] + x])
+
+
+@pytest.mark.parametrize("size", [24, 23, 20, 17])
+def test_central_crops_are_torchvisions(tmp_path: Path, files: dict[str, bytes], size: int):
+    cache = cached(tmp_path, files)
+    for row in range(len(cache.images)):
+        theirs = functional.center_crop(torch.tensor(cache[row]).permute(2, 0, 1), [size])
+        assert np.array_equal(central_crop(cache[row], size), theirs.permute(1, 2, 0).numpy())

@@ -1,0 +1,184 @@
+import copy
+import io
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+from torchvision.transforms import functional
+
+from cclnet.dataset.tables import image_members
+from cclnet.images.augmentation import MEAN, STANDARD_DEVIATION
+from cclnet.images.cache import ImageCache, build_cache
+from cclnet.images.decoding import central_crop, decode, resize
+from cclnet.images.subset import Subset
+from cclnet.inference import prediction
+from cclnet.inference.pictures import Picture, pictures_in
+from cclnet.inference.prediction import Predictions, predict_pictures
+from cclnet.inference.probabilities import predict
+from cclnet.networks.model import CCLNet
+from cclnet.system.errors import DataError
+from cclnet.training import batches
+from tests.dataset.test_tables import write_zip
+from tests.images.test_decoding import SIZES, encoded, noise
+from tests.training.test_states import description
+
+CPU = torch.device("cpu")
+MODEL = description()
+SHORT_SIDE, CROP = MODEL.short_side, MODEL.crop
+PICTURES = {f"ISIC_{number}": encoded(Image.fromarray(noise(*size, number))) for number, size in enumerate(SIZES)}
+
+
+def network() -> CCLNet:
+    """A small network to which every pixel and its place matter."""
+    torch.manual_seed(0)
+    backbone = nn.Sequential(nn.Conv2d(3, 8, 5, stride=3), nn.ReLU(), nn.Flatten())
+    model = CCLNet(backbone, 8 * 10 * 10, len(MODEL.classes)).eval()
+    with torch.no_grad():
+        model.classifier.weight *= 3
+    return model
+
+
+NETWORK = network()
+
+
+def in_zip(path: Path, files: dict[str, bytes] = PICTURES) -> list[Picture]:
+    write_zip(path, {f"Input/{image}.jpg": data for image, data in files.items()})
+    return pictures_in([path])[0]
+
+
+def in_folder(path: Path, files: dict[str, bytes] = PICTURES) -> list[Picture]:
+    path.mkdir()
+    for image, data in files.items():
+        (path / f"{image}.jpg").write_bytes(data)
+    return pictures_in([path])[0]
+
+
+def predicted(pictures: list[Picture], **options: Any) -> Predictions:
+    return predict_pictures(NETWORK, MODEL, pictures, CPU, **options)
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "PREDICTION_BATCH", 3)
+
+
+@pytest.mark.parametrize("put", [in_zip, in_folder])
+def test_the_numbers_are_those_of_the_evaluate_stage(tmp_path: Path, put: Callable[[Path], list[Picture]]):
+    in_zip(tmp_path / "input.zip")
+    members = image_members(tmp_path / "input.zip")
+    build_cache(tmp_path / "input.zip", members, SHORT_SIDE, tmp_path / "images.npy", tmp_path / "images.csv", 2)
+    cache = ImageCache.open(tmp_path / "images.npy", tmp_path / "images.csv")
+    rows = np.arange(len(PICTURES))
+    evaluated = predict(NETWORK, Subset(cache, rows, np.zeros_like(rows)), CROP, CPU)
+
+    predictions = predicted(put(tmp_path / "pictures.zip"))
+    assert predictions.images == sorted(PICTURES) == cache.images
+    assert predictions.problems == []
+    np.testing.assert_array_equal(predictions.probabilities, evaluated)
+    assert len(np.unique(evaluated.argmax(axis=1))) > 1
+
+
+def test_the_numbers_are_those_of_torchvision_s_transforms(tmp_path: Path):
+    predictions = predicted(in_folder(tmp_path / "pictures"))
+    for image, row in zip(predictions.images, predictions.probabilities, strict=True):
+        picture = Image.open(io.BytesIO(PICTURES[image]))
+        scale = SHORT_SIDE / min(picture.size)
+        resized = picture.resize(
+            (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BILINEAR
+        )
+        middle = functional.center_crop(functional.to_tensor(resized), [CROP])
+        normalised = functional.normalize(middle, list(MEAN), list(STANDARD_DEVIATION))
+        with torch.no_grad():
+            expected = NETWORK(normalised[None]).softmax(dim=1)[0]
+        np.testing.assert_allclose(row, expected, rtol=1e-3)
+
+
+def test_what_normalises_is_the_model_s_own(tmp_path: Path):
+    pictures = in_folder(tmp_path / "pictures")
+    described = replace(MODEL, mean=[0.1, 0.5, 0.9], standard_deviation=[0.5, 0.25, 2.0])
+    found = predict_pictures(NETWORK, described, pictures, CPU)
+    for image, row in zip(found.images, found.probabilities, strict=True):
+        middle = central_crop(resize(decode(PICTURES[image]), SHORT_SIDE), CROP) / 255
+        normalised = torch.from_numpy((middle - described.mean) / described.standard_deviation).float()
+        with torch.no_grad():
+            expected = NETWORK(normalised.permute(2, 0, 1)[None]).softmax(dim=1)[0]
+        np.testing.assert_allclose(row, expected, rtol=1e-3)
+    assert np.abs(found.probabilities - predicted(pictures).probabilities).max() > 0.01
+
+
+def test_channels_last_changes_rounding_alone(tmp_path: Path):
+    pictures = in_folder(tmp_path / "pictures")
+    described = replace(MODEL, params={**MODEL.params, "memory_format": "channels_last"})
+    found = predict_pictures(copy.deepcopy(NETWORK), described, pictures, CPU)
+    np.testing.assert_allclose(found.probabilities, predicted(pictures).probabilities, rtol=1e-4)
+
+
+def test_the_table_is_the_challenge_s(tmp_path: Path):
+    predictions = predicted(in_folder(tmp_path / "pictures"))
+    table = predictions.table()
+    assert list(table) == ["image", *MODEL.classes]
+    assert table["image"].tolist() == predictions.images
+    np.testing.assert_array_equal(table[MODEL.classes].to_numpy(), predictions.probabilities)
+    np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1)
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_predicted(tmp_path: Path):
+    expected = predicted(in_folder(tmp_path / "good"))
+    large = encoded(Image.fromarray(noise(90, 80)))
+    faulty = PICTURES | {"ISIC_1": b"<html>", "ISIC_5": large[:-200], "ISIC_9": b""}
+    predictions = predicted(in_folder(tmp_path / "faulty", faulty))
+    kept = [expected.images.index(image) for image in predictions.images]
+    assert predictions.images == ["ISIC_0", "ISIC_2", "ISIC_3", "ISIC_4", "ISIC_6"]
+    np.testing.assert_allclose(predictions.probabilities, expected.probabilities[kept], rtol=1e-4)
+    folder = tmp_path / "faulty"
+    assert [problem.where for problem in predictions.problems] == [f"{folder}/ISIC_{n}.jpg" for n in (1, 5, 9)]
+    assert predictions.problems[0].what == predictions.problems[2].what
+    assert predictions.problems[0].what == "cannot be decoded: not in any known image format"
+    assert predictions.problems[1].what.startswith("cannot be decoded: image file is truncated")
+
+
+def test_nothing_that_can_be_read(tmp_path: Path):
+    with pytest.raises(DataError, match=r"^no image can be predicted; replace them:") as caught:
+        predicted(in_zip(tmp_path / "in.zip", {"b": b"", "a": b""}))
+    assert [problem.where for problem in caught.value.problems] == [
+        f"{tmp_path}/in.zip: 'Input/{image}.jpg'" for image in ("a", "b")
+    ]
+
+
+def test_every_picture_is_told_of(tmp_path: Path):
+    told = []
+
+    def note(name: str, done: int, total: int, detail: str = "") -> None:
+        told.append((name, done, total))
+
+    predicted(in_folder(tmp_path / "in", PICTURES | {"ISIC_1": b""}), report=note)
+    assert told == [("images predicted", done, len(PICTURES)) for done in range(1, len(PICTURES) + 1)]
+
+
+def test_memory_does_not_grow_with_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Neither with all of them nor, within a batch, with what is cut off: 138 kB of each of these, their crop is 3."""
+    sizes = []
+
+    def guess(model: CCLNet, inputs: torch.Tensor) -> NDArray[np.float64]:
+        sizes.append(len(inputs))
+        return np.zeros((len(inputs), 3))
+
+    monkeypatch.setattr(batches, "PREDICTION_BATCH", 256)
+    monkeypatch.setattr(prediction, "class_probabilities", guess)
+    narrow = encoded(Image.fromarray(noise(400, 20)))
+    pictures = in_folder(tmp_path / "in", {f"ISIC_{number}": narrow for number in range(300)})
+    tracemalloc.start()
+    predictions = predicted(pictures)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(predictions.images) == 300
+    assert sizes == [256, 44]
+    assert peak < 2**23

@@ -1,0 +1,121 @@
+"""The fault campaign in short, and how it judges."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cclnet.system.files import read_json
+from cclnet.system.interruption import InterruptionError
+from cclnet.training.states import StateStore
+from cclnet.training.trainer import Row
+from tests.campaigns.faults import STAGES, Bench, Finished, Run, two_processes
+from tests.campaigns.faults import Row as FaultRow
+from tests.training.test_trainer import (  # noqa: F401 - the two fixtures apply by themselves
+    FREEZES_IN_EPOCH_3,
+    STEPS_OF_AN_EPOCH,
+    one_thread,
+    run_fit,
+    tiny_network,
+)
+
+# the campaign in short
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("bench"), STAGES[:4], epochs=2, milestones=[])
+
+
+def test_a_run_that_meets_one_fault_after_the_other_ends_as_an_undisturbed_one(bench: Bench) -> None:
+    run = bench.copy()
+    assert run.run("train", "kill", "write", "images-*", "2").status == -signal.SIGKILL
+    assert run.states() == []
+    ended = run.run("train", "terminate", "step", "*", "10")  # in the second epoch
+    assert ended.refusal_problems("^train: ended by SIGTERM; what is done is kept", 143) == []
+    assert [path.name for path in run.states()] == ["images-000000000080", "images-000000000100"]
+    assert run.run("train", "kill", "step", "*", "2").status == -signal.SIGKILL  # between the two optimizers
+    assert run.run("train", "full", "write", "model.*", "1").refusal_problems("No space left on device") == []
+    assert run.wrong_files() == []
+    assert run.run("train", "kill", "write", "history.csv.*", "1").status == -signal.SIGKILL
+    assert run.difference("train") == []
+
+
+def test_of_two_processes_one_is_killed(bench: Bench) -> None:
+    run = two_processes(bench)
+    ended = run.run("train", "kill", "step", "*", "10", "1")  # in the second epoch
+    assert ended.refusal_problems("^train: a process was ended by SIGKILL; run it again") == []
+    assert [path.name for path in run.states()] == ["images-000000000080"]
+    ended = run.run("train")
+    assert (ended.status, ended.stderr) == (0, "going on after image 80 of epoch 1\n")
+    assert run.missing_files("train") == run.states() == []
+    assert read_json(run.folder / "models/conditions.json")["processes"] == 2
+
+
+# states without one of their parts; those of the trainer are in test_engine.py
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
+    return run_fit(tmp_path_factory.mktemp("uninterrupted"), FREEZES_IN_EPOCH_3)[1]
+
+
+@pytest.mark.parametrize("without", [{"history": []}, {"row": None}], ids=str)
+def test_state_without_one_of_its_parts_outside_the_trainer(
+    without: dict[str, Any], uninterrupted: list[Row], tmp_path: Path
+) -> None:
+    assert history_after_changing_the_state(tmp_path, without) != uninterrupted
+
+
+def test_state_with_all_of_its_parts(uninterrupted: list[Row], tmp_path: Path) -> None:
+    assert history_after_changing_the_state(tmp_path, {}) == uninterrupted
+
+
+def history_after_changing_the_state(folder: Path, changes: dict[str, Any]) -> list[Row]:
+    """What a run goes on to that ended in the validation of its third epoch, and whose state was changed then."""
+    with pytest.raises(InterruptionError):
+        run_fit(folder, FREEZES_IN_EPOCH_3, asked_after=3 * STEPS_OF_AN_EPOCH)
+    with StateStore(folder, "run") as store:
+        state = store.load()
+        assert state is not None
+        assert state["row"] is not None
+        assert len(state["history"]) == 2
+        store.save(state | changes, 48)
+    return run_fit(folder, FREEZES_IN_EPOCH_3)[1]
+
+
+# how the campaign judges
+
+
+@pytest.mark.parametrize(
+    ("status", "stderr", "survived"),
+    [
+        (1, "train: no space\n", True),
+        (1, "going on after image 20 of epoch 2\ntrain: no space\n", True),
+        (0, "train: no space\n", False),
+        (1, "train: no disk\n", False),
+        (1, "train: no space\ntrain: no space\n", False),
+        (1, "Traceback (most recent call last): no space\n", False),
+        (1, "", False),
+    ],
+)
+def test_one_clear_line_and_the_exit_status_are_demanded(status: int, stderr: str, survived: bool) -> None:
+    assert (Finished(status, stderr).refusal_problems("no space") == []) == survived
+
+
+def test_files_that_no_undisturbed_run_leaves_are_found(tmp_path: Path) -> None:
+    hashes = {"data/a": "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb", "models/b": "0"}
+    run = Run(tmp_path, tmp_path, hashes)
+    for name in ("data/a", "models/b", "models/b.1.partial"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a")
+    assert run.wrong_files() == ["models/b is wrong", "models/b.1.partial is wrong"]
+
+
+def test_a_row_counts_what_survived() -> None:
+    row = FaultRow("kill")
+    row.add("first", [], equal=True)
+    row.add("second", ["other bytes"], equal=False)
+    assert row.cells() == ["kill", "2", "1", "", "1/2", ""]
+    assert row.failures == ["kill: second: other bytes"]

@@ -1,0 +1,104 @@
+"""The wheel, installed beside its declared dependencies alone and used far away from this checkout."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from cclnet import __version__
+
+PROJECT = Path(__file__).parents[2]
+BATCHES = "import torch\nbatches = iter([(torch.randn(14, 3, 32, 32), torch.arange(14) % 7)])\n"
+
+
+def needed(name: str, seen: set[str]) -> set[str]:
+    """The names of a package and of all that it needs, without its extras."""
+    if name in seen:
+        return seen
+    seen.add(name)
+    for requirement in map(Requirement, distribution(name).requires or []):
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            needed(requirement.name.lower(), seen)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment that has the wheel and what it declares, and nothing else."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source, environment = folder / "source", folder / "environment"
+    shutil.copytree(PROJECT / "cclnet", source / "cclnet", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(PROJECT / name, source)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    build = [*pip, "wheel", source, "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", folder]
+    subprocess.run(build, check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    python = environment / "bin" / "python"
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run([*pip, "--python", python, "install", "--no-index", "--no-deps", wheel], check=True)
+    (packages,) = environment.glob("lib/python*/site-packages")
+    for name in needed("cclnet", set()) - {"cclnet"}:
+        found = distribution(name)
+        for top in {file.parts[0] for file in found.files or []} - {"..", "__pycache__"}:
+            if not (packages / top).exists():
+                (packages / top).symlink_to(Path(str(found.locate_file(top))))
+    return python
+
+
+def run(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it in an empty folder, with nothing of this process's environment that names a place for modules."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    folder = python.parents[2] / "empty"
+    folder.mkdir(exist_ok=True)
+    return subprocess.run([python, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_the_environment_has_the_wheel_s_package_and_no_other(python: Path):
+    code = "import cclnet, importlib.util as u; print(cclnet.__file__, u.find_spec('timm'), u.find_spec('stages'))"
+    file, timm, stages = run(python, "-c", code).stdout.split()
+    assert Path(file).is_relative_to(python.parents[1])
+    assert (timm, stages) == ("None", "None")
+
+
+def test_the_wheel_holds_the_package_and_its_type_marker(python: Path):
+    (installed,) = python.parents[1].glob("lib/python*/site-packages/cclnet")
+    shipped = {file.name for file in installed.iterdir() if file.name != "__pycache__"}
+    assert shipped == {file.name for file in (PROJECT / "cclnet").iterdir() if file.name != "__pycache__"}
+    assert "py.typed" in shipped
+
+
+def test_the_program_runs(python: Path):
+    assert run(python, "-m", "cclnet", "--version").stdout == f"cclnet {__version__}\n"
+    shown = run(python, "-m", "cclnet", "--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "Usage: cclnet" in shown.stdout
+
+
+def test_every_module_can_be_imported(python: Path):
+    modules = sorted(file.stem for file in (PROJECT / "cclnet").glob("[!_]*.py"))
+    ended = run(python, "-W", "error", "-c", "\n".join(f"import cclnet.{module}" for module in modules))
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_readme_s_example_runs(python: Path):
+    (loop,) = re.findall(r"^```python\n(.*?)^```$", (PROJECT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    ended = run(python, "-W", "error", "-c", f"{BATCHES}{loop}\nprint(convergence.converged_epoch, *predicted.shape)")
+    assert (ended.stdout, ended.stderr) == ("11 14\n", "")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import cclnet; cclnet.build_backbone('timm/test_vit')", "timm/test_vit needs timm, which is not installed"),
+        ("from cclnet.export import to_onnx; to_onnx(None, None)", "the export to ONNX needs onnx"),
+    ],
+)
+def test_what_an_extra_is_needed_for_says_so(python: Path, code: str, message: str):
+    assert message in run(python, "-c", code).stderr.splitlines()[-1]

@@ -1,0 +1,106 @@
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cclnet.views.charts import (
+    HISTOGRAM_HEIGHT,
+    confidence_chart,
+    curves_chart,
+    epochs,
+    reliability_chart,
+    softness_chart,
+)
+from cclnet.views.page import PAGES
+
+RELIABILITY = pd.DataFrame(
+    {"bin": [2, 4, 5], "confidence": [0.35, 0.7, 0.95], "accuracy": [0.5, 0.6, 0.9], "count": [2, 5, 9]}
+)
+HISTORY = pd.DataFrame(
+    {"epoch": [1, 2, 3], "loss": [2.0, 1.5, 1.25], "head": [np.nan] * 3, "softness": [0.5, 0.25, 0.375]}
+)
+
+
+def values(chart: dict) -> list[dict]:
+    return chart["data"]["values"]
+
+
+def texts(chart: dict) -> list[str]:
+    marks = [layer["mark"] for layer in chart["layer"]]
+    return [mark["text"] for mark in marks if isinstance(mark, dict) and mark["type"] == "text"]
+
+
+def test_a_curve_for_each_column_with_numbers_and_none_for_one_without():
+    chart = curves_chart(HISTORY, {"loss": "training loss", "head": "CCL head", "softness": "p̄"}, "Losses")
+    assert values(chart) == [
+        *(
+            {"epoch": epoch, "curve": "training loss", "value": value}
+            for epoch, value in [(1, 2.0), (2, 1.5), (3, 1.25)]
+        ),
+        *({"epoch": epoch, "curve": "p̄", "value": value} for epoch, value in [(1, 0.5), (2, 0.25), (3, 0.375)]),
+    ]
+    assert chart["encoding"]["color"]["sort"] is None  # the order of the labels, not of the alphabet
+    assert chart["description"] == "Losses"
+
+
+def test_an_epoch_that_lacks_a_number_leaves_a_gap():
+    history = HISTORY.assign(loss=[2.0, np.nan, 1.25])
+    assert [point["epoch"] for point in values(curves_chart(history, {"loss": "loss"}, ""))] == [1, 3]
+
+
+def test_lowest_softness_and_freeze_are_marked_at_their_epochs():
+    chart = softness_chart(HISTORY, lowest_epoch=2, frozen_epoch=3)
+    assert texts(chart) == ["frozen, epoch 3", "lowest, epoch 2"]
+    assert chart["description"].endswith("dictionary frozen in epoch 3; lowest in epoch 2")
+    filters = [layer["transform"][0]["filter"] for layer in chart["layer"] if "transform" in layer]
+    assert filters == ["datum.epoch === 3"] * 2 + ["datum.epoch === 2"] * 2
+    assert [point["softness"] for point in values(chart)] == [0.5, 0.25, 0.375]
+
+
+def test_what_did_not_happen_is_not_marked():
+    assert len(softness_chart(HISTORY, lowest_epoch=None, frozen_epoch=None)["layer"]) == 1
+
+
+def test_bins_stand_between_their_edges():
+    chart = confidence_chart(RELIABILITY, bins=5)
+    bars = values(chart)
+    assert [bar["low"] for bar in bars] == pytest.approx([0.2, 0.6, 0.8])
+    assert [bar["middle"] for bar in bars] == pytest.approx([0.3, 0.7, 0.9])
+    assert [bar["high"] for bar in bars] == pytest.approx([0.4, 0.8, 1.0])
+    assert [bar["count"] for bar in bars] == [2, 5, 9]
+    assert chart["height"] == HISTOGRAM_HEIGHT
+
+
+def test_reliability_runs_over_the_whole_unit_square():
+    chart = reliability_chart(RELIABILITY)
+    diagonal, bins = chart["layer"]
+    assert [list(point.values()) for point in values(diagonal)] == [[0, 0], [1, 1]]
+    assert [(point["confidence"], point["accuracy"], point["count"]) for point in values(bins)] == [
+        (0.35, 0.5, 2),
+        (0.7, 0.6, 5),
+        (0.95, 0.9, 9),
+    ]
+    assert [chart["encoding"][axis]["scale"]["domain"] for axis in ("x", "y")] == [[0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 4, 5, 6, 7, 16, 200])
+def test_epochs_are_ticked_at_whole_numbers(last):
+    count = epochs(pd.DataFrame({"epoch": range(1, last + 1)}))["axis"]["tickCount"]
+    assert 1 <= count <= 5
+    assert last == 1 or (last - 1) / count >= 1  # the least step between ticks
+
+
+def test_colours_are_those_of_the_page():
+    page = (PAGES / "report.html").read_text(encoding="utf-8")
+    charts = [
+        curves_chart(HISTORY, {"loss": "loss"}, ""),
+        softness_chart(HISTORY, 2, 3),
+        reliability_chart(RELIABILITY),
+        confidence_chart(RELIABILITY, 5),
+    ]
+    used = set(re.findall(r"var\((--\w+)\)", str(charts)))
+    light, dark = re.search(r":root \{(.*?)\}", page, re.DOTALL), re.search(r"dark\) \{(.*?)\}", page, re.DOTALL)
+    assert light and dark
+    assert used and used <= set(re.findall(r"--\w+(?=:)", light[1]))
+    assert not re.search(r"#[0-9a-fA-F]{3,6}\b", str(charts))

@@ -1,0 +1,481 @@
+"""The page read back as a browser would, against numbers that were come by in another way."""
+
+import base64
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+from scipy.stats import rankdata, spearmanr
+from sklearn.metrics import accuracy_score, cohen_kappa_score, log_loss, roc_auc_score
+
+from cclnet import (
+    __version__,
+)
+from cclnet.images.cache import ImageCache
+from cclnet.metrics.calibration import reliability_table
+from cclnet.metrics.scores import class_table, confusion_table, evaluate
+from cclnet.metrics.scores import notes as score_notes
+from cclnet.params import Params, ReportParams
+from cclnet.views.page import Experiment, report_page
+
+PROJECT = Path(__file__).parents[2]
+HOSTILE = ["<script>alert(1)</script>", 'A & "B"', "</table>'", "{{ 7 * 7 }}"]
+HEAD = ["ccl_loss", "class_correlation_loss"]
+VALIDATION = [f"validation_{name}" for name in ("accuracy", "balanced_accuracy", "f1", "kappa", "jaccard")]
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """What is on the page: tables by caption, images, scripts, definitions, text."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.comments: list[str] = []
+        self.text = ""
+        self._open: list[str] = []
+        self._cells: list[list[str]] = []
+        self.feed(source)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+        match tag:
+            case "table":
+                self._cells = []
+            case "caption":
+                self._caption = ""
+            case "tr":
+                self._cells.append([])
+            case "td" | "th":
+                self._cells[-1].append("")
+            case "script":
+                self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+        if tag == "table":
+            assert self._caption not in self.tables
+            self.tables[self._caption] = self._cells
+
+    def handle_data(self, data: str) -> None:
+        if "script" in self._open:
+            self.scripts[-1] += data
+        elif "style" not in self._open:
+            self.text += data
+        if "caption" in self._open:
+            self._caption += data
+        elif {"td", "th"} & set(self._open):
+            self._cells[-1][-1] += data
+
+    def handle_comment(self, data: str) -> None:
+        self.comments.append(data)
+
+    def table(self, start: str) -> list[list[str]]:
+        [found] = [cells for caption, cells in self.tables.items() if caption.startswith(start)]
+        return found
+
+    def row(self, table: str, first: str) -> list[str]:
+        [found] = [cells for cells in self.table(table) if cells[0].startswith(first)]
+        return found[1:]
+
+    def charts(self) -> list[dict[str, Any]]:
+        pairs = zip([attrs for tag, attrs in self.elements if tag == "script"], self.scripts, strict=True)
+        return [json.loads(text) for attrs, text in pairs if attrs.get("type") == "application/json"]
+
+    def all(self, *tags: str) -> list[dict[str, str | None]]:
+        return [attrs for tag, attrs in self.elements if tag in tags]
+
+
+def made_up_experiment(
+    classes: list[str] = HOSTILE, images: int = 100, lacking: str | None = None, **changed: Any
+) -> Experiment:
+    """An experiment with random predictions of random images, evaluated as the stage does."""
+    rng = np.random.default_rng(3)
+    values = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    params = Params.model_validate(values | changed).stage(ReportParams)
+    num_classes, validated = len(classes), images // 2
+    labels = np.minimum(rng.geometric(0.4, images), num_classes) - 1  # the first class is the largest
+    labels[:num_classes] = labels[-num_classes:] = np.arange(num_classes)  # none lacks in training or validation
+    if lacking is not None:  # in the validation images
+        labels[:validated][labels[:validated] == classes.index(lacking)] = 0
+    names = [f"ISIC_{number:07}" for number in range(images)]
+    split = pd.DataFrame(
+        {
+            "image": names,
+            "label": [classes[label] for label in labels],
+            "lesion": [f"HAM_{number // 3}" for number in range(images)],
+            "subset": ["validation"] * validated + ["train"] * (images - validated),
+        }
+    )
+    shown = rng.permutation(validated)
+    # float32 as the network's; some images are as sure as others
+    scores = rng.integers(0, 3, (validated, num_classes)) + np.eye(num_classes)[labels[shown]]
+    probabilities = (np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)).astype(np.float32)
+    predictions = pd.DataFrame(probabilities, columns=classes)
+    predictions.insert(0, "image", [names[row] for row in shown])
+    soft_labels = rng.dirichlet(np.ones(num_classes), num_classes)
+    history = pd.DataFrame(rng.random((6, 9)), columns=["classification_loss", *HEAD, "softness", *VALIDATION])
+    history.insert(0, "epoch", range(1, 7))
+    if params.method != "ccl":
+        history[HEAD] = np.nan
+    confusion = confusion_table(labels[shown], probabilities.argmax(axis=1), classes)
+    figures: dict[str, Any] = {**evaluate(labels[shown], probabilities), "leakage": 0.25}
+    figures |= {"softness": 0.4321, "softness_epoch": 2, "lowest_softness_epoch": 2, "converged_epoch": 5}
+    size = params.short_side, params.short_side + 12
+    return Experiment(
+        params=params,
+        metrics=figures | {"notes": score_notes(labels[shown], probabilities, classes)},
+        soft_labels=[
+            {"true_class": true, "soft_class": soft, "value": soft_labels[row, column]}
+            for row, true in enumerate(classes)
+            for column, soft in enumerate(classes)
+        ],
+        confusion=confusion.astype(object).where(confusion.notna(), None).to_dict("records"),
+        classes=class_table(labels[shown], probabilities, classes),
+        reliability=reliability_table(labels[shown], probabilities),
+        history=history,
+        predictions=predictions,
+        split=split,
+        cache=ImageCache(
+            rng.integers(0, 256, images * size[0] * size[1] * 3, dtype=np.uint8),
+            names,
+            np.full(images, size[0]),
+            np.full(images, size[1]),
+            np.arange(images) * size[0] * size[1] * 3,
+        ),
+        provenance=[{"name": "images.zip", "bytes": 1234567, "sha256": "ab" * 32, "source": "/home/somebody/data"}],
+        conditions={"processor": "portable", "threads": 2, "versions": {"torch": "2.15.0"}},
+        planted=rng.random((num_classes, num_classes)) if params.dataset == "sample" else None,
+    )
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    return made_up_experiment()
+
+
+@pytest.fixture(scope="module")
+def source(experiment: Experiment) -> str:
+    return report_page(experiment)
+
+
+@pytest.fixture(scope="module")
+def page(source: str) -> Page:
+    return Page(source)
+
+
+def truth(experiment: Experiment) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Labels, probabilities and lesions of the validation images, image by image."""
+    rows = {row["image"]: row for row in experiment.split.to_dict("records")}
+    names = [cell["soft_class"] for cell in experiment.soft_labels][: len(experiment.classes)]
+    predicted = experiment.predictions.to_dict("records")
+    labels = np.array([names.index(rows[row["image"]]["label"]) for row in predicted])
+    probabilities = np.array([[row[name] for name in names] for row in predicted], dtype=np.float64)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return labels, probabilities, [rows[row["image"]]["lesion"] for row in predicted]
+
+
+# numbers
+
+
+def test_metrics_and_their_intervals_are_those_of_resampled_lesions(experiment: Experiment, page: Page):
+    labels, probabilities, lesions = truth(experiment)
+    predicted = probabilities.argmax(axis=1)
+    names = list(dict.fromkeys(lesions))
+    members = [[image for image, lesion in enumerate(lesions) if lesion == name] for name in names]
+    rng = np.random.default_rng(0)
+    resampled = []
+    for _ in range(8):
+        for draw in rng.integers(len(names), size=(250, len(names))):
+            images = [image for lesion in draw for image in members[lesion]]
+            hits = labels[images] == predicted[images]
+            resampled.append((hits.mean(), -np.log(probabilities[images, labels[images]]).mean()))
+    (accuracy_low, nll_low), (accuracy_high, nll_high) = np.quantile(resampled, [0.025, 0.975], axis=0)
+    accuracy = accuracy_score(labels, predicted)
+    assert page.row("Of the model", "accuracy") == [f"{accuracy:.3f}", f"{accuracy_low:.3f} to {accuracy_high:.3f}"]
+    nll = log_loss(labels, probabilities)
+    assert page.row("Of the model", "negative") == [f"{nll:.3f}", f"{nll_low:.3f} to {nll_high:.3f}"]
+    kappa = cohen_kappa_score(labels, predicted)
+    assert page.row("Of the model", "Cohen's κ")[0] == f"{kappa:.3f}".replace("-", "−")
+    assert page.row("Of the model", "AUC")[1] == "–"
+
+
+def test_the_table_has_all_figures_of_merit(page: Page):
+    rows = [cells for cells in page.table("Of the model") if len(cells) == 3]
+    assert len(rows) - 1 == len(evaluate([0, 1], np.eye(2)))
+
+
+def test_images_lesions_and_leakage(experiment: Experiment, page: Page):
+    lesions = truth(experiment)[2]
+    text = " ".join(page.text.split())
+    for words in (
+        f"validation images {len(lesions)} their lesions {len(set(lesions))} training images 50 leakage 25.0 %",
+        "2,000 resamples of whole lesions",
+        "a lesion that is also trained on. It makes every metric look better than it is for new lesions.",
+    ):
+        assert words.replace(" ", "") in text.replace(" ", "")
+
+
+def test_an_undefined_metric_says_why():
+    page = Page(report_page(made_up_experiment(["A", "B", "C"], lacking="C")))
+    assert page.row("Of the model", "AUC") == ["–", "–"]
+    assert "undefined: no image of C" in page.text
+    assert "without C: no image" in page.text
+    assert page.row("What the matrix follows", "the model's own confusions") == ["–", "–"]
+    assert "a class has no validation image" in page.text
+    assert page.row("Confusion matrix", "C") == ["0", "0", "0"]
+    assert page.row("Each class", "C")[1] == "–"
+
+
+def test_matrices_hold_their_numbers_in_the_order_of_the_data(experiment: Experiment, page: Page):
+    names = list(experiment.classes["class"])
+    soft = np.array([cell["value"] for cell in experiment.soft_labels]).reshape(len(names), -1)
+    title, header, *rows = page.table("Learned soft labels")
+    assert title == ["", "probability given to"]
+    assert header == ["class", *names]
+    assert rows == [[name, *(f"{value:.2f}" for value in row)] for name, row in zip(names, soft, strict=True)]
+    labels, probabilities, _ = truth(experiment)
+    counts = np.zeros((len(names), len(names)), dtype=int)
+    np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
+    assert [row[1:] for row in page.table("Confusion matrix")[2:]] == counts.astype(str).tolist()
+    shares = [attrs["style"] for attrs in page.all("td") if "style" in attrs]
+    expected = [*soft.ravel(), *(counts / counts.sum(axis=1, keepdims=True)).ravel()]
+    assert shares == [f"--share: {value:.3f}" for value in expected]
+
+
+def off_diagonal(matrix: np.ndarray) -> np.ndarray:
+    return matrix[~np.eye(len(matrix), dtype=bool)]
+
+
+def test_what_the_matrix_follows_has_exact_p(experiment: Experiment, page: Page):
+    names = list(experiment.classes["class"])
+    soft = np.array([cell["value"] for cell in experiment.soft_labels]).reshape(len(names), -1)
+    trained = experiment.split[experiment.split["subset"] == "train"]
+    images = np.array([(trained["label"] == name).sum() for name in names])
+    labels, probabilities, _ = truth(experiment)
+    rates = np.array([np.eye(len(names))[probabilities.argmax(axis=1)][labels == k].mean(axis=0) for k in range(4)])
+    others = {
+        "class counts": 1 / np.outer(images, images),
+        "the model's own": (rates + rates.T) / 2,
+        "the similarity planted": np.asarray(experiment.planted),
+    }
+    for name, other in others.items():
+        found = [
+            float(np.asarray(spearmanr(off_diagonal(soft), off_diagonal(other[np.ix_(order, order)])))[0])
+            for order in map(list, permutations(range(4)))
+        ]
+        p = np.mean(np.abs(found) >= abs(found[0]) - 1e-9)
+        assert page.row("What the matrix follows", name) == [f"{found[0]:.2f}".replace("-", "−"), f"{p:.4f}"], name
+    assert "the share of 24 orders" in page.text
+
+
+def test_what_counts_leave_unexplained_and_would_by_chance(experiment: Experiment, page: Page):
+    soft = np.array([cell["value"] for cell in experiment.soft_labels]).reshape(4, 4)
+    trained = experiment.split[experiment.split["subset"] == "train"]
+    rank = rankdata([(trained["label"] == name).sum() for name in experiment.classes["class"]])
+    rank -= rank.mean()
+    explained = []
+    for order in map(list, permutations(range(4))):
+        cells = rankdata(off_diagonal(soft[np.ix_(order, order)]))
+        row, column = np.meshgrid(rank, rank, indexing="ij")
+        design = np.column_stack([np.ones(12), *(off_diagonal(term) for term in (row, column, row * column))])
+        residual = cells - design @ np.linalg.lstsq(design, cells, rcond=None)[0]
+        explained.append(1 - residual @ residual / ((cells - cells.mean()) ** 2).sum())
+    p = np.mean(np.array(explained) >= explained[0] - 1e-9)
+    sentence = (
+        f"{1 - explained[0]:.2f} of this one is not explained by counts; counts that have nothing to do with it would "
+        f"leave {1 - np.mean(explained):.2f} (p = {p:.4f})"
+    )
+    assert sentence in " ".join(page.text.split())
+
+
+def test_classes_and_bins_are_tabled(experiment: Experiment, page: Page):
+    labels, probabilities, _ = truth(experiment)
+    for number, name in enumerate(experiment.classes["class"]):
+        said, true = probabilities.argmax(axis=1) == number, labels == number
+        hits = (said & true).sum()
+        area = roc_auc_score(true, probabilities[:, number])
+        assert page.row("Each class", name) == [
+            str(true.sum()),
+            *(f"{value:.3f}" for value in (hits / true.sum(), (~said & ~true).sum() / (~true).sum())),
+            *(f"{value:.3f}" for value in (hits / said.sum(), 2 * hits / (said.sum() + true.sum()), area)),
+        ]
+    confidence = probabilities.max(axis=1)
+    for number, images, mean, accuracy in page.table("Confidence and accuracy in 15 bins")[1:]:
+        inside = (confidence > (int(number) - 1) / 15) & (confidence <= int(number) / 15)
+        right = (labels == probabilities.argmax(axis=1))[inside]
+        assert (int(images), mean, accuracy) == (
+            inside.sum(),
+            f"{confidence[inside].mean():.3f}",
+            f"{right.mean():.3f}",
+        )
+
+
+def test_epochs_are_drawn_and_tabled(experiment: Experiment, page: Page):
+    losses, validation, softness, _, bins = page.charts()
+    assert len(losses["data"]["values"]) == 3 * 6
+    assert len(validation["data"]["values"]) == 5 * 6
+    assert [point["softness"] for point in softness["data"]["values"]] == list(experiment.history["softness"])
+    assert softness["description"].endswith("dictionary frozen in epoch 5; lowest in epoch 2")
+    assert sum(bar["count"] for bar in bins["data"]["values"]) == len(experiment.predictions)
+    header, *rows = page.table("Training losses")
+    assert [row[header.index("p̄")] for row in rows] == [f"{value:.3f}" for value in experiment.history["softness"]]
+    assert "The dictionary is that of epoch 2, frozen in epoch 5." in " ".join(page.text.split())
+
+
+# images
+
+
+def test_mistakes_are_the_most_confident_ones_in_order_as_the_network_saw_them(experiment: Experiment, page: Page):
+    labels, probabilities, _ = truth(experiment)
+    names = list(experiment.classes["class"])
+    wrong = [
+        (-probabilities[row].max(), row, names[labels[row]], names[probabilities[row].argmax()])
+        for row in range(len(labels))
+        if probabilities[row].argmax() != labels[row]
+    ]
+    assert len(wrong) > 12
+    wrong = sorted(wrong)[:12]
+    assert len({sure for sure, *_ in wrong}) < 12  # there are equals
+    pictures = page.all("img")
+    images = [experiment.predictions["image"][row] for _, row, _, _ in wrong]
+    assert [picture["alt"] for picture in pictures] == [
+        f"{image}: {true}, taken for {said}" for image, (_, _, true, said) in zip(images, wrong, strict=True)
+    ]
+    assert re.findall(r"probability ([\d.]+)", page.text) == [f"{-sure:.3f}" for sure, *_ in wrong]
+    for image, picture in zip(images, pictures, strict=True):
+        data = str(picture["src"]).removeprefix("data:image/png;base64,")
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+        row = experiment.cache.images.index(str(image))
+        np.testing.assert_array_equal(pixels, experiment.cache[row][2:34, 8:40])  # 32 of 36 × 48 pixels
+    assert "do not publish it" in page.text
+
+
+def test_large_images_are_made_small():
+    values = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))["datasets"]
+    values["sample"] |= {"short_side": 260, "crop": 250}
+    page = Page(report_page(made_up_experiment(datasets=values)))
+    pictures = [str(picture["src"]).removeprefix("data:image/png;base64,") for picture in page.all("img")]
+    assert {Image.open(io.BytesIO(base64.b64decode(picture))).size for picture in pictures} == {(128, 128)}
+
+
+def test_without_a_mistake_there_is_no_image(experiment: Experiment):
+    labels, _, _ = truth(experiment)
+    names = list(experiment.classes["class"])
+    right = pd.DataFrame(np.eye(4)[labels], columns=names)
+    right.insert(0, "image", experiment.predictions["image"])
+    page = Page(report_page(replace(experiment, predictions=right)))
+    assert page.all("img") == []
+    assert "every validation image was recognised" in page.text
+    assert "do not publish" not in page.text
+
+
+# what else
+
+
+@pytest.mark.parametrize("method", ["baseline", "lsr"])
+def test_a_method_without_a_head_has_no_learned_matrix(method: str):
+    page = Page(report_page(made_up_experiment(method=method)))
+    assert "There is no learned matrix: this method has no CCL head." in page.text
+    assert not [caption for caption in page.tables if caption.startswith(("Learned", "What the matrix"))]
+    assert len(page.charts()) == 4
+    assert "p̄" not in page.text
+    assert {point["curve"] for point in page.charts()[0]["data"]["values"]} == {"classification"}
+
+
+@pytest.mark.parametrize(("num_classes", "orders"), [(2, "2"), (9, "10,000")])
+def test_any_number_of_classes(num_classes: int, orders: str):
+    classes = [f"class {number}" for number in range(num_classes)]
+    page = Page(report_page(made_up_experiment(classes)))
+    assert [row[0] for row in page.table("Learned soft labels")[2:]] == classes
+    assert f"the share of {orders} orders" in page.text
+
+
+def test_title_says_what_was_trained_on_what(page: Page):
+    text = " ".join(page.text.split())
+    assert "CCL-Net on sample resnet18, 16 epochs, 32 pixels, seed 0. For research only, not a medical device." in text
+    assert "shuffled." not in text
+
+
+def test_a_control_is_said_to_be_one():
+    page = Page(report_page(made_up_experiment(training_labels="shuffled")))
+    assert "A control: the labels of the training images were shuffled." in page.text
+
+
+def definitions(source: str) -> dict[str, str]:
+    return dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", source))
+
+
+def test_params_and_provenance_are_complete(experiment: Experiment, source: str, page: Page):
+    shown = definitions(source)
+    params = experiment.params.model_dump()
+    params |= {f"sample.{key}": value for key, value in params.pop("sample").items()}
+    assert not any(name.startswith("peers") for name in shown)  # none was the method
+    del params["peers"]
+    for name, value in params.items():
+        assert shown[name] == (value if isinstance(value, str) else json.dumps(value)), name
+    assert (shown["cclnet"], shown["processor"], shown["versions.torch"]) == (__version__, "portable", "2.15.0")
+    assert page.table("Files of the dataset")[1] == [f"images.zip{'ab' * 32}", "1,234,567"]
+
+
+def test_the_drawn_sample_is_no_param_of_another_dataset():
+    source = report_page(made_up_experiment(dataset="isic2018_64"))
+    assert not [name for name in definitions(source) if name.startswith("sample")]
+    assert "planted" not in Page(source).text
+
+
+def test_nothing_depends_on_when_where_and_as_whom(experiment: Experiment, source: str):
+    assert source == report_page(replace(experiment))
+    assert "somebody" not in source
+    assert str(PROJECT) not in source
+
+
+def test_hostile_names_are_text(page: Page):
+    libraries = 3
+    assert len(page.scripts) == libraries + len(page.charts()) + 1
+    assert not [script for script in page.scripts if "alert(1)" in script]
+    for name in HOSTILE:
+        assert page.row("Each class", name)
+
+
+def test_page_loads_nothing_and_forbids_to(page: Page):
+    loading = {"src", "href", "srcset", "data", "action", "poster"}
+    attributes = [value for _, attrs in page.elements for name, value in attrs.items() if name in loading]
+    assert all(str(value).startswith("data:image/png;base64,") for value in attributes)
+    [policy] = [attrs["content"] for attrs in page.all("meta") if "http-equiv" in attrs]
+    assert str(policy).startswith("default-src 'none';")
+    assert "http" not in str(policy)
+    assert not {"link", "iframe", "base", "object"} & {tag for tag, _ in page.elements}
+
+
+def test_libraries_and_their_licence_are_those_of_the_plots(page: Page):
+    plots = Page((PROJECT / "cclnet" / "views" / "pages" / "plots.html").read_text(encoding="utf-8"))
+    assert page.scripts[:3] == plots.scripts[:3]
+    [licence] = page.comments
+    assert licence == plots.comments[1]
+    assert "Redistributions of source code must retain the above copyright notice" in licence
+
+
+def test_everything_has_a_name_for_who_cannot_see_it(page: Page):
+    assert len(page.tables) == len(page.all("table"))
+    assert all(page.tables)
+    assert all(attrs.get("scope") in ("col", "row", "colgroup", "rowgroup") for attrs in page.all("th"))
+    assert all(attrs.get("alt") for attrs in page.all("img"))
+    assert all(chart["description"] for chart in page.charts())
+    assert [attrs["lang"] for attrs in page.all("html")] == ["en"]
+    assert len(page.all("h1")) == 1
