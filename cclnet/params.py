@@ -84,6 +84,7 @@ class TrainingKeys(Keys):
     epochs: Count
     milestones: list[PartOfTheRun]
     batch_size: Annotated[Whole, Field(ge=2)]
+    memory_format: Literal["contiguous", "channels_last"]
     head_balance: Literal["none", "weights", "logits", "sampling"]
     lr_backbone_factor: Positive
     lr_ccl_factor: Positive
@@ -152,6 +153,7 @@ class MarginSmoothing(Keys):
 
     margin: NotNegative
     weight: NotNegative
+    form: Literal["equation", "code"]
 
 
 class VirtualTeacher(Keys):
@@ -160,6 +162,22 @@ class VirtualTeacher(Keys):
     correct: Annotated[Number, Field(gt=0, lt=1)]
     weight: Share
     temperature: Positive
+    form: Literal["equation", "code"]
+    multiplier: Positive
+
+
+class MaxSuppression(Keys):
+    """A penalty on the largest logit."""
+
+    weight: NotNegative
+    last_weight: NotNegative
+
+
+class LabelConfusion(Keys):
+    """Labels from how an image resembles the classes."""
+
+    weight: NotNegative
+    embedding_dim: Count
 
 
 class Peers(Keys):
@@ -169,6 +187,8 @@ class Peers(Keys):
     online_smoothing: OnlineSmoothing
     margin_smoothing: MarginSmoothing
     virtual_teacher: VirtualTeacher
+    maxsup: MaxSuppression
+    label_confusion: LabelConfusion
 
 
 class Head(Keys):
@@ -228,6 +248,9 @@ class ExperimentKeys(Keys):
         "online_smoothing",
         "margin_smoothing",
         "virtual_teacher",
+        "maxsup",
+        "label_confusion",
+        "class_means",
     ]
     training_labels: Literal["original", "shuffled"]
     seed: Seed

@@ -37,7 +37,9 @@ def main() -> None:
     cache = ImageCache.open(Path("data/images.npy"), Path("data/images.csv"))
     split = read_split(Path("data/split.csv"))
     training, validation = (Subset.of_split(cache, split, subset, classes) for subset in ("train", "validation"))
-    probabilities = predict(model.to(device), validation, description.crop, device)
+    model.to(device=device, memory_format=description.layout)  # pyright: ignore[reportCallIssue]
+    normalization, layout = description.normalization, description.layout
+    probabilities = predict(model, validation, description.crop, device, normalization=normalization, layout=layout)
 
     confusion = confusion_table(validation.labels, probabilities.argmax(axis=1), classes)
     results: dict[str, Any] = {**evaluate(validation.labels, probabilities)}

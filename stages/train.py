@@ -15,8 +15,9 @@ from cclnet.dataset.splits import read_split
 from cclnet.images.cache import ImageCache
 from cclnet.images.subset import Subset
 from cclnet.images.transfer import resident_pixels
-from cclnet.networks.catalogue import library
+from cclnet.networks.catalogue import library, weights_file
 from cclnet.networks.model_file import save_model
+from cclnet.networks.pretrained import file_digest
 from cclnet.params import Params, TrainParams
 from cclnet.system.errors import errors_in_one_line
 from cclnet.system.files import read_json, write_csv, write_json
@@ -46,6 +47,9 @@ def main() -> None:
 
 def train(params: TrainParams, device: torch.device, processes: Processes) -> None:
     ran_on = conditions(params.processor, device, library(params.backbone), processes.count)
+    weights = weights_file(params.weights)
+    if weights:
+        ran_on |= {"weights": {"sha256": file_digest(weights)}}
     classes, split = read_json(CLASSES), read_split(SPLIT)
     cache = ImageCache.open(Path("data/images.npy"), INDEX)
     resident = resident_pixels(cache, device)
@@ -54,7 +58,9 @@ def train(params: TrainParams, device: torch.device, processes: Processes) -> No
     if params.training_labels == "shuffled":
         training = training.with_shuffled_labels(params.seed)
     trainer = Trainer(params, training.class_counts(len(classes)), device, processes)
-    states = StateStore(state_folder("training"), run_key(params, CLASSES, INDEX, SPLIT))
+    states = StateStore(
+        state_folder("training"), run_key(params, CLASSES, INDEX, SPLIT, *([weights] if weights else []))
+    )
     first = processes.rank == 0  # it alone writes and reports
     with (
         states if first else nullcontext() as store,

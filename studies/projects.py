@@ -51,8 +51,14 @@ def parsed_settings(texts: list[str]) -> dict[str, str]:
 
 
 def start_project(folder: Path, settings: dict[str, str]) -> None:
-    """Make a folder that the stages can run in."""
-    write_bytes(folder / "params.yaml", yaml.safe_dump(params_with(settings), sort_keys=False).encode())
+    """Make a folder that the stages can run in; a weights' file is looked for from the project's root."""
+    params = params_with(settings)
+    if params["weights"] is not None:
+        from cclnet.networks.catalogue import weights_file
+
+        if file := weights_file(str(params["weights"])):
+            params["weights"] = str(ROOT / file)
+    write_bytes(folder / "params.yaml", yaml.safe_dump(params, sort_keys=False).encode())
 
 
 def run_stage(stage: str, folder: Path) -> None:

@@ -10,7 +10,7 @@ after each step; and the hue turns the colour plane of YIQ, not the HSV wheel.
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,13 +23,24 @@ from cclnet.images.transfer import sent
 
 MEAN = (0.485, 0.456, 0.406)
 STANDARD_DEVIATION = (0.229, 0.224, 0.225)
-"""ImageNet's, over the values in [0, 1]: what torchvision's pretrained weights expect."""
+"""ImageNet's, over the values in [0, 1]: what most of torchvision's pretrained weights expect."""
 
 GREY = (0.299, 0.587, 0.114)
 """Luma of RGB (ITU-R BT.601), as in torchvision."""
 
 CACHED_VALUES = 350_000
 """A processor works on so many at a time, so that they stay in its cache from one operation to the next."""
+
+
+class Normalization(NamedTuple):
+    """What normalises values in [0, 1], channel by channel: (value − mean) / standard deviation."""
+
+    mean: tuple[float, ...] = MEAN
+    standard_deviation: tuple[float, ...] = STANDARD_DEVIATION
+
+
+IMAGENET = Normalization()
+"""For training from scratch."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +110,16 @@ class ColorJitter:
         return (2 * draws - 1) * reach + draws.new_tensor([1.0, 1.0, 1.0, 0.0])
 
 
-def to_network(crops: UInt8[Tensor, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
+def to_network(crops: UInt8[Tensor, "n h w 3"], normalization: Normalization = IMAGENET) -> Float[Tensor, "n 3 h w"]:
     """Bytes to normalised values, as the network takes them (channels last in memory)."""
-    return normalize(crops.to(torch.float32) / 255).permute(0, 3, 1, 2)
+    return normalize(crops.to(torch.float32) / 255, normalization).permute(0, 3, 1, 2)
 
 
 def jitter_to_network(
-    crops: UInt8[Tensor, "n h w 3"], factors: Float[Tensor, "n 4"], layout: torch.memory_format
+    crops: UInt8[Tensor, "n h w 3"],
+    factors: Float[Tensor, "n 4"],
+    layout: torch.memory_format,
+    normalization: Normalization = IMAGENET,
 ) -> Float[Tensor, "n 3 h w"]:
     """The same with the colours of each image moved by its factors (see ``ColorJitter.factors``), in this layout.
 
@@ -118,15 +132,23 @@ def jitter_to_network(
     parts = (tensor.split(at_once) for tensor in (crops, *maps, inputs))
     for portion, matrices, weights, result in zip(*parts, strict=True):
         colors = map_colors(portion.to(torch.float32).div_(255), matrices, weights)
-        normalize(colors, out=result.permute(0, 2, 3, 1))
+        normalize(colors, normalization, out=result.permute(0, 2, 3, 1))
     return inputs
 
 
+def memory_layout(name: Literal["contiguous", "channels_last"]) -> torch.memory_format:
+    """torch's name for a value of the key ``memory_format``: how images and weights lie in memory."""
+    return torch.channels_last if name == "channels_last" else torch.contiguous_format
+
+
 def normalize(
-    colors: Float[Tensor, "n h w 3"], out: Float[Tensor, "n h w 3"] | None = None
+    colors: Float[Tensor, "n h w 3"],
+    normalization: Normalization = IMAGENET,
+    out: Float[Tensor, "n h w 3"] | None = None,
 ) -> Float[Tensor, "n h w 3"]:
     """(values − mean) / standard deviation, channel by channel, in new memory or in ``out``."""
-    return torch.sub(colors, _constant(MEAN, colors), out=out).div_(_constant(STANDARD_DEVIATION, colors))
+    mean, deviation = (_constant(values, colors) for values in normalization)
+    return torch.sub(colors, mean, out=out).div_(deviation)
 
 
 def _constant(values: tuple[float, ...], like: Tensor) -> Tensor:

@@ -59,8 +59,3 @@ def gathered(
     starts = cache.offsets[rows][:, None] // 3 + ys * cache.widths[rows][:, None]  # of each line, in pixels
     starts, xs_there = (sent(torch.from_numpy(part), pixels.device) for part in (starts, xs))
     return pixels.view(-1, 3)[starts[:, :, None] + xs_there[:, None, :]]
-
-
-def memory_format(device: torch.device) -> torch.memory_format:
-    """Channels last feeds a GPU's tensor cores; a processor trains more slowly with it (torch 2.15)."""
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from cclnet.images.augmentation import to_network
+from cclnet.images.augmentation import Normalization, to_network
 from cclnet.networks.model import CCLNet
 from cclnet.networks.model_file import ModelDescription
 from cclnet.system.errors import CCLNetError, MissingPackageError
@@ -51,7 +51,7 @@ def to_onnx(model: CCLNet, description: ModelDescription, with_preprocessing: bo
         from onnx_ir.passes.common import ClearMetadataAndDocStringPass
     except ModuleNotFoundError as error:
         raise MissingPackageError("the export to ONNX", error, "onnx onnxruntime onnxscript") from None
-    predictor = _Predictor(model, with_preprocessing).eval()
+    predictor = _Predictor(model, description.normalization if with_preprocessing else None).eval()
     batches = [_random_images(number, description.crop, with_preprocessing) for number in CHECKED_BATCHES]
     try:
         program: Any = torch.onnx.export(  # its type has a None in it that dynamo never gives
@@ -82,13 +82,13 @@ def to_onnx(model: CCLNet, description: ModelDescription, with_preprocessing: bo
 class _Predictor(nn.Module):
     """The whole of the ONNX graph."""
 
-    def __init__(self, model: CCLNet, with_preprocessing: bool) -> None:
+    def __init__(self, model: CCLNet, normalization: Normalization | None) -> None:
         super().__init__()
         self.network = nn.Sequential(model.backbone, model.classifier)
-        self.with_preprocessing = with_preprocessing
+        self.normalization = normalization
 
     def forward(self, images: Shaped[Tensor, "n _ _ _"]) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n k"]]:
-        logits = self.network(to_network(images) if self.with_preprocessing else images)
+        logits = self.network(to_network(images, self.normalization) if self.normalization else images)
         return logits, logits.softmax(dim=1)
 
 

@@ -80,7 +80,9 @@ def predict_pictures(
                 yield crop
             report("images predicted", done, len(pictures))
 
-    probabilities = [class_probabilities(model, inputs) for inputs in crops_to_network(crops(), device)]
+    model.to(memory_format=description.layout)  # pyright: ignore[reportCallIssue]
+    batches = crops_to_network(crops(), device, description.normalization, description.layout)
+    probabilities = [class_probabilities(model, inputs) for inputs in batches]
     if not probabilities:
         raise DataError("no image can be predicted; replace them:", problems)
     return Predictions(description.classes, images, np.concatenate(probabilities), problems)

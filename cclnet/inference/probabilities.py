@@ -9,24 +9,33 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cclnet.images.augmentation import to_network
+from cclnet.images.augmentation import IMAGENET, Normalization, to_network
 from cclnet.images.cache import ImageCache
 from cclnet.images.decoding import Pixels, central_crop
 from cclnet.images.subset import Subset
-from cclnet.images.transfer import gathered, memory_format, sent
+from cclnet.images.transfer import gathered, sent
 from cclnet.networks.model import CCLNet
 
 PREDICTION_BATCH = 256
 
 
-def prediction_batches(images: Subset, crop: int, device: torch.device) -> Iterator[Float[Tensor, "n 3 h w"]]:
-    """The central crops of all images in their own order, normalised, on the device."""
+def prediction_batches(
+    images: Subset,
+    crop: int,
+    device: torch.device,
+    normalization: Normalization = IMAGENET,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Iterator[Float[Tensor, "n 3 h w"]]:
+    """The central crops of all images in their own order, normalised, on the device, in this layout."""
     if images.resident is None:
-        return crops_to_network((central_crop(images.cache[row], crop) for row in images.rows), device)
-    return (
-        to_network(gathered(images.resident, images.cache, rows, *_central_places(images.cache, rows, crop)))
-        for rows in np.split(images.rows, range(PREDICTION_BATCH, len(images), PREDICTION_BATCH))
+        crops = (central_crop(images.cache[row], crop) for row in images.rows)
+        return crops_to_network(crops, device, normalization, layout)
+    resident = images.resident
+    batches = np.split(images.rows, range(PREDICTION_BATCH, len(images), PREDICTION_BATCH))
+    gathered_crops = (
+        gathered(resident, images.cache, rows, *_central_places(images.cache, rows, crop)) for rows in batches
     )
+    return (to_network(crops, normalization).contiguous(memory_format=layout) for crops in gathered_crops)
 
 
 def _central_places(
@@ -38,12 +47,17 @@ def _central_places(
     return ys, xs
 
 
-def crops_to_network(crops: Iterable[Pixels], device: torch.device) -> Iterator[Float[Tensor, "n 3 h w"]]:
+def crops_to_network(
+    crops: Iterable[Pixels],
+    device: torch.device,
+    normalization: Normalization = IMAGENET,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Iterator[Float[Tensor, "n 3 h w"]]:
     """Crops of one size, normalised, on the device, so many at once that memory does not grow with their number."""
     remaining = iter(crops)
     while batch := list(islice(remaining, PREDICTION_BATCH)):
-        inputs = to_network(sent(torch.from_numpy(np.stack(batch)), device))
-        yield inputs.contiguous(memory_format=memory_format(device))
+        inputs = to_network(sent(torch.from_numpy(np.stack(batch)), device), normalization)
+        yield inputs.contiguous(memory_format=layout)
 
 
 def predict(
@@ -52,11 +66,13 @@ def predict(
     crop: int,
     device: torch.device,
     between_steps: Callable[[], None] = lambda: None,
+    normalization: Normalization = IMAGENET,
+    layout: torch.memory_format = torch.contiguous_format,
 ) -> NDArray[np.float64]:
     """q^cls of every image from its central crop, n × K; ``between_steps`` is called after every batch."""
     model.eval()
     probabilities = []
-    for inputs in prediction_batches(images, crop, device):
+    for inputs in prediction_batches(images, crop, device, normalization, layout):
         probabilities.append(class_probabilities(model, inputs))
         between_steps()
     return np.concatenate(probabilities)

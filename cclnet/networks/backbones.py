@@ -1,13 +1,16 @@
 """Any classification model of torchvision or timm as a backbone that gives one feature vector per image."""
 
 import textwrap
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision import models
 
-from cclnet.networks.catalogue import TIMM, library, model_names, timm_package, weight_names
+from cclnet.networks.catalogue import TIMM, library, model_names, timm_package, weight_names, weights_file
+from cclnet.networks.pretrained import misfits, read_weights
 from cclnet.system.errors import CCLNetError, exhausted
 
 
@@ -20,23 +23,26 @@ def build_backbone(name: str, weights: str | None = None, image_size: int | None
     Args:
         name: a classification model of torchvision (``resnet18``, ``mobilenet_v2``, ``efficientnet_b0``, …) or, if the
             package is installed, of timm (``timm/convnext_atto``, ``timm/convnext_atto.d2_in1k``, …).
-        weights: None to train from scratch, or the name of pretrained weights: torchvision's (``DEFAULT``,
-            ``IMAGENET1K_V1``, …), for a model of timm only ``DEFAULT``.
+        weights: None to train from scratch, the name of pretrained weights (torchvision's: ``DEFAULT``,
+            ``IMAGENET1K_V1``, …; for a model of timm only ``DEFAULT``), or the path of a file that holds them, see
+            ``pretrained``. What normalises the images for them, ``pretrained_constants`` says.
         image_size: pixels of a side of the square images; a model made for one size (ViT, …) is made for this one. If
             not given, it is made for its own.
 
     Raises:
         MissingPackageError: timm is not installed.
-        CCLNetError: the model or its weights are unknown, the weights cannot be loaded, images of this size are not
-            for this model, or its classifier is not one linear layer on a feature vector.
+        CCLNetError: the model or its weights are unknown, the weights cannot be loaded or do not fit, images of this
+            size are not for this model, or its classifier is not one linear layer on a feature vector.
     """
     if name not in model_names(name):
         raise CCLNetError(f"backbone: {library(name)} has no classification model '{name}'")
-    if weights is not None and weights not in weight_names(name):
+    file = weights_file(weights)
+    if weights is not None and not file and weights not in weight_names(name):
         raise CCLNetError(f"weights: {library(name)} has no weights '{weights}' for {name}")
     build = _timm_network if library(name) == "timm" else _torchvision_network
     try:
-        network, own_size = build(name, weights, image_size)
+        given = fitting_weights(name, file, image_size) if file else None
+        network, own_size = build(name, given or weights, image_size)
     except (OSError, RuntimeError) as error:
         raise _refusal(
             error,
@@ -46,6 +52,58 @@ def build_backbone(name: str, weights: str | None = None, image_size: int | None
     except (AssertionError, ValueError) as error:
         raise _unfit(name, image_size, error) from None
     return network, _num_features(network, name, image_size or own_size)
+
+
+def fitting_weights(name: str, file: Path, image_size: int | None = None) -> dict[str, Tensor]:
+    """The tensors of a file, once it is known that they are a model's.
+
+    Args:
+        name: a model that ``build_backbone`` knows.
+        file: what holds its weights.
+        image_size: pixels of a side of the square images.
+
+    Raises:
+        CCLNetError: the file cannot be read, or tensors are missing, unknown or of another shape; the classifier's may
+            be anything.
+    """
+    tensors = read_weights(file)
+    try:
+        with torch.device("meta"):  # shapes alone: no memory, no time
+            backbone, network = _tensors(name, image_size)
+    except (NotImplementedError, RuntimeError):  # a model that computes with values as it is built
+        backbone, network = _tensors(name, image_size)
+    if problem := misfits(tensors, backbone, network):
+        raise CCLNetError(f"weights: {file} does not fit {name}; {problem}")
+    return tensors
+
+
+def _tensors(name: str, image_size: int | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Those of the backbone and those of the whole network, by their names."""
+    if library(name) == "timm":
+        timm, model = timm_package(name), name.removeprefix(TIMM)
+        return timm.create_model(model, num_classes=0).state_dict(), timm.create_model(model).state_dict()
+    network = models.get_model(name, weights=None, **_torchvision_options(name, image_size))
+    whole = network.state_dict()
+    return _cut(network, name).state_dict(), whole
+
+
+def pretrained_constants(name: str, weights: str | None) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and standard deviation, channel by channel, of the images that pretrained weights expect; in [0, 1].
+
+    For weights in a file they are those of the library's own weights for the model, timm's of ``pretrained_cfg`` and
+    torchvision's of ``DEFAULT``. None for training from scratch, and where the library says nothing.
+    """
+    if weights is None:
+        return None
+    if library(name) == "timm":
+        published = timm_package(name).models.get_pretrained_cfg(name.removeprefix(TIMM))
+    elif name in _NORMALISES_ITSELF:
+        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    else:
+        known = models.get_model_weights(name).__members__
+        chosen = known.get("DEFAULT" if weights_file(weights) else weights)
+        published = chosen and chosen.value.transforms()
+    return (tuple(published.mean), tuple(published.std)) if published else None
 
 
 def compile_backbone(backbone: nn.Module, device: torch.device) -> None:
@@ -77,14 +135,33 @@ def synchronise_batch_norm(model: nn.Module, name: str) -> None:
     convert(model)
 
 
-def _torchvision_network(name: str, weights: str | None, image_size: int | None) -> tuple[nn.Module, int]:
+Weights = str | Mapping[str, Tensor] | None
+"""A name, the tensors of a file, or none."""
+
+
+def _torchvision_network(name: str, weights: Weights, image_size: int | None) -> tuple[nn.Module, int]:
     """The network, and a size of image that it takes."""
-    options: dict[str, Any] = dict(_FROM_SCRATCH.get(name, {})) if weights is None else {}
+    named = weights if isinstance(weights, str) else None
+    network = models.get_model(name, weights=named, **_torchvision_options(name, image_size, named))
+    if name in _NORMALISES_ITSELF:  # with pretrained weights alone, which a saved model does not tell
+        setattr(network, "transform_input", False)  # noqa: B010 - as below
+    _cut(network, name)
+    if isinstance(weights, Mapping):
+        network.load_state_dict(weights, strict=False)
+    return network, _IMAGENET_SIZE
+
+
+def _torchvision_options(name: str, image_size: int | None, weights: str | None = None) -> dict[str, Any]:
+    options: dict[str, Any] = {"init_weights": True} if weights is None and name in _NORMALISES_ITSELF else {}
     if image_size and name.startswith("vit"):
         options["image_size"] = image_size
     if image_size and name.startswith("maxvit"):
         options["input_size"] = (image_size, image_size)
-    network = models.get_model(name, weights=weights, **options)
+    return options
+
+
+def _cut(network: nn.Module, name: str) -> nn.Module:
+    """Take the classifier off a network of torchvision, and what answers beside it."""
     if getattr(network, "aux_logits", False):  # in training, these would answer beside the features
         setattr(network, "aux_logits", False)  # noqa: B010 - a plain attribute, which nn.Module's types do not know
         for auxiliary in {"AuxLogits", "aux1", "aux2"} & set(dict(network.named_children())):
@@ -93,15 +170,19 @@ def _torchvision_network(name: str, weights: str | None, image_size: int | None)
     if not linear_layers or linear_layers[-1][1].out_features != _IMAGENET_CLASSES:
         raise CCLNetError(f"backbone: {name} does not end in a linear layer, so the head has no features to work on")
     network.set_submodule(linear_layers[-1][0], nn.Identity())
-    return network, _IMAGENET_SIZE
+    return network
 
 
-def _timm_network(name: str, weights: str | None, image_size: int | None) -> tuple[nn.Module, int]:
+def _timm_network(name: str, weights: Weights, image_size: int | None) -> tuple[nn.Module, int]:
     """The network, and the size of image that it was published for."""
     timm, model = timm_package(name), name.removeprefix(TIMM)
     published = timm.models.get_pretrained_cfg(model)
-    options = {"img_size": image_size} if image_size and published.fixed_input_size else {}
+    options: dict[str, Any] = {"img_size": image_size} if image_size and published.fixed_input_size else {}
+    if isinstance(weights, Mapping):  # timm fits position embeddings to the images' size
+        options["pretrained_cfg_overlay"] = {"state_dict": dict(weights)}
     network = timm.create_model(model, pretrained=weights is not None, num_classes=0, **options)
+    for config in (network.pretrained_cfg, network.default_cfg):
+        config.pop("state_dict", None)
     return network, published.input_size[-1]
 
 
@@ -136,5 +217,6 @@ def _in_short(error: Exception) -> str:
 _IMAGENET_CLASSES = 1000
 _IMAGENET_SIZE = 224
 
-# they warn that their default will change
-_FROM_SCRATCH = {"googlenet": {"init_weights": True}, "inception_v3": {"init_weights": True}}
+_NORMALISES_ITSELF = ("googlenet", "inception_v3")
+"""With pretrained weights they take ImageNet's normalisation off and put (value − .5) / .5 in its place. From scratch,
+they warn that the default of ``init_weights`` will change."""

@@ -1,5 +1,7 @@
 """The names of the networks and weights that torchvision and timm offer; torch is imported only to look one up."""
 
+import os
+from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
@@ -12,12 +14,26 @@ PAPER_BACKBONES = ("resnet18", "mobilenet_v2", "efficientnet_b0")
 """Those of the paper's Table 1, all of torchvision."""
 
 
+WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+"""What the name of a weights' file ends with; everything but the first is read as a state dict of torch."""
+
+
+def weights_file(weights: str | None) -> Path | None:
+    """The file that the key ``weights`` names, None if it is a name of the backbone's library.
+
+    A relative path is one from the project's folder, also in an experiment that DVC runs elsewhere.
+    """
+    if weights is None or not weights.endswith(WEIGHTS_SUFFIXES):
+        return None
+    return Path(os.environ.get("DVC_ROOT", ".")) / weights
+
+
 def name_problems(backbone: str, weights: str | None) -> list[str]:
     """Why the library does not know a backbone or its weights; empty if it knows them, or nothing has to be looked up.
 
     Args:
         backbone: a name for ``build_backbone``.
-        weights: the name of its pretrained weights, None for none.
+        weights: the name of its pretrained weights or a file of them, None for none.
     """
     if backbone in PAPER_BACKBONES and weights is None:
         return []
@@ -27,7 +43,7 @@ def name_problems(backbone: str, weights: str | None) -> list[str]:
         return [str(error)]
     if backbone not in names:
         return [f"backbone: {library(backbone)} has no '{backbone}'{did_you_mean(backbone, names)}"]
-    if weights is not None and weights not in weight_names(backbone):
+    if weights is not None and not weights_file(weights) and weights not in weight_names(backbone):
         known = weight_names(backbone) or ["null"]
         return [f"weights: {backbone} has no '{weights}', only {', '.join(known)}{did_you_mean(weights, known)}"]
     return []

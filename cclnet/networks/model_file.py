@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from cclnet.ccl import CCLHead
+from cclnet.images.augmentation import Normalization, memory_layout
 from cclnet.networks.backbones import build_backbone
 from cclnet.networks.model import CCLNet
 from cclnet.system.errors import CCLNetError, MissingPackageError
@@ -53,6 +54,16 @@ class ModelDescription:
     params: dict[str, Any]
     ran_on: dict[str, Any]
     version: str
+
+    @property
+    def normalization(self) -> Normalization:
+        """Of the images, as the network was trained with it."""
+        return Normalization(tuple(self.mean), tuple(self.standard_deviation))
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """How images and weights lay in memory in training: another one may round otherwise."""
+        return memory_layout(self.params.get("memory_format", "contiguous"))
 
 
 _METADATA_KEY = "cclnet"  # one key only: safetensors writes several in random order

@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cclnet.images.augmentation import ColorJitter, Views, jitter_to_network
+from cclnet.images.augmentation import IMAGENET, ColorJitter, Normalization, Views, jitter_to_network, memory_layout
 from cclnet.images.subset import Subset
-from cclnet.images.transfer import gathered, memory_format, sent
+from cclnet.images.transfer import gathered, sent
 from cclnet.params import TrainParams
 from cclnet.training.distributed import ALONE, IMAGES_EACH, Processes
 
@@ -18,7 +18,13 @@ ORDER_STREAM = 2  # apart from Views.STREAM: no two uses of the seed share their
 
 
 def training_batches(
-    images: Subset, params: TrainParams, epoch: int, device: torch.device, seen: int = 0, processes: Processes = ALONE
+    images: Subset,
+    params: TrainParams,
+    epoch: int,
+    device: torch.device,
+    seen: int = 0,
+    processes: Processes = ALONE,
+    normalization: Normalization = IMAGENET,
 ) -> Iterator[tuple[Float[Tensor, "n 3 h w"], Int[Tensor, " n"], int]]:
     """The minibatches of one epoch after the first ``seen`` images: augmented, normalised, on the device.
 
@@ -36,7 +42,7 @@ def training_batches(
         else:
             crops = gathered(own.resident, own.cache, own.rows, *views.places(own.cache, own.rows, params.crop))
         factors = jitter.factors(views.color_draws(own.rows))
-        inputs = jitter_to_network(crops, factors, memory_format(device))
+        inputs = jitter_to_network(crops, factors, memory_layout(params.memory_format), normalization)
         yield inputs, sent(torch.from_numpy(own.labels), device), len(chosen)
 
 

@@ -82,7 +82,8 @@ def _validate(trainer: Trainer, validation: Subset, between_steps: Callable[[], 
     processes = trainer.processes
     processes.align(trainer.model)
     own = validation.part(processes.equal_share(np.arange(len(validation))))
-    probabilities = predict(trainer.model, own, trainer.params.crop, trainer.device, between_steps)
+    crop, device, normalization, layout = trainer.params.crop, trainer.device, trainer.normalization, trainer.layout
+    probabilities = predict(trainer.model, own, crop, device, between_steps, normalization, layout)
     return processes.gather(probabilities)[: len(validation)]
 
 

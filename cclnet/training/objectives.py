@@ -2,15 +2,18 @@
 
 The peers are losses by which other works soften labels; the settings in ``params.yaml`` are those that the works use.
 In all of them l are the logits of an image, q their softmax and y its hard label; the losses are averaged over the
-minibatch and computed in float32 or wider.
+minibatch and computed in float32 or wider. Two works print one loss and compute another: ``form: equation`` is what the
+paper says, ``form: code`` what its authors' code does.
 """
+
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cclnet.ccl import at_least_float32, classification_loss
+from cclnet.ccl import at_least_float32, classification_loss, soft_label_matrix
 from cclnet.params import TrainParams
 from cclnet.targets import class_frequencies, smoothed_targets
 
@@ -31,6 +34,12 @@ class Objective(nn.Module):
     def forward(self, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
         """The loss of a minibatch from its logits and the class of each image."""
         return functional.cross_entropy(at_least_float32(logits), self.label_matrix[labels])
+
+    def from_features(
+        self, features: Float[Tensor, "n n1"], logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]
+    ) -> Float[Tensor, ""]:
+        """The loss of a minibatch where the backbone's features are at hand, which some methods look at."""
+        return self(logits, labels)
 
     def counted(self) -> list[Tensor]:
         """What the predictions add up to in the epoch under way; several processes have it in common."""
@@ -68,25 +77,69 @@ class ConfidencePenalty(Objective):
         return functional.nll_loss(log_q, labels) - self.weight * entropy
 
 
+Form = Literal["equation", "code"]
+"""Of a loss that a paper and its authors' code have differently."""
+
+
 class MarginSmoothing(Objective):
     """l_CE(q, y) + λ Σ_k |max_j l_j − l_k − m|₊: label smoothing of logits too far apart (Liu et al., CVPR 2022).
+
+    So has it the equation; the authors' code (github.com/by-liu/MbLS) has the mean over the classes in place of the
+    sum, and their λ goes with that.
 
     Args:
         num_classes: K.
         margin: m.
         weight: λ.
+        form: ``equation`` for the sum, ``code`` for the mean.
     """
 
-    def __init__(self, num_classes: int, margin: float, weight: float) -> None:
+    def __init__(self, num_classes: int, margin: float, weight: float, form: Form = "equation") -> None:
         super().__init__(torch.eye(num_classes))
         self.margin = margin
         self.weight = weight
+        self.form = form
 
     def forward(self, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
         scores = at_least_float32(logits)
         distances = scores.amax(dim=1, keepdim=True) - scores
-        beyond = functional.relu(distances - self.margin).sum(dim=1).mean()
-        return functional.cross_entropy(scores, labels) + self.weight * beyond
+        beyond = functional.relu(distances - self.margin)
+        penalty = beyond.sum(dim=1).mean() if self.form == "equation" else beyond.mean()
+        return functional.cross_entropy(scores, labels) + self.weight * penalty
+
+
+class MaxSuppression(Objective):
+    """l_CE(q, y) + α (max_k l_k − 1/K Σ_k l_k): MaxSup of Zhou et al., NeurIPS 2025.
+
+    Label smoothing with ε = α is l_CE(q, y) + α (l_y − 1/K Σ_k l_k), a reward for errors where another logit is larger
+    than l_y; here the largest logit replaces that of the label. The equation has a constant α: give equal weights.
+    In the authors' code for convolutional networks (github.com/ZhouYuxuanYX/Maximum-Suppression-Regularization) α rises
+    linearly: it is ``weight`` + (``last_weight`` − ``weight``) e/E after e of E epochs.
+
+    Args:
+        num_classes: K.
+        weight: α of the first epoch.
+        last_weight: α after the last epoch.
+        epochs: E.
+    """
+
+    finished: Int[Tensor, ""]
+
+    def __init__(self, num_classes: int, weight: float, last_weight: float, epochs: int) -> None:
+        super().__init__(torch.eye(num_classes))
+        self.register_buffer("finished", torch.tensor(0))
+        self.weight = weight
+        self.last_weight = last_weight
+        self.epochs = epochs
+
+    def forward(self, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+        scores = at_least_float32(logits)
+        penalty = (scores.amax(dim=1) - scores.mean(dim=1)).mean()
+        weight = self.weight + (self.last_weight - self.weight) * self.finished / self.epochs
+        return functional.cross_entropy(scores, labels) + weight * penalty
+
+    def end_epoch(self) -> None:
+        self.finished += 1
 
 
 class VirtualTeacher(Objective):
@@ -95,26 +148,47 @@ class VirtualTeacher(Objective):
     The teacher p is made by hand: it gives ``correct`` to the right class and the rest in equal parts to the others. It
     and the network are both softened by the temperature; τ² keeps the gradient's size (Hinton et al., 2015).
 
+    So has it the equation. The authors' code (github.com/yuanli2333/Teacher-free-Knowledge-Distillation) computes
+    (1 − α) l_CE(q, y) + α μ/K l_KL(softmax(p/τ) ‖ q): its teacher is the softmax of the probabilities p themselves, at
+    τ = 20 nearly uniform, the network is not softened, the divergence is a mean over the classes, and a multiplier μ
+    stands in the place of τ². For ResNet-18 on CIFAR-100 they set α .1, τ 20 and μ 100 = K.
+
     Args:
         num_classes: K.
         correct: what the teacher gives to the right class, below 1.
         weight: α.
         temperature: τ.
+        form: ``equation`` or ``code``.
+        multiplier: μ, for ``code`` alone.
     """
 
-    def __init__(self, num_classes: int, correct: float, weight: float, temperature: float) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        correct: float,
+        weight: float,
+        temperature: float,
+        form: Form = "equation",
+        multiplier: float = 1.0,
+    ) -> None:
         others = (1 - correct) / (num_classes - 1)
         super().__init__(torch.full((num_classes, num_classes), others).fill_diagonal_(correct))
         self.weight = weight
         self.temperature = temperature
+        self.form = form
+        self.multiplier = multiplier
 
     def forward(self, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
         scores = at_least_float32(logits)
-        teacher = (self.label_matrix.log() / self.temperature).softmax(dim=1)[labels]
-        log_q = (scores / self.temperature).log_softmax(dim=1)
+        if self.form == "equation":
+            teacher = (self.label_matrix.log() / self.temperature).softmax(dim=1)[labels]
+            log_q, scale = (scores / self.temperature).log_softmax(dim=1), self.temperature**2
+        else:
+            teacher = (self.label_matrix / self.temperature).softmax(dim=1)[labels]
+            log_q, scale = scores.log_softmax(dim=1), self.multiplier / scores.shape[1]
         divergence = functional.kl_div(log_q, teacher, reduction="batchmean")
         hard = functional.cross_entropy(scores, labels)
-        return (1 - self.weight) * hard + self.weight * self.temperature**2 * divergence
+        return (1 - self.weight) * hard + self.weight * scale * divergence
 
 
 class OnlineSmoothing(Objective):
@@ -158,12 +232,129 @@ class OnlineSmoothing(Objective):
         self.sums.zero_()
 
 
-def build_objective(params: TrainParams, class_counts: Int[Tensor, " k"]) -> Objective:
+class LabelConfusion(Objective):
+    """l_KL(y_s ‖ q) with y_s = softmax(α y + y_c): label confusion learning (Guo et al., AAAI 2021).
+
+    y_c = softmax(W (V f) + b) says how an image's features f resemble each class; the classes' vectors V are made from
+    an embedding of the classes, V = tanh(E A + a). E, A, a, W and b learn with the backbone, and l reaches them and f
+    through y_s too. As in the authors' code (github.com/beyondguo/label_confusion_learning), where α is 4 and E has 64
+    columns; what they can do besides, end it after some epochs, is left out.
+
+    The label matrix is the mean of y_s over the training images of each class in the epoch before, LSR-like at first
+    (y_c uniform).
+
+    Args:
+        num_classes: K.
+        num_features: n1, the length of f.
+        weight: α.
+        embedding_dim: columns of E.
+
+    Attributes:
+        sums: y_s summed over the images of each class in the epoch under way, K×K. Only their proportions count.
+    """
+
+    sums: Float[Tensor, "k k"]
+
+    def __init__(self, num_classes: int, num_features: int, weight: float, embedding_dim: int) -> None:
+        super().__init__((weight * torch.eye(num_classes)).softmax(dim=1))
+        self.register_buffer("sums", torch.zeros(num_classes, num_classes))
+        self.class_vectors = nn.Sequential(
+            nn.Embedding(num_classes, embedding_dim), nn.Linear(embedding_dim, num_features), nn.Tanh()
+        )
+        self.similarity = nn.Linear(num_classes, num_classes)
+        self.weight = weight
+
+    def simulated_labels(self, features: Float[Tensor, "n n1"], labels: Int[Tensor, " n"]) -> Float[Tensor, "n k"]:
+        """y_s of each image."""
+        classes = torch.arange(len(self.label_matrix), device=features.device)
+        products = at_least_float32(features) @ self.class_vectors(classes).T
+        confusion = self.similarity(products).softmax(dim=1)
+        return (self.weight * functional.one_hot(labels, len(classes)) + confusion).softmax(dim=1)
+
+    def from_features(
+        self, features: Float[Tensor, "n n1"], logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]
+    ) -> Float[Tensor, ""]:
+        """The loss of a minibatch, whose labels count for the label matrix of the next epoch."""
+        simulated = self.simulated_labels(features, labels)
+        with torch.no_grad():
+            self.sums += functional.one_hot(labels, len(self.sums)).to(simulated.dtype).T @ simulated
+        log_q = at_least_float32(logits).log_softmax(dim=1)
+        return (torch.xlogy(simulated, simulated) - simulated * log_q).sum(dim=1).mean()
+
+    def counted(self) -> list[Tensor]:
+        return [self.sums]
+
+    def end_epoch(self) -> None:
+        images = self.sums.sum(dim=1, keepdim=True)  # of each class, since every y_s sums to 1
+        means = self.sums / images.clamp(min=1e-9)
+        self.label_matrix.copy_(torch.where(images > 0, means, self.label_matrix))
+        self.sums.zero_()
+
+
+class ClassMeans(Objective):
+    """Eq. 3 with soft labels from class means in the place of the CCL head's: no head, no dictionary, no counts.
+
+    The embedding of a class in Eq. 2 is the mean of its training images' features in the epoch before, about the mean
+    of all class means. So classes whose images look alike to the network share probability, and the sizes of the
+    classes play no part. In the first epoch all classes are as far from each other as they can be.
+
+    Args:
+        num_classes: K.
+        num_features: n1, the length of the features.
+        temperature: divides the distances of Eq. 2.
+
+    Attributes:
+        means: the mean feature of each class in the last finished epoch that had images of it, K×n1.
+        sums: the features summed over the images of each class in the epoch under way, K×n1.
+        images: how many these are.
+    """
+
+    means: Float[Tensor, "k n1"]
+    sums: Float[Tensor, "k n1"]
+    images: Float[Tensor, " k"]
+
+    def __init__(self, num_classes: int, num_features: int, temperature: float) -> None:
+        super().__init__(_labels_from_means(torch.eye(num_classes), temperature))
+        self.register_buffer("means", torch.zeros(num_classes, num_features))
+        self.register_buffer("sums", torch.zeros(num_classes, num_features))
+        self.register_buffer("images", torch.zeros(num_classes))
+        self.temperature = temperature
+
+    def forward(self, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+        return classification_loss(logits, labels, self.label_matrix)
+
+    def from_features(
+        self, features: Float[Tensor, "n n1"], logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]
+    ) -> Float[Tensor, ""]:
+        """The loss of a minibatch, whose features count for the labels of the next epoch."""
+        own = functional.one_hot(labels, len(self.means)).to(self.sums.dtype)
+        self.sums += own.T @ features.detach().to(self.sums.dtype)
+        self.images += own.sum(dim=0)
+        return self(logits, labels)
+
+    def counted(self) -> list[Tensor]:
+        return [self.sums, self.images]
+
+    def end_epoch(self) -> None:
+        seen = (self.images > 0)[:, None]
+        self.means.copy_(torch.where(seen, self.sums / self.images.clamp(min=1e-9)[:, None], self.means))
+        self.label_matrix.copy_(_labels_from_means(self.means, self.temperature))
+        self.sums.zero_()
+        self.images.zero_()
+
+
+def _labels_from_means(means: Float[Tensor, "k d"], temperature: float) -> Float[Tensor, "k k"]:
+    """Eq. 2 of the means about their own mean."""
+    return soft_label_matrix(means - means.mean(dim=0), temperature)
+
+
+def build_objective(params: TrainParams, class_counts: Int[Tensor, " k"], num_features: int) -> Objective:
     """The objective of an experiment whose method is any but ``ccl``.
 
     Args:
         params: the experiment.
         class_counts: training images of each class.
+        num_features: n1, the length of the backbone's feature vector.
     """
     num_classes, peers = len(class_counts), params.peers
     prior = class_frequencies(class_counts) if params.label_smoothing.prior == "frequency" else None
@@ -179,6 +370,12 @@ def build_objective(params: TrainParams, class_counts: Int[Tensor, " k"]) -> Obj
             return MarginSmoothing(num_classes, **dict(peers.margin_smoothing))
         case "virtual_teacher":
             return VirtualTeacher(num_classes, **dict(peers.virtual_teacher))
+        case "maxsup":
+            return MaxSuppression(num_classes, epochs=params.epochs, **dict(peers.maxsup))
+        case "label_confusion":
+            return LabelConfusion(num_classes, num_features, **dict(peers.label_confusion))
+        case "class_means":
+            return ClassMeans(num_classes, num_features, params.head.temperature)
         case "online_smoothing":
             return OnlineSmoothing(num_classes, **dict(peers.online_smoothing))
         case _:

@@ -15,10 +15,9 @@ from cclnet import (
     __version__,
 )
 from cclnet.ccl import Convergence, balancing_weights, class_correlation_loss, classification_loss, softness
-from cclnet.images.augmentation import MEAN, STANDARD_DEVIATION
+from cclnet.images.augmentation import IMAGENET, Normalization, memory_layout
 from cclnet.images.subset import Subset
-from cclnet.images.transfer import memory_format
-from cclnet.networks.backbones import compile_backbone, synchronise_batch_norm
+from cclnet.networks.backbones import compile_backbone, pretrained_constants, synchronise_batch_norm
 from cclnet.networks.model_file import ModelDescription, build_model
 from cclnet.params import TrainParams
 from cclnet.system.errors import CCLNetError
@@ -46,6 +45,8 @@ class Trainer:
         processes: those that train this network together.
 
     Attributes:
+        normalization: of the images, as the backbone's weights expect it.
+        layout: how images and weights lie in memory.
         epoch: the epoch that is under way, or the last finished one.
         seen: images that the epoch under way has trained on; 0 between two epochs.
     """
@@ -69,13 +70,18 @@ class Trainer:
         )
         if processes.count > 1 and device.type == "cuda":
             synchronise_batch_norm(self.model, params.backbone)
-        self.model.to(device=device, memory_format=memory_format(device))  # pyright: ignore[reportCallIssue]
+        constants = pretrained_constants(params.backbone, params.weights)
+        self.normalization = Normalization(*constants) if constants else IMAGENET
+        self.layout = memory_layout(params.memory_format)
+        self.model.to(device=device, memory_format=self.layout)  # pyright: ignore[reportCallIssue]
         if params.computation.compile:
             compile_backbone(self.model.backbone, device)
         self.head = self.model.head
         self.lr_backbone = params.optimizer.lr_backbone * params.lr_backbone_factor
         self.lr_ccl = params.lr_ccl * params.lr_ccl_factor
-        self.optimizer = self._optimizer(self.model.classifying_parameters(), self.lr_backbone)
+        self.objective = build_objective(params, class_counts, self.model.classifier.in_features).to(device)
+        learning = [*self.model.classifying_parameters(), *self.objective.parameters()]
+        self.optimizer = self._optimizer(learning, self.lr_backbone)
         self.head_optimizer = self._optimizer(self.head.parameters(), self.lr_ccl) if self.head else None
         self.convergence = Convergence(params.head.freeze_patience)
         self.best_dictionary = self.head.class_embeddings.detach().clone() if self.head else None
@@ -89,7 +95,6 @@ class Trainer:
             self.balance["class_weights"] = balancing_weights(counts)
         elif params.head_balance == "logits":
             self.balance["log_prior"] = class_frequencies(counts).log()
-        self.objective = build_objective(params, class_counts).to(device)
 
     def _optimizer(self, parameters: Any, learning_rate: float) -> torch.optim.SGD:
         shared = self.params.optimizer
@@ -118,13 +123,16 @@ class Trainer:
         self.model.train()
         self._set_learning_rates()
         half_precision = self.params.computation.precision == "bfloat16"
-        batches = training_batches(images, self.params, self.epoch, self.device, self.seen, self.processes)
+        batches = training_batches(
+            images, self.params, self.epoch, self.device, self.seen, self.processes, self.normalization
+        )
         for inputs, labels, batch in batches:  # of several processes, each has its share of the batch
             torch.manual_seed(step_seed(self.params.seed, self.epoch, self.seen + self.processes.rank))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=half_precision):
                 features = self.model.backbone(inputs)  # f, line 5
                 logits = self.model.classifier(features)
-            loss = self.classification_loss(logits, labels)  # with p^SL of line 4: before this minibatch's update
+            # with p^SL of line 4: before this minibatch's update
+            loss = self.classification_loss(logits, labels, features)
             head_loss = self.head_loss(features.detach().float(), labels)
             share = len(labels) / batch
             (share * (loss + head_loss)).backward()
@@ -141,12 +149,16 @@ class Trainer:
         row["frozen"] = int(self.convergence.converged_epoch is not None)
         return row
 
-    def classification_loss(self, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+    def classification_loss(
+        self, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], features: Float[Tensor, "n n1"] | None = None
+    ) -> Float[Tensor, ""]:
         """What trains the backbone: L_cls of Eq. 3 with a head, else the method's objective; times ``loss_factor``."""
         if self.head:
             loss = classification_loss(logits, labels, self.head.soft_labels())
-        else:
+        elif features is None:
             loss = self.objective(logits, labels)
+        else:
+            loss = self.objective.from_features(features, logits, labels)
         return self.params.optimizer.loss_factor * loss
 
     def head_loss(self, features: Float[Tensor, "n n1"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
@@ -157,7 +169,8 @@ class Trainer:
 
     def _add_up_shares(self, losses: Float[Tensor, " 2"]) -> Float[Tensor, " 2"]:
         """Losses, gradients and what the objective counts, of the whole minibatch; each process has its share of it."""
-        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        learning = [*self.model.parameters(), *self.objective.parameters()]
+        parameters = [parameter for parameter in learning if parameter.grad is not None]
         counted = self.objective.counted()
         own = [losses, *(tensor / self.processes.count for tensor in counted), *(it.grad for it in parameters)]
         losses, *sums = self.processes.added_up(own)
@@ -223,8 +236,8 @@ class Trainer:
             method=self.params.method,
             short_side=short_side,
             crop=self.params.crop,
-            mean=list(MEAN),
-            standard_deviation=list(STANDARD_DEVIATION),
+            mean=list(self.normalization.mean),
+            standard_deviation=list(self.normalization.standard_deviation),
             label_matrix=matrix.tolist(),
             softness=softness(matrix).item(),
             softness_epoch=taken_from if self.head else None,

@@ -53,6 +53,9 @@ METHODS = {
     "online_smoothing": "Online label smoothing",
     "margin_smoothing": "Margin-based label smoothing",
     "virtual_teacher": "Teacher-free distillation",
+    "maxsup": "Max suppression",
+    "label_confusion": "Label confusion learning",
+    "class_means": "Labels from class means",
 }
 SCORES = {
     "higher is better": {

@@ -59,6 +59,16 @@ def test_the_file_computes_what_torch_does(backbone: str, with_preprocessing: bo
         np.testing.assert_allclose(probabilities, softmax(expected, axis=1), atol=1e-4)
 
 
+def test_bytes_are_normalised_as_the_model_says():
+    model, halves = trained("timm/test_efficientnet"), [0.5, 0.5, 0.5]
+    described = replace(description(), backbone="timm/test_efficientnet", mean=halves, standard_deviation=halves)
+    content = to_onnx(model, described, with_preprocessing=True).content
+    images = np.random.default_rng(1).integers(256, size=(2, CROP, CROP, 3), dtype=np.uint8)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(images / 127.5 - 1).float().permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(run(content, images)[0], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_the_file_says_what_it_is_and_holds_no_more_than_it_needs():
     model, described = trained("timm/test_vit"), replace(description(), backbone="timm/test_vit")
     content = to_onnx(model, described).content

@@ -1,6 +1,8 @@
+import copy
 import io
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from torchvision.transforms import functional
 from cclnet.dataset.tables import image_members
 from cclnet.images.augmentation import MEAN, STANDARD_DEVIATION
 from cclnet.images.cache import ImageCache, build_cache
+from cclnet.images.decoding import central_crop, decode, resize
 from cclnet.images.subset import Subset
 from cclnet.inference import prediction
 from cclnet.inference.pictures import Picture, pictures_in
@@ -96,6 +99,26 @@ def test_the_numbers_are_those_of_torchvision_s_transforms(tmp_path: Path):
         with torch.no_grad():
             expected = NETWORK(normalised[None]).softmax(dim=1)[0]
         np.testing.assert_allclose(row, expected, rtol=1e-3)
+
+
+def test_what_normalises_is_the_model_s_own(tmp_path: Path):
+    pictures = in_folder(tmp_path / "pictures")
+    described = replace(MODEL, mean=[0.1, 0.5, 0.9], standard_deviation=[0.5, 0.25, 2.0])
+    found = predict_pictures(NETWORK, described, pictures, CPU)
+    for image, row in zip(found.images, found.probabilities, strict=True):
+        middle = central_crop(resize(decode(PICTURES[image]), SHORT_SIDE), CROP) / 255
+        normalised = torch.from_numpy((middle - described.mean) / described.standard_deviation).float()
+        with torch.no_grad():
+            expected = NETWORK(normalised.permute(2, 0, 1)[None]).softmax(dim=1)[0]
+        np.testing.assert_allclose(row, expected, rtol=1e-3)
+    assert np.abs(found.probabilities - predicted(pictures).probabilities).max() > 0.01
+
+
+def test_channels_last_changes_rounding_alone(tmp_path: Path):
+    pictures = in_folder(tmp_path / "pictures")
+    described = replace(MODEL, params={**MODEL.params, "memory_format": "channels_last"})
+    found = predict_pictures(copy.deepcopy(NETWORK), described, pictures, CPU)
+    np.testing.assert_allclose(found.probabilities, predicted(pictures).probabilities, rtol=1e-4)
 
 
 def test_the_table_is_the_challenge_s(tmp_path: Path):

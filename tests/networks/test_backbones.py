@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 from torchvision import models
 
-from cclnet.networks.backbones import build_backbone, compile_backbone
+from cclnet.networks.backbones import build_backbone, compile_backbone, fitting_weights, pretrained_constants
 from cclnet.networks.catalogue import library, model_names, weight_names
 from cclnet.system.errors import CCLNetError, MissingPackageError
 
@@ -261,3 +262,103 @@ def test_pretrained_weights_are_those_of_the_file(monkeypatch: pytest.MonkeyPatc
     backbone, _ = build_backbone("shufflenet_v2_x0_5", "DEFAULT")
     found = backbone.state_dict()
     assert all(torch.equal(tensor, found[name]) for name, tensor in published.state_dict().items() if name in found)
+
+
+# weights in a file
+
+
+def published(name: str) -> nn.Module:
+    """A whole network with its classifier, as its library makes it, in evaluation mode."""
+    torch.manual_seed(1)
+    network = timm.create_model(name[5:]) if library(name) == "timm" else models.get_model(name, weights=None)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return network.eval()
+
+
+FILE_MODELS = ["shufflenet_v2_x0_5", "regnet_y_400mf", "timm/test_efficientnet", "timm/test_convnext", "timm/test_vit"]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("name", FILE_MODELS)
+def test_weights_are_read_from_a_file(name: str, suffix: str, tmp_path: Path) -> None:
+    network, file = published(name), tmp_path / f"a{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(network.state_dict(), file)
+    backbone, num_features = build_backbone(name, str(file))
+    given, found = network.state_dict(), backbone.state_dict()
+    assert found.keys() < given.keys()
+    assert all(torch.equal(tensor, given[key]) for key, tensor in found.items())
+    assert backbone.training
+    classifier = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    images = torch.randn(2, 3, *(160,) * 2) if name == "timm/test_vit" else torch.randn(2, 3, 64, 64)
+    assert classifier.in_features == num_features
+    assert_close(classifier(backbone.eval()(images)), network(images), rtol=1e-5, atol=1e-6)
+    assert not any(isinstance(value, dict) and "state_dict" in value for value in vars(backbone).values())
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "timm/test_efficientnet"])
+def test_a_file_needs_no_classifier_of_the_same_classes(name: str, tmp_path: Path) -> None:
+    network = published(name).state_dict()
+    *backbone, _, _ = network
+    for classifier in ({}, {key: torch.zeros(7, 3) for key in network if key not in backbone}):
+        torch.save({key: network[key] for key in backbone} | classifier, tmp_path / "a.pt")
+        found = build_backbone(name, str(tmp_path / "a.pt"))[0].state_dict()
+        assert list(found) == backbone
+        assert all(torch.equal(found[key], network[key]) for key in backbone)
+
+
+def test_position_embeddings_of_a_file_are_fitted_to_the_images(tmp_path: Path) -> None:
+    network = published("timm/test_vit")
+    torch.save(network.state_dict(), tmp_path / "a.pt")
+    backbone, num_features = build_backbone("timm/test_vit", str(tmp_path / "a.pt"), image_size=32)
+    assert backbone(torch.randn(2, 3, 32, 32)).shape == (2, num_features)
+    embeddings = backbone.get_parameter("pos_embed"), network.get_parameter("pos_embed")
+    assert [tensor.shape[1] for tensor in embeddings] == [5, 101]
+    assert_close(embeddings[0].mean(dim=1), embeddings[1].mean(dim=1), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_networks_that_normalise_themselves_take_the_constants_instead(name: str, tmp_path: Path) -> None:
+    network = models.get_model(name, weights=None, init_weights=False)
+    torch.save(network.state_dict(), tmp_path / "a.pt")
+    setattr(network, "transform_input", True)  # noqa: B010 - what torchvision sets with its own pretrained weights
+    backbone, _ = build_backbone(name, str(tmp_path / "a.pt"))
+    assert not any(key.lower().startswith("aux") for key in backbone.state_dict())
+    constants = pretrained_constants(name, str(tmp_path / "a.pt"))
+    assert constants is not None
+    images = torch.rand(2, 3, 96, 96)
+    mean, deviation = (torch.tensor(values)[:, None, None] for values in constants)
+    imagenet_mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+    imagenet_deviation = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    theirs = network.eval()((images - imagenet_mean) / imagenet_deviation)
+    assert_close(network.get_submodule("fc")(backbone.eval()((images - mean) / deviation)), theirs)
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "timm/test_efficientnet"])
+def test_weights_of_another_network_are_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.pt"
+    own = published(name).state_dict()
+    torch.save(published("resnet18").state_dict(), file)
+    with pytest.raises(CCLNetError) as caught:
+        build_backbone(name, str(file))
+    assert str(caught.value).startswith(f"weights: {file} does not fit {name}; ")
+    assert " missing: " in str(caught.value) and " unknown: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+    torch.save(own | {next(iter(own)): torch.zeros(4)}, file)
+    with pytest.raises(CCLNetError, match=r"; 1 of another shape: .* \(4, not \d+×3×3×3\)$"):
+        fitting_weights(name, file)
+    torch.save({key: tensor for key, tensor in own.items() if key != next(iter(own))}, file)
+    with pytest.raises(CCLNetError, match=rf"; 1 missing: {next(iter(own))}$"):
+        fitting_weights(name, file)
+
+
+def test_what_normalises_images_belongs_to_the_weights() -> None:
+    imagenet, halves = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.5,) * 3, (0.5,) * 3)
+    assert pretrained_constants("resnet18", None) is None
+    for weights in ("DEFAULT", "IMAGENET1K_V1", "a.pt"):
+        assert pretrained_constants("resnet18", weights) == imagenet
+        assert pretrained_constants("googlenet", weights) == halves
+    for weights in ("DEFAULT", "a.safetensors"):
+        assert pretrained_constants("timm/tf_efficientnet_lite0", weights) == halves
+        assert pretrained_constants("timm/convnext_atto.d2_in1k", weights) == imagenet

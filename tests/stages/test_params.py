@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from torchvision import models
 
 from cclnet.system.errors import CCLNetError, ParamsError
 from stages import params as stage
@@ -93,6 +95,24 @@ def test_a_backbone_that_does_not_take_the_crop(write: Write, backbone: str, cro
     write({"crop": crop}, backbone=backbone)
     (line,) = refusal()
     assert line.startswith(problem)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "timm/test_vit"])
+def test_a_file_of_weights_that_is_not_there_or_is_of_another_network(write: Write, backbone: str):
+    write(backbone=backbone, weights="no.pt")
+    (line,) = refusal()
+    assert line.startswith("weights: there is no file no.pt")
+    torch.save({"conv1.weight": torch.zeros(2)}, "bad.pt")
+    write(backbone=backbone, weights="bad.pt")
+    (line,) = refusal()
+    assert line.startswith("weights: bad.pt does")
+
+
+def test_a_file_of_weights_of_the_backbone(write: Write):
+    torch.save(models.resnet18(num_classes=3).state_dict(), "good.pt")
+    write(weights="good.pt")
+    stage.main()
+    assert CHECKED.exists()
 
 
 def test_a_gpu_that_is_not_there_and_a_batch_too_small_for_the_processes(write: Write):

