@@ -25,7 +25,6 @@ from cclnet.inference.prediction import Predictions, predict_pictures
 from cclnet.inference.probabilities import predict
 from cclnet.networks.model import CCLNet
 from cclnet.system.errors import DataError
-from cclnet.training import batches
 from tests.dataset.test_tables import write_zip
 from tests.images.test_decoding import SIZES, encoded, noise
 from tests.training.test_states import description
@@ -67,7 +66,7 @@ def predicted(pictures: list[Picture], **options: Any) -> Predictions:
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "PREDICTION_BATCH", 3)
+    monkeypatch.setattr("cclnet.inference.probabilities.PREDICTION_BATCH", 3)
 
 
 @pytest.mark.parametrize("put", [in_zip, in_folder])
@@ -171,7 +170,7 @@ def test_memory_does_not_grow_with_the_pictures(tmp_path: Path, monkeypatch: pyt
         sizes.append(len(inputs))
         return np.zeros((len(inputs), 3))
 
-    monkeypatch.setattr(batches, "PREDICTION_BATCH", 256)
+    monkeypatch.setattr("cclnet.inference.probabilities.PREDICTION_BATCH", 256)
     monkeypatch.setattr(prediction, "class_probabilities", guess)
     narrow = encoded(Image.fromarray(noise(400, 20)))
     pictures = in_folder(tmp_path / "in", {f"ISIC_{number}": narrow for number in range(300)})

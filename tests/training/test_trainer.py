@@ -38,7 +38,6 @@ from cclnet.params import TrainParams
 from cclnet.system.errors import CCLNetError
 from cclnet.system.interruption import InterruptionError
 from cclnet.targets import smoothed_targets
-from cclnet.training import batches
 from cclnet.training.batches import epoch_order, split_into_batches, training_batches
 from cclnet.training.loop import fit
 from cclnet.training.states import StateStore
@@ -782,7 +781,7 @@ def test_images_that_lie_on_the_device_are_trained_on_alike(batch_size: int) -> 
 
 
 def test_images_that_lie_on_the_device_are_predicted_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "PREDICTION_BATCH", 4)
+    monkeypatch.setattr("cclnet.inference.probabilities.PREDICTION_BATCH", 4)
     there = replace(VALIDATION, resident=copied_pixels(VALIDATION.cache, CPU))
     for crop in (32, 33, 35, 36):
         found, expected = (list(prediction_batches(images, crop, CPU)) for images in (there, VALIDATION))
