@@ -15,7 +15,7 @@ from benchmarks.catalogue import QUESTIONS
 from benchmarks.measure import Comparison, figure
 from cclnet.system.files import write_bytes, write_csv
 from cclnet.views.figures import COLOURS, in_house_style, save_figure
-from studies.results import markdown_table
+from studies.reporting.tables import markdown_table
 
 Row = dict[str, Any]
 

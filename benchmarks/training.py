@@ -16,7 +16,7 @@ from cclnet.images.subset import Subset
 from cclnet.params import Params, TrainParams
 from cclnet.training.distributed import ALONE, Processes
 from cclnet.training.trainer import Trainer
-from studies.projects import params_with
+from studies.running.settings import params_with
 
 
 class Case(NamedTuple):

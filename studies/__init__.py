@@ -1,1 +1,1 @@
-"""The paper's tables and this project's own questions, as grids of experiments; see ``python -m studies --help``."""
+"""The paper's tables and this project's own questions, each a grid of experiments; see ``python -m studies --help``."""

@@ -1,15 +1,16 @@
-"""One cell of a study: the pipeline's train and evaluate stages under params of its own, and what came out of them.
+"""One cell of a study: the pipeline's train and evaluate stages under params of their own, and what they measured.
 
-    python -m studies.cell studies/looks/cells/none-original-0 --data studies/data/isic2018_64 \\
-        dataset=isic2018_64 head_balance=none training_labels=original seed=0
+    python -m studies.cell cells/none-0 --data studies/data/isic2018_64 dataset=isic2018_64 head_balance=none seed=0
 
-A cell leaves two files: NAME.json, what it ran and what was measured, and NAME.csv, the probabilities of every
-validation image. No image is in them and no weight. Interrupted, it goes on where it was.
+A cell leaves two files: NAME.json, what made it and what was measured, and NAME.csv, the probabilities of every
+validation image. It holds no image and no weights. Interrupted, it continues where it was; where both files are there,
+it does nothing.
 """
 
 import argparse
 import os
 import shutil
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,43 +20,69 @@ import pandas as pd
 from cclnet.dataset.splits import read_split
 from cclnet.system.errors import CCLNetError, errors_in_one_line
 from cclnet.system.files import read_csv, read_json, write_bytes, write_json
-from studies.data import PREPARED
-from studies.projects import parsed_settings, run_stage, start_project
+from studies.running.locks import locked
+from studies.running.projects import run_stage, start_project
+from studies.running.record import PREPARED, made_by
+from studies.running.settings import data_params, experiment_params, parsed_settings
 
 HISTORY = ("softness", "frozen", "validation_accuracy", "validation_kappa")
 
 
-def run_cell(name: Path, data: Path, settings: dict[str, str]) -> None:
-    """Train and evaluate once, in a working folder that is gone afterwards.
+def run_cell(name: Path, data: Path, settings: dict[str, Any]) -> None:
+    """Train and evaluate once, in a working folder that is removed afterwards.
 
     Args:
         name: path of the two files, without suffix.
         data: a folder that ``studies.data`` has prepared.
-        settings: the params to change; see ``projects.params_with``.
+        settings: the params to change; see ``params_with``.
 
     Raises:
-        CCLNetError: the data are not there, a setting does not exist, or a stage failed.
+        CCLNetError: the data are missing or others, a setting does not exist, or a stage failed.
+        BusyError: another process is measuring this cell.
+    """
+    check_data(data, settings)
+    folder = Path(os.environ.get("DVC_ROOT", ".")) / ".cclnet" / "studies" / name.relative_to(name.anchor)
+    with locked(folder.with_name(f"{name.name}.lock")):
+        if is_measured(name):
+            print(f"{name} is measured already; delete its two files to measure it again")
+            return
+        resumed, started = folder.exists(), time.monotonic()
+        start_project(folder, settings)
+        link = folder / "data"
+        link.unlink(missing_ok=True)
+        link.symlink_to((data / "data").resolve(), target_is_directory=True)
+        for stage in ("train", "evaluate"):
+            run_stage(stage, folder)
+        write_results(folder, name, made_by(settings, data, time.monotonic() - started, resumed))
+        shutil.rmtree(folder)
+
+
+def is_measured(name: Path) -> bool:
+    """Both files are there."""
+    return all(name.with_name(f"{name.name}.{suffix}").is_file() for suffix in ("json", "csv"))
+
+
+def check_data(data: Path, settings: dict[str, Any]) -> None:
+    """Refuse data that are missing, not finished, or not those of the params.
+
+    Raises:
+        CCLNetError: they are.
     """
     if not (data / PREPARED).is_file():
         raise CCLNetError(f"{data} holds no data; prepare them with: python -m studies.data {data}")
-    folder = Path(os.environ.get("DVC_ROOT", ".")) / ".cclnet" / "studies" / name
-    start_project(folder, settings)
-    link = folder / "data"
-    link.unlink(missing_ok=True)
-    link.symlink_to((data / "data").resolve(), target_is_directory=True)
-    for stage in ("train", "evaluate"):
-        run_stage(stage, folder)
-    write_results(folder, name, settings)
-    shutil.rmtree(folder)
+    wanted, found = data_params(experiment_params(settings)), read_json(data / PREPARED)["params"]
+    differing = [f"{name} {found.get(name)}, not {value}" for name, value in wanted.items() if found.get(name) != value]
+    if differing:
+        raise CCLNetError(f"{data} was prepared with {', '.join(differing)}: name other data, or set the same params")
 
 
-def write_results(folder: Path, name: Path, settings: dict[str, str]) -> None:
-    """Gather what a cell's stages left in its working folder; the JSON comes last, so that it stands for the whole."""
+def write_results(folder: Path, name: Path, made: dict[str, Any]) -> None:
+    """Gather what a cell's stages left in its working folder; the JSON comes last, so it stands for both files."""
     classes, split = read_json(folder / "data" / "classes.json"), read_split(folder / "data" / "split.csv")
     history = pd.read_csv(folder / "metrics" / "history.csv")
     counts = Counter(split.loc[split["subset"] == "train", "label"])
     results = {
-        "settings": settings,
+        "made_by": made,
         "ran_on": read_json(folder / "models" / "conditions.json"),
         "metrics": read_json(folder / "metrics" / "metrics.json"),
         "training_images": [counts[label] for label in classes],

@@ -5,26 +5,31 @@ python -m studies.data studies/data/isic2018_64 dataset=isic2018_64 source=/fold
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from cclnet.system.errors import errors_in_one_line
-from studies.projects import parsed_settings, run_stage, start_project
+from studies.running.locks import locked
+from studies.running.projects import run_stage, start_project
+from studies.running.record import PREPARED, write_data_record
+from studies.running.settings import parsed_settings
 
-PREPARED = Path("data/images.npy")
 
-
-def prepare_data(folder: Path, settings: dict[str, str]) -> None:
-    """Leave ``data/`` in the folder as the pipeline would have it.
+def prepare_data(folder: Path, settings: dict[str, Any]) -> None:
+    """Leave ``data/`` in the folder as the pipeline would have it, and ``prepared.json`` beside it.
 
     Args:
         folder: where to.
-        settings: the params to change; see ``projects.params_with``.
+        settings: the params to change; see ``params_with``.
 
     Raises:
         CCLNetError: a setting does not exist, or a stage failed.
     """
-    start_project(folder, settings)
-    for stage in ("download", "split", "resize"):
-        run_stage(stage, folder)
+    with locked(folder.with_name(f"{folder.name}.lock"), wait=True):
+        (folder / PREPARED).unlink(missing_ok=True)
+        start_project(folder, settings)
+        for stage in ("download", "split", "resize"):
+            run_stage(stage, folder)
+        write_data_record(folder, settings)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ from benchmarks.measure import Comparison, Series, Target
 from cclnet.dataset.isic import CLASSES
 from cclnet.dataset.sample import CLASS_POINTS, Photograph, draw_lesion, encode, photograph
 from cclnet.system.errors import CCLNetError
-from studies.projects import run_stage, start_project, start_stage
+from studies.running.projects import run_stage, start_project, start_stage
 
 IMAGES, TIMES = 600, 10
 MEASURED = ("resize", "train", "evaluate")

@@ -19,7 +19,7 @@ from cclnet.params import Params, TrainParams
 from cclnet.system.errors import CCLNetError
 from cclnet.system.files import read_json, write_bytes
 from cclnet.training.trainer import Trainer
-from studies.projects import ROOT, params_with
+from studies.running.settings import ROOT, params_with
 
 NOTHING_TO_DO = 3.0
 """Seconds."""

@@ -9,8 +9,12 @@ from typing import Any
 from cclnet.metrics.likeness import share_explained_by_counts
 from cclnet.system.files import write_csv
 from cclnet.views.figures import save_figure
-from studies.comparisons import METRICS, calibration_table, compare, comparison_csv, differences_figure
-from studies.results import DATASETS, Groups, agreement, confusions, load_cells, markdown_table, spread, write_report
+from studies.reporting.calibration import calibration_table
+from studies.reporting.cells import Groups, load_cells
+from studies.reporting.differences import METRICS, compare, comparison_csv, differences_figure
+from studies.reporting.matrices import agreement, confusions
+from studies.reporting.tables import markdown_table, spread, write_report
+from studies.running.grid import dataset_titles
 
 METHODS = {
     "ccl": "CCL-Net",
@@ -48,7 +52,7 @@ def write(folder: Path) -> None:
         "LSR*, and the ε = .2614 that a collapsed CCL-Net amounts to); and each part of the head may be idle.",
     ]
     rows: list[dict[str, Any]] = []
-    for dataset, title in DATASETS.items():
+    for dataset, title in dataset_titles().items():
         names = {method: f"{dataset}-{method}" for method in METHODS}
         runs = {METHODS[method]: groups[name] for method, name in names.items() if name in groups}
         if not runs:

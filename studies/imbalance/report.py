@@ -12,7 +12,8 @@ from cclnet.dataset.sample import PLANTED_SIMILARITY
 from cclnet.metrics.likeness import mantel_test, share_explained_by_counts
 from cclnet.metrics.resampling import mean_and_deviation
 from cclnet.views.figures import in_house_style, save_figure
-from studies.results import Groups, load_cells, markdown_table, spread, write_report
+from studies.reporting.cells import Groups, load_cells
+from studies.reporting.tables import markdown_table, spread, write_report
 
 HEADS = {"none": "the paper's", "weights": "weights", "logits": "logits", "sampling": "sampling"}
 LABELS = ("original", "shuffled")

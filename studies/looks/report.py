@@ -12,18 +12,10 @@ import numpy as np
 from cclnet.dataset.isic import CLASSES
 from cclnet.metrics.likeness import count_pattern, share_explained_by_counts
 from cclnet.views.figures import rank_figure, save_figure
-from studies.comparisons import compare
-from studies.results import (
-    Groups,
-    Matrix,
-    agreement,
-    confusions,
-    load_cells,
-    markdown_table,
-    matrices,
-    spread,
-    write_report,
-)
+from studies.reporting.cells import Groups, load_cells
+from studies.reporting.differences import compare
+from studies.reporting.matrices import Matrix, agreement, confusions, matrices
+from studies.reporting.tables import markdown_table, spread, write_report
 
 HEADS = {"none": "the paper's", "weights": "weights", "logits": "logits", "sampling": "sampling"}
 BASELINES = {"baseline": "no head", "balanced_baseline": "no head, balanced sampling"}

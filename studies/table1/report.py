@@ -12,27 +12,19 @@ import numpy as np
 from cclnet.metrics.resampling import clustered_bootstrap
 from cclnet.system.files import write_csv
 from cclnet.views.figures import save_figure, soft_label_figures
-from studies.comparisons import (
+from studies.reporting.calibration import calibration_table
+from studies.reporting.cells import Cell, Groups, load_cells
+from studies.reporting.differences import (
     METRICS,
-    Comparison,
-    calibration_table,
+    MethodDifference,
     compare,
     comparison_csv,
     comparison_table,
     differences_figure,
 )
-from studies.results import (
-    DATASETS,
-    Cell,
-    Groups,
-    agreement,
-    confusions,
-    load_cells,
-    markdown_table,
-    matrices,
-    spread,
-    write_report,
-)
+from studies.reporting.matrices import agreement, confusions, matrices
+from studies.reporting.tables import markdown_table, spread, write_report
+from studies.running.grid import dataset_titles
 
 SPLITS = ("image", "lesion")
 BACKBONES = {"resnet18": "ResNet-18", "mobilenet_v2": "MobileNetV2", "efficientnet_b0": "EfficientNet-B0"}
@@ -81,8 +73,8 @@ def write(folder: Path) -> None:
         "the one that the last epoch is judged on; nothing was chosen on it.",
     ]
     rows: list[dict[str, str | int | float | None]] = []
-    for dataset, title in DATASETS.items():
-        panels: dict[str, list[Comparison]] = {}
+    for dataset, title in dataset_titles().items():
+        panels: dict[str, list[MethodDifference]] = {}
         for split, backbone in product(SPLITS, BACKBONES):
             runs = runs_of(groups, dataset, split, backbone)
             if len(runs) < 2:  # nothing to compare
@@ -118,7 +110,7 @@ def published(backbone: str) -> dict[str, dict[str, float]]:
     return {method: dict(zip(METRICS, values, strict=True)) for method, values in PUBLISHED[backbone].items()}
 
 
-def tables(backbone: str, runs: Groups, comparisons: list[Comparison]) -> Iterator[str]:
+def tables(backbone: str, runs: Groups, comparisons: list[MethodDifference]) -> Iterator[str]:
     """A table for each metric, and one for the calibration."""
     known = published(backbone)
     for metric, title in (METRICS | ALSO).items():

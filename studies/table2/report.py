@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 
 from cclnet.system.files import write_csv
 from cclnet.views.figures import in_house_style, save_figure, soft_label_figures
-from studies.comparisons import compare
-from studies.results import DATASETS, Cell, Groups, load_cells, markdown_table, spread, write_report
+from studies.reporting.cells import Cell, Groups, load_cells
+from studies.reporting.differences import compare
+from studies.reporting.tables import markdown_table, spread, write_report
+from studies.running.grid import dataset_titles
 
 PAPER = {
     "0.0001": (None, 0.48, 0.8422, 0.6863),
@@ -41,7 +43,7 @@ def write(folder: Path) -> None:
         "Holm. Mean ± standard deviation over n seeds.",
     ]
     rows: list[dict[str, Any]] = []
-    for dataset, title in DATASETS.items():
+    for dataset, title in dataset_titles().items():
         runs = {rate: groups[f"{dataset}-{rate}"] for rate in PAPER if f"{dataset}-{rate}" in groups}
         if not runs:
             continue

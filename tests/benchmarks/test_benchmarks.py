@@ -22,7 +22,7 @@ from cclnet.dataset.isic import CLASSES
 from cclnet.images.decoding import decode
 from cclnet.networks.backbones import build_backbone
 from cclnet.networks.model import CCLNet
-from studies.projects import ROOT
+from studies.running.settings import ROOT
 
 IN_SMALL = Settings(tiny=True, repetitions=1, images=None, device="cpu")
 

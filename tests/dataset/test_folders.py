@@ -23,7 +23,8 @@ from cclnet.dataset.splits import read_split
 from cclnet.dataset.tables import OWN_LABELS, dataset_problems, image_members, read_classes, read_table
 from cclnet.system.errors import CCLNetError, DataError, Problem
 from cclnet.system.files import read_csv, read_json
-from studies.projects import ROOT, start_project
+from studies.running.projects import start_project
+from studies.running.settings import ROOT
 from tests.images.test_decoding import encoded, noise
 
 DECOMPOSED = unicodedata.normalize("NFD", "Flöte")

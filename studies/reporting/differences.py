@@ -4,26 +4,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike, NDArray
 
-from cclnet.metrics.calibration import apply_temperature, fit_temperature
 from cclnet.metrics.resampling import Difference, holm, mcnemar, paired_bootstrap
-from cclnet.metrics.scores import evaluate
 from cclnet.views.figures import in_house_style
-from studies.results import Cell, mean_scores, spread
+from studies.reporting.cells import Cell, mean_scores
+from studies.reporting.tables import spread
 
 METRICS = {"accuracy": "accuracy", "f1": "macro F1", "kappa": "Cohen's kappa", "jaccard": "macro Jaccard"}
 """The paper's, in the order of its Table 1."""
 
-CALIBRATION = ("ece", "classwise_ece", "brier", "nll")
-SMALLEST = 1e-12  # a probability of 0 has no logarithm
-
 
 @dataclass(frozen=True)
-class Comparison:
+class MethodDifference:
     """A method against the reference, averaged over the seeds that both have.
 
     Attributes:
@@ -51,7 +45,7 @@ class Comparison:
 
 def compare(
     reference: Sequence[Cell], others: Mapping[str, Sequence[Cell]], metrics: Sequence[str]
-) -> list[Comparison]:
+) -> list[MethodDifference]:
     """Each of the others against the reference; those without a seed in common are left out.
 
     The intervals know the images' chance, not that of the seeds: that is in the spread of the scores.
@@ -72,7 +66,7 @@ def compare(
             found.append((name, len(pairs), {metric: differences[metric] for metric in metrics}, tests))
     adjusted = {metric: adjust([differences[metric] for _, _, differences, _ in found]) for metric in metrics}
     return [
-        Comparison(name, seeds, differences, {metric: adjusted[metric][place] for metric in metrics}, tests)
+        MethodDifference(name, seeds, differences, {metric: adjusted[metric][place] for metric in metrics}, tests)
         for place, (name, seeds, differences, tests) in enumerate(found)
     ]
 
@@ -87,7 +81,7 @@ def comparison_table(
     reference: Sequence[Cell],
     others: Mapping[str, Sequence[Cell]],
     metric: str,
-    comparisons: Iterable[Comparison],
+    comparisons: Iterable[MethodDifference],
     published: Mapping[str, float | None],
 ) -> list[dict[str, str]]:
     """The rows of one metric: what the paper has, what was measured, and the difference to the reference."""
@@ -105,43 +99,8 @@ def comparison_table(
     return rows
 
 
-def calibration(cell: Cell) -> tuple[dict[str, float | None], dict[str, float | None]]:
-    """The calibration metrics of a run's predictions, and those after temperature scaling.
-
-    The temperature of each half of the lesions is fitted on the other half, so that no image judges its own.
-    """
-    truth, probabilities = cell.truth, cell.probabilities
-    logits = np.log(np.maximum(probabilities, SMALLEST))
-    first = halves(cell.predictions["lesion"].to_numpy())
-    scaled = np.empty_like(probabilities)
-    for half in (first, ~first):
-        scaled[half] = apply_temperature(logits[half], fit_temperature(logits[~half], truth[~half]))
-    before, after = evaluate(truth, probabilities), evaluate(truth, scaled)
-    return {name: before[name] for name in CALIBRATION}, {name: after[name] for name in CALIBRATION}
-
-
-def halves(lesions: ArrayLike, seed: int = 0) -> NDArray[np.bool_]:
-    """True for the images of a random half of the lesions."""
-    numbers, names = pd.factorize(np.asarray(lesions))
-    chosen = np.random.default_rng(seed).permutation(len(names)) < len(names) // 2
-    return chosen[numbers]
-
-
-def calibration_table(groups: Mapping[str, Sequence[Cell]]) -> list[dict[str, str]]:
-    """A row for each method: every metric before → after temperature scaling."""
-    rows = []
-    for name, cells in groups.items():
-        pairs = [calibration(cell) for cell in cells]
-        row = {"method": name, "n": str(len(cells))}
-        for metric in CALIBRATION:
-            before, after = (spread([side[metric] for side in sides]) for sides in zip(*pairs, strict=True))
-            row[f"{metric}, before → after"] = f"{before} → {after}"
-        rows.append(row)
-    return rows
-
-
 @in_house_style
-def differences_figure(panels: Mapping[str, Sequence[Comparison]], metrics: Mapping[str, str]) -> Figure:
+def differences_figure(panels: Mapping[str, Sequence[MethodDifference]], metrics: Mapping[str, str]) -> Figure:
     """Differences to the reference with their intervals: a row of panels for each group, a panel for each metric.
 
     Args:
@@ -172,7 +131,7 @@ def differences_figure(panels: Mapping[str, Sequence[Comparison]], metrics: Mapp
 def comparison_csv(
     place: Mapping[str, str],
     groups: Mapping[str, Sequence[Cell]],
-    comparisons: Iterable[Comparison],
+    comparisons: Iterable[MethodDifference],
     published: Mapping[str, Mapping[str, float]],
     metrics: Sequence[str],
 ) -> list[dict[str, str | int | float | None]]:

@@ -1,6 +1,5 @@
-"""What the cells of a study measured, for its report."""
+"""What the cells of a study measured."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,16 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cclnet.metrics.likeness import confused_similarity, mantel_test
-from cclnet.metrics.resampling import Statistic, mean_and_deviation, weighted_scores
-from cclnet.system.files import read_csv, read_json, write_bytes
-
-DATASETS = {
-    "sample": "the embedded sample, 32 pixels, 16 epochs",
-    "isic2018_64": "ISIC 2018, 64 pixels, 16 epochs",
-    "isic2018": "ISIC 2018, 224 pixels, 200 epochs",
-}
-"""What the studies run on, in the words of their headings."""
+from cclnet.metrics.resampling import Statistic, weighted_scores
+from cclnet.system.files import read_csv, read_json
 
 
 @dataclass(frozen=True)
@@ -94,17 +85,19 @@ class Cell:
 Groups = dict[str, list[Cell]]
 """The finished cells of a study by group, each group in the order of its seeds."""
 
-Matrix = NDArray[np.float64]
-
 
 def load_cells(folder: Path) -> Groups:
     """All finished cells of a folder by group, each group in the order of its seeds."""
     groups: Groups = {}
     for path in sorted(folder.glob("*.json")):
-        predictions = read_csv(path.with_suffix(".csv"), ["image", "label", "lesion"])
-        cell = Cell(path.stem, read_json(path), predictions)
+        cell = load_cell(path)
         groups.setdefault(cell.group, []).append(cell)
     return groups
+
+
+def load_cell(path: Path) -> Cell:
+    """The cell of a JSON file and the CSV beside it."""
+    return Cell(path.stem, read_json(path), read_csv(path.with_suffix(".csv"), ["image", "label", "lesion"]))
 
 
 def mean_scores(cells: list[Cell]) -> Statistic:
@@ -116,43 +109,3 @@ def mean_scores(cells: list[Cell]) -> Statistic:
         return {name: np.mean([figure[name] for figure in figures], axis=0) for name in figures[0]}
 
     return statistic
-
-
-def spread(values: Iterator[float | None] | list[float | None], digits: int = 3) -> str:
-    """``mean ± standard deviation`` over seeds; the mean alone of one; a dash where there is none."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return "–"
-    mean, deviation = mean_and_deviation(known)
-    return f"{mean:.{digits}f}" if deviation is None else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
-
-
-def markdown_table(rows: list[dict[str, str]]) -> str:
-    """A GitHub table of rows that share their keys."""
-    header = list(rows[0])
-    lines = [header, ["---"] * len(header), *(list(row.values()) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def matrices(groups: Groups, group: str) -> list[Matrix]:
-    """The soft labels of all runs of a group."""
-    return [cell.soft_labels for cell in groups.get(group, [])]
-
-
-def confusions(groups: Groups, group: str) -> list[Matrix]:
-    """The symmetric confusions of all runs of a group that have every class."""
-    similarities = [confused_similarity(cell.confusion) for cell in groups.get(group, [])]
-    return [similarity for similarity in similarities if similarity is not None]
-
-
-def agreement(pairs: list[tuple[Matrix, Matrix]]) -> str:
-    """The rank correlations of all pairs as mean ± standard deviation, and the largest p."""
-    if not pairs:
-        return "–"
-    tests = [mantel_test(a, b) for a, b in pairs]
-    return f"{spread([test.correlation for test in tests], 2)} ({max(test.p_two_sided for test in tests):.4f})"
-
-
-def write_report(folder: Path, sections: list[str]) -> None:
-    """Write ``report.md``: headings, paragraphs, tables and pictures, one after the other."""
-    write_bytes(folder / "report.md", ("\n\n".join(sections) + "\n").encode())

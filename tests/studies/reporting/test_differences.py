@@ -10,8 +10,9 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import log_loss
 
-from studies.comparisons import adjust, calibration, compare, differences_figure, halves
-from studies.results import Cell
+from studies.reporting.calibration import calibration, halves
+from studies.reporting.cells import Cell
+from studies.reporting.differences import adjust, compare, differences_figure
 
 K = 3
 IMAGES = 120

@@ -1,0 +1,1 @@
+"""Grids, their cells, and the processes that measure them."""
