@@ -36,10 +36,9 @@ TINY = {
     "short_side": 18,
     "crop": 16,
     "epochs": 1,
-    "milestones": [],
     "batch_size": 40,
     "threads": 1,
-    "precision": "float32",  # bfloat16 reads memory that was never written at 16 pixels (torch 2.15 on a processor)
+    "computation.precision": "float32",  # bfloat16 reads memory that was never written at 16 pixels (torch 2.15 on a processor)
 }
 
 

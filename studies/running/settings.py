@@ -14,7 +14,26 @@ from cclnet.system.errors import CCLNetError
 
 ROOT = Path(__file__).parents[2]
 
-RENAMED: dict[str, str] = {}
+RENAMED = {
+    "margin": "head.margin",
+    "temperature": "head.temperature",
+    "dictionary_init": "head.dictionary_init",
+    "freeze_patience": "head.freeze_patience",
+    "freeze_at": "head.freeze_at",
+    "lsr_epsilon": "label_smoothing.epsilon",
+    "lsr_prior": "label_smoothing.prior",
+    "lr_backbone": "optimizer.lr_backbone",
+    "momentum": "optimizer.momentum",
+    "weight_decay": "optimizer.weight_decay",
+    "clip_norm": "optimizer.clip_norm",
+    "loss_factor": "optimizer.loss_factor",
+    "brightness": "jitter.brightness",
+    "contrast": "jitter.contrast",
+    "saturation": "jitter.saturation",
+    "hue": "jitter.hue",
+    "precision": "computation.precision",
+    "compile": "computation.compile",
+}
 """Names that committed cells may hold → today's names of the same params."""
 
 DATA_KEYS = {key for group in (DatasetKeys, SplitKeys, SizeKeys, SampleKeys) for key in group.model_fields}

@@ -68,8 +68,9 @@ def test_every_param_is_pinned(dataset: str):
 def test_no_other_default_changes_a_planned_cell(monkeypatch: pytest.MonkeyPatch):
     before = [cell.params for cell in planned_cells("table2")]
     committed = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    other = committed | {"lr_backbone": 0.02, "alpha_cc": 1.0, "precision": "float32"}
-    other["datasets"]["sample"] |= {"epochs": 30, "milestones": [20], "short_side": 48, "crop": 40, "batch_size": 16}
+    other = committed | {"alpha_cc": 1.0}
+    other["optimizer"] |= {"lr_backbone": 0.02}
+    other["datasets"]["sample"] |= {"epochs": 30, "milestones": [0.1], "short_side": 48, "crop": 40, "batch_size": 16}
     monkeypatch.setattr("studies.running.settings._committed_params", lambda: other)
     assert [cell.params for cell in planned_cells("table2")] == before
 
@@ -126,9 +127,9 @@ def test_every_seed_of_imbalance_has_data_of_its_own():
 
 
 def test_a_cell_has_the_settings_of_the_base_its_dataset_the_grid_and_its_values(made_up):
-    loud = {"name": "loud", "settings": {"alpha_cc": 1, "margin": 1}}
+    loud = {"name": "loud", "settings": {"alpha_cc": 1, "head.margin": 1}}
     matrix = {"dataset": ["sample", "isic2018"], "method": ["ccl", loud], "seed": [7, 3]}
-    made_up({"settings": {"precision": "bfloat16", "margin": 0.5}, "matrix": matrix})
+    made_up({"settings": {"computation.precision": "bfloat16", "head.margin": 0.5}, "matrix": matrix})
     cells = {cell.name: cell for cell in planned_cells("made_up")}
     assert list(cells) == [  # the first seed first
         f"{dataset}-{method}-{seed}"
@@ -137,8 +138,18 @@ def test_a_cell_has_the_settings_of_the_base_its_dataset_the_grid_and_its_values
         for method in ("ccl", "loud")
     ]
     plain, other = cells["sample-ccl-7"].params, cells["isic2018-loud-3"].params
-    assert (plain["seed"], plain["precision"], plain["margin"], plain["alpha_cc"]) == (7, "bfloat16", 0.5, 10)
-    assert (other["seed"], other["precision"], other["margin"], other["alpha_cc"]) == (3, "bfloat16", 1, 1)
+    assert (plain["seed"], plain["computation.precision"], plain["head.margin"], plain["alpha_cc"]) == (
+        7,
+        "bfloat16",
+        0.5,
+        10,
+    )
+    assert (other["seed"], other["computation.precision"], other["head.margin"], other["alpha_cc"]) == (
+        3,
+        "bfloat16",
+        1,
+        1,
+    )
     assert (plain["short_side"], other["short_side"]) == (36, 256)
     assert cells["sample-ccl-7"].path == Path("studies/made_up/cells/sample-ccl-7")
     assert {name: cell.departures for name, cell in cells.items() if name.endswith("-3")} == {
@@ -186,12 +197,18 @@ SAMPLE = {"settings": {"dataset": "sample"}}
         ({"matrix": SEEDS, "question": ""}, "question: string should have at least 1 character, not ''"),
         ({"matrix": SEEDS, "command": "make"}, "command: string should match pattern .*, not 'make'"),
         ({**SAMPLE, "matrix": {"seed": []}}, r"matrix.0.seed: list should have at least 1 item"),
-        ({**SAMPLE, "matrix": {"seed": [0], "margin": [1]}}, "matrix: the last key must be seed.*are seed, margin"),
+        (
+            {**SAMPLE, "matrix": {"seed": [0], "head.margin": [1]}},
+            "matrix: the last key must be seed.*are seed, head.margin",
+        ),
         ({**SAMPLE, "matrix": {"a": [{"name": "x"}], "seed": [0]}}, r"matrix.0.a.0.Value.settings: field required"),
         ({**SAMPLE, "matrix": [SEEDS, SEEDS]}, "matrix: two cells are called 0, 1$"),
         ({"matrix": SEEDS}, "cell 0: dataset must be one of sample, isic2018_64, isic2018$"),
         ({**SAMPLE, "matrix": {"margins": [1], "seed": [0]}}, "cell 1-0: margins: params.yaml has no such key"),
-        ({**SAMPLE, "matrix": {"margin": [1, 9], "seed": [0]}}, "cell 9-0: margin: input should be less than or equal"),
+        (
+            {**SAMPLE, "matrix": {"head.margin": [1, 9], "seed": [0]}},
+            "cell 9-0: head.margin: input should be less than or equal",
+        ),
         ({**SAMPLE, "matrix": {"method": ["../x"], "seed": [0]}}, "cell ../x-0: only letters, digits"),
     ],
 )
@@ -203,7 +220,7 @@ def test_a_wrong_grid_is_refused_in_one_line_for_each_fault(made_up, contents: d
 
 
 def test_all_faults_of_a_grid_are_named_at_once_and_each_one_once(made_up):
-    made_up({**SAMPLE, "matrix": {"margin": [9], "epochs": [0, 1], "seed": [0, 1]}})
+    made_up({**SAMPLE, "matrix": {"head.margin": [9], "epochs": [0, 1], "seed": [0, 1]}})
     with pytest.raises(CCLNetError) as caught:
         planned_cells("made_up")
     lines = str(caught.value).splitlines()[1:]

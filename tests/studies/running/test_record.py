@@ -98,7 +98,10 @@ def test_other_recorded_values_are(measured):
 def test_all_params_count_where_they_are_recorded(measured):
     params = measured().params
     assert contradiction(measured(made_by={"params": params})) == ""
-    assert contradiction(measured(made_by={"params": params | {"momentum": 0.8}})) == "momentum 0.8, not 0.9"
+    assert (
+        contradiction(measured(made_by={"params": params | {"optimizer.momentum": 0.8}}))
+        == "optimizer.momentum 0.8, not 0.9"
+    )
 
 
 def test_a_recorded_param_that_no_longer_exists_is_named(measured):

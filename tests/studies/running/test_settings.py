@@ -50,7 +50,7 @@ def test_what_is_no_setting_is_refused():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"lr_ccl": 0.00001, "seed": 3, "weights": None, "method": "lsr", "compile": True, "epochs": 4},
+        {"lr_ccl": 0.00001, "seed": 3, "weights": None, "method": "lsr", "computation.compile": True, "epochs": 4},
         {"milestones": [1, 2], "epochs": 4, "dataset": "isic2018", "sample.imbalance": 50.0},
         {"milestones": [], "epochs": 1},
     ],
@@ -70,7 +70,7 @@ def test_the_params_of_an_experiment_are_those_of_its_own_dataset_checked():
 
 def test_all_wrong_values_are_named_in_one_line():
     with pytest.raises(CCLNetError) as caught:
-        experiment_params({"seed": "x", "momentum": 2})
+        experiment_params({"seed": "x", "optimizer.momentum": 2})
     message = str(caught.value)
     assert "seed: " in message and "momentum: " in message and "\n" not in message
     with pytest.raises(CCLNetError, match=r"^dataset: 'isic' is not among sample, "):
