@@ -38,7 +38,8 @@ TINY = {
     "epochs": 1,
     "batch_size": 40,
     "threads": 1,
-    "computation.precision": "float32",  # bfloat16 reads memory that was never written at 16 pixels (torch 2.15 on a processor)
+    # bfloat16 reads memory that was never written at 16 pixels (torch 2.15 on a processor)
+    "computation.precision": "float32",
 }
 
 
