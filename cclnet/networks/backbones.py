@@ -4,7 +4,7 @@ import textwrap
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision import models
 
 from cclnet.networks.catalogue import TIMM, library, model_names, timm_package, weight_names
@@ -28,7 +28,7 @@ def build_backbone(name: str, weights: str | None = None, image_size: int | None
     Raises:
         MissingPackageError: timm is not installed.
         CCLNetError: the model or its weights are unknown, the weights cannot be loaded, images of this size are not
-            for this model, or its classifier is not one linear layer on a feature vector.
+            for this model, its classifier is not one linear layer, or its features are not one vector per image.
     """
     if name not in model_names(name):
         raise CCLNetError(f"backbone: {library(name)} has no classification model '{name}'")
@@ -112,6 +112,11 @@ def _num_features(network: nn.Module, name: str, image_size: int) -> int:
     except (AssertionError, RuntimeError, ValueError) as error:
         raise _unfit(name, image_size, error) from None
     network.train()
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        given = f"of shape {tuple(features.shape)}" if isinstance(features, Tensor) else f"as {type(features).__name__}"
+        raise CCLNetError(
+            f"backbone: {name} gives the features of one image {given}, not one vector of shape (1, n1); choose another"
+        )
     return features.shape[1]
 
 
