@@ -59,16 +59,8 @@ def test_class_frequencies_sum_to_one() -> None:
     assert frequencies.sum().item() == pytest.approx(1)
 
 
-INTEGER_TYPES = (
-    torch.uint8,
-    torch.int8,
-    torch.int16,
-    torch.int32,
-    torch.int64,
-    torch.uint16,
-    torch.uint32,
-    torch.uint64,
-)
+SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
+UNSIGNED = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 
 
 @pytest.mark.parametrize("dtype", [*SIGNED, *UNSIGNED])

@@ -37,12 +37,16 @@ class CCLNet(nn.Module):
 
         Args:
             images: a minibatch.
-            with_features: give ``(features, logits)``, what ``cclnet.ccl.CCLLoss`` takes. A keyword and not a method of
-                its own, so that it passes through ``DistributedDataParallel`` and ``torch.compile``.
+            with_features: return ``(features, logits)``, the arguments of ``cclnet.ccl.CCLLoss``. Through
+                ``DistributedDataParallel`` only ``forward`` may be called, so this is the way there.
         """
         features = self.backbone(images)
         logits = self.classifier(features)
         return (features, logits) if with_features else logits
+
+    def features_and_logits(self, images: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
+        """The features, n × n1, and the logits of q^cls, n × K, in one forward: the arguments of ``CCLLoss``."""
+        return self(images, with_features=True)
 
     def classifying_parameters(self) -> list[nn.Parameter]:
         """θ1 and θ_fc: what L_cls updates (line 6 of Algorithm 1)."""
