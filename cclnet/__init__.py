@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cclnet.ccl import CCLHead as CCLHead
+    from cclnet.ccl import CCLLoss as CCLLoss
     from cclnet.ccl import Convergence as Convergence
     from cclnet.ccl import classification_loss as classification_loss
     from cclnet.ccl import softness as softness
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 
 _MODULE_OF = {
     "CCLHead": "cclnet.ccl",
+    "CCLLoss": "cclnet.ccl",
     "CCLNet": "cclnet.networks.model",
     "Convergence": "cclnet.ccl",
     "build_backbone": "cclnet.networks.backbones",
@@ -28,13 +30,27 @@ _MODULE_OF = {
     "softness": "cclnet.ccl",
 }
 
-__all__ = ["CCLHead", "CCLNet", "Convergence", "__version__", "build_backbone", "classification_loss", "softness"]
+__all__ = [
+    "CCLHead",
+    "CCLLoss",
+    "CCLNet",
+    "Convergence",
+    "__version__",
+    "build_backbone",
+    "classification_loss",
+    "softness",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    imported = {"Any", "ModuleSpec", "TYPE_CHECKING", "import_module", "sys"}
+    return sorted({*globals(), *__all__} - imported)
 
 
 class _MovedModules:

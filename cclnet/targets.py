@@ -1,9 +1,41 @@
-"""Targets that are known before training: hard labels and label smoothing (LSR, Section 2, Preliminaries)."""
+"""Targets that are known before training: class indices, hard labels and label smoothing (LSR, Section 2)."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
+
+
+def class_indices(labels: Shaped[Tensor, "..."], num_classes: int) -> Int[Tensor, " n"]:
+    """The labels as int64, after a check that they are one class 0 … K − 1 per image.
+
+    The values of labels on a GPU are checked there, so that nothing waits for them: a class out of range fails a
+    device-side assertion, as it does in ``torch.nn.functional.cross_entropy``.
+
+    Args:
+        labels: n integers of any type.
+        num_classes: K.
+
+    Raises:
+        ValueError: the labels have another shape (n × 1, one-hot) or type, or one of them is out of range.
+    """
+    if labels.ndim != 1:
+        raise ValueError(
+            f"labels must be one class per image, of shape (n,), not {tuple(labels.shape)}; "
+            "of n × 1 labels use labels.squeeze(1), of one-hot labels labels.argmax(dim=1)"
+        )
+    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
+        raise ValueError(f"labels must be integers, not {labels.dtype}; use labels.long() if they are class numbers")
+    indices = labels.long()
+    if indices.is_meta:
+        return indices
+    outside = (indices < 0) | (indices >= num_classes)
+    if indices.is_cuda or torch.compiler.is_compiling():
+        message = f"labels must lie in 0 … {num_classes - 1}"
+        torch._assert_async(~outside.any(), message)  # pyright: ignore[reportPrivateImportUsage]
+    elif outside.any():
+        raise ValueError(f"labels must lie in 0 … {num_classes - 1}, found {indices[outside][0].item()}")
+    return indices
 
 
 def smoothed_targets(
@@ -16,8 +48,12 @@ def smoothed_targets(
         num_classes: K.
         epsilon: ε ∈ [0, 1].
         prior: u, the class frequencies of the training images; uniform (1/K) if not given.
+
+    Raises:
+        ValueError: the labels are not such classes, see ``class_indices``.
     """
-    hard = functional.one_hot(labels, num_classes).to(torch.get_default_dtype() if prior is None else prior.dtype)
+    indices = class_indices(labels, num_classes)
+    hard = functional.one_hot(indices, num_classes).to(torch.get_default_dtype() if prior is None else prior.dtype)
     u = hard.new_full((num_classes,), 1 / num_classes) if prior is None else prior
     return (1 - epsilon) * hard + epsilon * u
 

@@ -25,6 +25,7 @@ from cclnet.system.interruption import interruptible
 from cclnet.system.machine import conditions, keep_freed_memory, select_device
 from cclnet.system.progress import progress, silent
 from cclnet.system.workspace import run_key, state_folder
+from cclnet.training.description import describe
 from cclnet.training.distributed import Processes, joined_processes, processes_to_start, start_processes
 from cclnet.training.loop import fit
 from cclnet.training.states import StateStore
@@ -72,7 +73,8 @@ def train(params: TrainParams, device: torch.device, processes: Processes) -> No
             return
         write_csv(Path("metrics/history.csv"), history)
         write_json(Path("models/conditions.json"), ran_on)
-        save_model(Path("models/model.safetensors"), trainer.model, trainer.describe(classes, cache.short_side, ran_on))
+        description = describe(trainer, classes, cache.short_side, ran_on)
+        save_model(Path("models/model.safetensors"), trainer.model, description)
         store.clear()
 
 

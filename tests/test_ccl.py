@@ -1,14 +1,21 @@
+import copy
 import math
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from cclnet import ccl
 from cclnet.ccl import (
     CCLHead,
     Convergence,
@@ -102,6 +109,96 @@ def test_distances_pass_gradcheck() -> None:
     a, b = torch.randn(4, 5, requires_grad=True), torch.randn(3, 5, requires_grad=True)
     assert torch.autograd.gradcheck(normalized_distances, (a, b))
     assert torch.autograd.gradcheck(lambda vectors: normalized_distances(vectors, vectors), (b,))
+
+
+@pytest.fixture
+def by_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute every distance by the matrix product, which small problems do without."""
+    monkeypatch.setattr(ccl, "_LARGEST_DIFFERENCES", 0)
+
+
+def difference_form(a: Tensor, b: Tensor) -> Tensor:
+    """‖a/‖a‖ − b/‖b‖‖² in float64."""
+    a, b = (functional.normalize(vectors.double(), dim=1, eps=1e-6) for vectors in (a, b))
+    return (a[:, None, :] - b[None, :, :]).square().sum(dim=2)
+
+
+def hard_vectors(dtype: torch.dtype) -> Tensor:
+    """Close, equal, opposite and nearly opposite pairs among random ones, of lengths from 1e-3 to 1e3."""
+    vectors = torch.randn(40, 512)
+    vectors[1] = vectors[0]
+    vectors[2] = -vectors[0]
+    vectors[3] = vectors[0] + 1e-6 * vectors[4]
+    vectors[5] = -vectors[0] + 1e-4 * vectors[4]
+    return (vectors * torch.logspace(-3, 3, 40)[:, None]).to(dtype)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 2e-6), (torch.float64, 1e-14)])
+@pytest.mark.parametrize("within", [True, False], ids=["among each other", "to others"])
+def test_both_forms_of_the_distance_agree_within_the_stated_bound(
+    dtype: torch.dtype, bound: float, within: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = hard_vectors(dtype)
+    b = a if within else hard_vectors(dtype)
+    differences = normalized_distances(a, b)
+    monkeypatch.setattr(ccl, "_LARGEST_DIFFERENCES", 0)
+    product = normalized_distances(a, b)
+    assert product.dtype == differences.dtype == dtype
+    assert (product - differences).abs().max() < bound
+    assert_close(product.double(), difference_form(a, b), rtol=0, atol=bound)
+    assert product.min() >= 0
+
+
+@pytest.mark.usefixtures("by_product")
+def test_distances_by_product_are_exactly_symmetric_with_zero_diagonal() -> None:
+    for dtype in (torch.float32, torch.float64):
+        vectors = hard_vectors(dtype)
+        distances = normalized_distances(vectors, vectors)
+        assert torch.equal(distances, distances.T)
+        assert distances.diagonal().tolist() == [0.0] * 40
+        assert torch.equal(soft_label_matrix(vectors).argmax(dim=1)[6:], torch.arange(6, 40))
+
+
+@pytest.mark.usefixtures("by_product")
+def test_distances_by_product_pass_gradcheck() -> None:
+    a, b = torch.randn(4, 5, requires_grad=True), torch.randn(3, 5, requires_grad=True)
+    assert torch.autograd.gradcheck(normalized_distances, (a, b))
+    assert torch.autograd.gradcheck(lambda vectors: normalized_distances(vectors, vectors), (b,))
+
+
+@pytest.mark.usefixtures("by_product")
+def test_autocast_leaves_distances_by_product_in_float32() -> None:
+    vectors = torch.randn(K, 64, dtype=torch.float32)
+    expected = normalized_distances(vectors, vectors)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(normalized_distances(vectors, vectors), expected)
+
+
+def test_thousand_classes_take_memory_of_the_matrix_alone() -> None:
+    class LargestTensor(TorchDispatchMode):
+        bytes = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, Tensor):
+                self.bytes = max(self.bytes, result.numel() * result.element_size())
+            return result
+
+    head = CCLHead(8, 1000, hidden_dim=16).float()
+    features, labels = torch.randn(128, 8, dtype=torch.float32), torch.randint(1000, (128,))
+    with LargestTensor() as largest:
+        matrix = head.soft_labels()
+        head.loss(features, labels).backward()
+    assert largest.bytes <= 8 * 1000 * 1000  # K × K in float64; the differences are 2 GB
+    assert torch.equal(matrix.argmax(dim=1), torch.arange(1000))
+    expected = (-difference_form(head.class_embeddings, head.class_embeddings)).softmax(dim=1)
+    assert_close(matrix.double(), expected, rtol=1e-5, atol=0)
+
+
+def test_the_paper_s_sizes_are_computed_from_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the committed numbers stay: 128 images, 7 classes, 512 dimensions."""
+    monkeypatch.setattr(ccl, "_wide", lambda values: pytest.fail("computed by the product"))
+    normalized_distances(torch.randn(128, 512), torch.randn(K, 512))
 
 
 def test_gradient_is_perpendicular_to_class_embeddings() -> None:
@@ -405,6 +502,68 @@ def test_autocast_leaves_distances_and_losses_in_float32() -> None:
         assert head.soft_labels().dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_head_takes_features_of_another_precision(dtype: torch.dtype) -> None:
+    head = small_head().float()
+    features, labels = torch.randn(9, 5).to(dtype), torch.randint(K, (9,))
+    assert head.loss(features, labels).dtype == torch.float32
+    assert torch.equal(head.loss(features, labels), head.loss(features.float(), labels))
+
+
+# the labels and features that it is given
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16])
+def test_losses_are_bit_equal_for_labels_of_every_integer_type(dtype: torch.dtype) -> None:
+    head, labels = small_head(), torch.randint(K, (9,))
+    features, logits, weights = torch.randn(9, 5), torch.randn(9, K), torch.rand(K)
+
+    def losses(labels: Tensor) -> list[Tensor]:
+        soft_labels = head.soft_labels()
+        return [
+            classification_loss(logits, labels, soft_labels),
+            kullback_leibler_loss(logits, labels, soft_labels),
+            head.loss(features, labels, class_weights=weights),
+        ]
+
+    assert all(map(torch.equal, losses(labels.to(dtype)), losses(labels)))
+
+
+@pytest.mark.parametrize(
+    "labels", [[-1] * 9, [-100] * 9, [K] * 9, [[0]] * 9, [[1] + [0] * (K - 1)] * 9, [0.0] * 9, [True] * 9], ids=str
+)
+def test_losses_refuse_labels_that_are_no_classes(labels: list[Any]) -> None:
+    head, given = small_head(), torch.tensor(labels)
+    features, logits, soft_labels = torch.randn(9, 5), torch.randn(9, K), head.soft_labels()
+    for loss in (
+        lambda: classification_loss(logits, given, soft_labels),
+        lambda: kullback_leibler_loss(logits, given, soft_labels),
+        lambda: head.loss(features, given),
+    ):
+        with pytest.raises(ValueError, match=r"^labels must [^\n]*$"):
+            loss()
+
+
+@pytest.mark.parametrize("shape", [(5,), (9, 4), (9, 5, 1), (9, 3, 5), (9, 5, 2, 5)])
+def test_features_that_are_no_vectors_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"^features must be one vector of 5 per image, of shape \(n, 5\), not \("):
+        small_head()(torch.randn(shape))
+
+
+@pytest.mark.parametrize("images", [0, 1])
+def test_a_batch_of_one_in_training_is_refused_and_predicted(images: int) -> None:
+    head = small_head()
+    before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+    with pytest.raises(
+        ValueError, match=f"^a batch of {images} in training mode: .* needs at least 2 images; [^\\n]*$"
+    ):
+        head.loss(torch.randn(images, 5), torch.zeros(images, dtype=torch.int64))
+    assert all(torch.equal(before[name], tensor) for name, tensor in head.state_dict().items())
+    assert head.eval()(torch.randn(images, 5)).shape == (images, K)
+    head.train().embedding.eval()  # a user's own choice: statistics that are not learned
+    assert head(torch.randn(images, 5)).shape == (images, K)
+
+
 # R19 and the head as a module
 
 
@@ -446,7 +605,52 @@ def test_initial_dictionary(init: DictionaryInit, length: float, starting_softne
     assert torch.equal(CCLHead(5, K, dictionary_init=init).class_embeddings.sign().unique(), dictionary.sign().unique())
 
 
-@pytest.mark.parametrize("at", ["where it stands", "given class embeddings"])
+@pytest.mark.parametrize("init", ["unform", "Uniform", "", None])
+def test_unknown_start_of_the_dictionary_is_refused(init: Any) -> None:
+    with pytest.raises(ValueError, match=f"^dictionary_init must be 'uniform', 'normal' or 'positive', not {init!r}$"):
+        CCLHead(5, K, dictionary_init=init)
+    with pytest.raises(ValueError, match=r"^dictionary_init must be"):
+        initial_dictionary(K, 5, init)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
+def test_temperature_that_is_not_positive_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match=f"^temperature must be positive, not {temperature}$"):
+        CCLHead(5, K, temperature=temperature)
+
+
+@pytest.mark.parametrize("init", ["uniform", "normal", "positive"])
+def test_reset_draws_what_the_constructor_draws(init: DictionaryInit) -> None:
+    torch.manual_seed(3)
+    expected = CCLHead(5, K, hidden_dim=8, embedding_dim=6, dictionary_init=init).state_dict()
+    torch.manual_seed(4)
+    head = CCLHead(5, K, hidden_dim=8, embedding_dim=6, dictionary_init=init)
+    head.loss(torch.randn(9, 5), torch.randint(K, (9,))).backward()
+    head.freeze_dictionary()
+    torch.manual_seed(3)
+    head.reset_parameters()
+    assert all(torch.equal(expected[name], tensor) for name, tensor in head.state_dict().items())
+    assert head.class_embeddings.requires_grad
+
+
+def test_head_from_the_meta_device_starts_like_any_other() -> None:
+    torch.manual_seed(3)
+    expected = CCLHead(5, K).state_dict()
+    with torch.device("meta"):
+        head = CCLHead(5, K)
+    head.to_empty(device="cpu")
+    for tensor in head.state_dict().values():
+        tensor.fill_(7)  # what uninitialised memory may hold
+    for module in head.embedding:
+        getattr(module, "reset_parameters", lambda: None)()
+    torch.manual_seed(3)
+    head.reset_parameters()
+    assert all(torch.equal(expected[name], tensor) for name, tensor in head.state_dict().items())
+    assert head.class_embeddings.abs().max() <= 512**-0.5
+    head.loss(torch.randn(9, 5), torch.randint(K, (9,))).backward()
+
+
+@pytest.mark.parametrize("at", ["at present", "given class embeddings"])
 def test_frozen_dictionary_never_moves_again_while_the_rest_learns(at: str) -> None:
     head = small_head()
     optimizer = torch.optim.SGD(head.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
@@ -462,13 +666,90 @@ def test_frozen_dictionary_never_moves_again_while_the_rest_learns(at: str) -> N
     train(3)
     assert not torch.equal(head.class_embeddings, started)  # so there is momentum to move it on
     head.loss(features, labels).backward()  # and a gradient left over
-    frozen_at = head.class_embeddings.detach().clone() if at == "where it stands" else started
-    head.freeze_dictionary(None if at == "where it stands" else started)
+    frozen_at = head.class_embeddings.detach().clone() if at == "at present" else started
+    head.freeze_dictionary(None if at == "at present" else started)
     layers = [parameter.detach().clone() for parameter in head.embedding.parameters()]
     train(5)
     assert torch.equal(head.class_embeddings, frozen_at)
     for before, after in zip(layers, head.embedding.parameters(), strict=True):
         assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("through", ["memory", "torch.save", "safetensors", "meta device"])
+def test_frozen_dictionary_stays_frozen_in_the_head_that_loads_it(through: str, assign: bool, tmp_path: Path) -> None:
+    saved = small_head()
+    saved.freeze_dictionary()
+    state = saved.state_dict()
+    if through == "torch.save":
+        torch.save(state, tmp_path / "head")
+        state = torch.load(tmp_path / "head", weights_only=True)
+    elif through == "safetensors":
+        save_file(state, tmp_path / "head")
+        state = load_file(tmp_path / "head")
+    with torch.device("meta" if through == "meta device" and assign else "cpu"):
+        head = small_head()
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    if not assign:  # with momentum, and a gradient left over
+        for _ in range(2):
+            head.loss(torch.randn(14, 5), torch.arange(14) % K).backward()
+            optimizer.step()
+    head.load_state_dict(state, assign=assign)
+    assert head.frozen and not head.class_embeddings.requires_grad
+    optimizer.add_param_group({"params": [it for it in head.parameters() if assign and it.requires_grad]})
+    for _ in range(5):
+        head.loss(torch.randn(14, 5), torch.arange(14) % K).backward()
+        optimizer.step()
+    assert torch.equal(head.class_embeddings, saved.class_embeddings)
+
+
+def test_dictionary_that_learns_goes_on_learning_in_a_frozen_head_that_loads_it() -> None:
+    learning, head = small_head(), small_head()
+    head.freeze_dictionary()
+    head.load_state_dict(learning.state_dict())
+    assert head.class_embeddings.requires_grad and not head.frozen
+    head.loss(torch.randn(14, 5), torch.arange(14) % K).backward()
+    assert head.class_embeddings.grad is not None
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_state_that_does_not_mention_the_freeze_leaves_it_alone(frozen: bool) -> None:
+    """As those that were saved by version 0.1.0."""
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = small_head()
+
+    network = Network()
+    if frozen:
+        network.inner.freeze_dictionary()
+    old = {name: tensor for name, tensor in Network().state_dict().items() if "extra" not in name}
+    assert len(old) == len(network.state_dict()) - 1
+    network.load_state_dict(old)
+    assert network.inner.frozen == frozen
+    assert torch.equal(network.inner.class_embeddings, old["inner.class_embeddings"])
+    del old["inner.class_embeddings"]
+    with pytest.raises(RuntimeError, match=r"Missing key.*class_embeddings"):
+        network.load_state_dict(old)
+
+
+def test_frozen_dictionary_cannot_be_woken_by_requires_grad() -> None:
+    head = small_head()
+    head.freeze_dictionary()
+    head.requires_grad_(True)
+    head.loss(torch.randn(14, 5), torch.arange(14) % K).backward()
+    assert head.class_embeddings.grad is None
+
+
+def test_head_and_its_freeze_can_be_copied() -> None:
+    head = small_head()
+    head.freeze_dictionary()
+    twin = copy.deepcopy(head)
+    assert twin.frozen
+    twin.load_state_dict(small_head().state_dict())
+    assert head.frozen and not twin.frozen
+    assert pickle.loads(pickle.dumps(head)).frozen  # noqa: S301 - its own bytes
 
 
 # the head's loss balanced over the classes
@@ -545,6 +826,19 @@ def test_convergence_fires_once(sequence: list[float], fires_in: int, best_epoch
     assert convergence.best_softness == sequence[best_epoch - 1]
 
 
+def test_nan_counts_neither_as_a_drop_nor_as_none() -> None:
+    assert firings([math.nan] * 50)[0] == []
+    fired, convergence = firings([0.5, math.nan, 0.4, math.nan, math.nan, 0.45, math.nan, 0.46, 0.47, 0.48])
+    assert fired == [9]
+    assert (convergence.best_epoch, convergence.best_softness) == (3, 0.4)
+
+
+@pytest.mark.parametrize("patience", [0, -1])
+def test_patience_below_one_epoch_is_refused(patience: int) -> None:
+    with pytest.raises(ValueError, match=f"^patience must be at least 1 epoch, not {patience}$"):
+        Convergence(patience)
+
+
 def test_paper_patience_is_default_and_cannot_fire_before_it_is_spent() -> None:
     convergence = Convergence()
     assert [convergence.update(0.3) for _ in range(12)] == [False] * 10 + [True, False]
@@ -567,6 +861,7 @@ def test_convergence_goes_on_counting_after_a_restart(interrupted_after: int) ->
         "epoch": 9,
         "best_softness": 0.39,
         "best_epoch": 4,
+        "waited": 3,
         "converged_epoch": 7,
     }
 

@@ -32,7 +32,8 @@ def build_backbone(name: str, weights: str | None = None, image_size: int | None
     Raises:
         MissingPackageError: timm is not installed.
         CCLNetError: the model or its weights are unknown, the weights cannot be loaded or do not fit, images of this
-            size are not for this model, or its classifier is not one linear layer on a feature vector.
+            size are not for this model, its classifier is not one linear layer, or its features are not one vector per
+            image.
     """
     if name not in model_names(name):
         raise CCLNetError(f"backbone: {library(name)} has no classification model '{name}'")
@@ -194,6 +195,11 @@ def _num_features(network: nn.Module, name: str, image_size: int) -> int:
     except (AssertionError, RuntimeError, ValueError) as error:
         raise _unfit(name, image_size, error) from None
     network.train()
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        given = f"of shape {tuple(features.shape)}" if isinstance(features, Tensor) else f"as {type(features).__name__}"
+        raise CCLNetError(
+            f"backbone: {name} gives the features of one image {given}, not one vector of shape (1, n1); choose another"
+        )
     return features.shape[1]
 
 

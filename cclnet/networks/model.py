@@ -1,5 +1,7 @@
 """The whole network of Fig. 1: a backbone, its classifier and, beside it, the CCL head."""
 
+from typing import Literal, overload
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -7,7 +9,7 @@ from cclnet.ccl import CCLHead
 
 
 class CCLNet(nn.Module):
-    """A classification network with, if wanted, a CCL head on the same features.
+    """A classification network and, optionally, a CCL head on the same features.
 
     Args:
         backbone: f1, gives n × n1 features for n images.
@@ -22,9 +24,29 @@ class CCLNet(nn.Module):
         self.classifier = nn.Linear(num_features, num_classes)
         self.head = head
 
-    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-        """The logits of q^cls, from which alone predictions are made: ŷ = argmax q^cls."""
-        return self.classifier(self.backbone(images))
+    @overload
+    def forward(self, images: Tensor, with_features: Literal[False] = False) -> Tensor: ...
+
+    @overload
+    def forward(self, images: Tensor, with_features: Literal[True]) -> tuple[Tensor, Tensor]: ...
+
+    def forward(
+        self, images: Float[Tensor, "n c h w"], with_features: bool = False
+    ) -> Float[Tensor, "n k"] | tuple[Float[Tensor, "n n1"], Float[Tensor, "n k"]]:
+        """The logits of q^cls, from which alone predictions are made: ŷ = argmax q^cls.
+
+        Args:
+            images: a minibatch.
+            with_features: return ``(features, logits)``, the arguments of ``cclnet.ccl.CCLLoss``. Through
+                ``DistributedDataParallel`` only ``forward`` may be called, so this is the way there.
+        """
+        features = self.backbone(images)
+        logits = self.classifier(features)
+        return (features, logits) if with_features else logits
+
+    def features_and_logits(self, images: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
+        """The features, n × n1, and the logits of q^cls, n × K, in one forward: the arguments of ``CCLLoss``."""
+        return self(images, with_features=True)
 
     def classifying_parameters(self) -> list[nn.Parameter]:
         """θ1 and θ_fc: what L_cls updates (line 6 of Algorithm 1)."""

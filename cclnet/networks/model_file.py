@@ -72,10 +72,26 @@ _DIGEST = "sha256"  # safetensors itself does not notice a flipped bit
 
 def save_model(path: Path, model: CCLNet, description: ModelDescription) -> None:
     """Write the network and what it is as one safetensors file, byte for byte the same for the same content."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = _own_tensors(model)
     values = asdict(description)
     metadata = json.dumps(values | {_DIGEST: _digest(values, tensors)}, sort_keys=True, allow_nan=False)
     write_bytes(path, save(tensors, metadata={_METADATA_KEY: metadata}))
+
+
+def _own_tensors(model: CCLNet) -> dict[str, torch.Tensor]:
+    """All weights and statistics by name, each with memory of its own: safetensors refuses tied weights.
+
+    Whether the dictionary is frozen is left out: the description's ``converged_epoch`` says it.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    memory: set[int] = set()
+    for name, tensor in model.state_dict().items():
+        if name.endswith("_extra_state"):
+            continue
+        own = tensor.detach().cpu().contiguous()
+        tensors[name] = own.clone() if own.untyped_storage().data_ptr() in memory else own
+        memory.add(own.untyped_storage().data_ptr())
+    return tensors
 
 
 def _digest(description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> str:
@@ -102,6 +118,8 @@ def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
         num_classes, with_head = len(description.classes), description.method == "ccl"
         model = build_model(description.backbone, None, description.crop, num_classes, with_head, **head)
         model.load_state_dict(tensors)
+        if model.head and description.converged_epoch is not None:
+            model.head.freeze_dictionary()
     except MissingPackageError:
         raise
     except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""Algorithm 1 and all that it needs: trainer, batches, objectives, saved states, several processes."""
+"""Algorithm 1: trainer, loop over the epochs, batches, objectives, optimizer, history, saved states, processes."""

@@ -1,5 +1,6 @@
 """Training for all epochs: resuming, validation after each epoch, progress, interruption."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +13,11 @@ from cclnet.inference.probabilities import predict
 from cclnet.metrics.scores import evaluate
 from cclnet.system.interruption import InterruptionError
 from cclnet.system.progress import Report, silent
+from cclnet.training.history import Row
 from cclnet.training.states import StateStore
-from cclnet.training.trainer import Row, Trainer, logger
+from cclnet.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 SHOWN_SCORES = ("accuracy", "f1", "kappa", "jaccard", "balanced_accuracy", "nll")
 
@@ -27,14 +31,14 @@ def fit(
     report: Report = silent,
     between_steps: Callable[[], None] = lambda: None,
 ) -> list[Row]:
-    """Train for all epochs, keeping the state after each; an interrupted run goes on where it was.
+    """Train for all epochs, keeping the state after each; an interrupted run continues where it was.
 
     Args:
         trainer: a new trainer.
         training, validation: the images.
         store: keeps the states, in the first of several processes; None in the others.
-        ran_on: what the result depends on besides; a run that goes on under other conditions is told so.
-        report: told of the images trained on.
+        ran_on: what the result depends on besides; a warning names what has changed since an interrupted run.
+        report: called with the number of images trained on.
         between_steps: called after every minibatch; ``InterruptionError`` from it ends training, with the state kept.
 
     Returns:

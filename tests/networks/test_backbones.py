@@ -107,6 +107,29 @@ def test_model_without_linear_layer_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "shape"),
+    [("timm/qwen3_vit_88m_enc", (1, 4, 1024)), ("timm/mobilenetv5_300m_enc", (1, 2048, 16, 16))],
+)
+def test_features_that_are_no_vector_are_refused(name: str, shape: tuple[int, ...]) -> None:
+    with torch.device("meta"), pytest.raises(CCLNetError) as caught:
+        build_backbone(name, image_size=64)
+    assert str(caught.value) == (
+        f"backbone: {name} gives the features of one image of shape {shape}, not one vector of shape (1, n1); "
+        "choose another"
+    )
+
+
+def test_features_that_are_no_tensor_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class TwoOutputs(nn.Module):
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return images.mean(dim=(2, 3)), images
+
+    monkeypatch.setattr("cclnet.networks.backbones._torchvision_network", lambda *_: (TwoOutputs(), 224))
+    with pytest.raises(CCLNetError, match=r"^backbone: resnet18 gives the features of one image as tuple, not one"):
+        build_backbone("resnet18")
+
+
+@pytest.mark.parametrize(
     ("name", "weights"),
     [("resnet18", "BEST"), ("timm/test_vit", "IMAGENET1K_V1"), ("timm/coatnet_0_224", "DEFAULT")],
 )

@@ -22,6 +22,19 @@ def test_logits_are_the_classifier_on_the_features() -> None:
     assert model(images).shape == (5, K)
 
 
+def test_features_and_logits_come_from_one_forward() -> None:
+    model = small_model()
+    calls: list[object] = []
+    model.backbone.register_forward_hook(lambda *arguments: calls.append(arguments))
+    images = torch.randn(5, 3, 4, 4)
+    features, logits = model(images, with_features=True)
+    assert len(calls) == 1
+    assert features.shape == (5, NUM_FEATURES)
+    assert torch.equal(logits, model.classifier(features))
+    model.eval()
+    assert torch.equal(model(images), model(images, with_features=True)[1])
+
+
 def test_prediction_does_not_use_the_head() -> None:
     model = small_model().eval()
     images = torch.randn(5, 3, 4, 4)

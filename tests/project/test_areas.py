@@ -9,7 +9,8 @@ import pytest
 from tests.project.modules import PROJECT, SOURCES, TREES, called, calls, imports, project_imports
 
 LAYERS = [
-    {"system", "ccl", "targets"},
+    {"system", "targets"},
+    {"ccl"},
     {"metrics", "images"},
     {"dataset", "networks"},
     {"params"},

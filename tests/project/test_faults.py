@@ -8,8 +8,8 @@ import pytest
 
 from cclnet.system.files import read_json
 from cclnet.system.interruption import InterruptionError
+from cclnet.training.history import Row
 from cclnet.training.states import StateStore
-from cclnet.training.trainer import Row
 from tests.campaigns.faults import STAGES, Bench, Finished, Run, two_processes
 from tests.campaigns.faults import Row as FaultRow
 from tests.training.test_trainer import (  # noqa: F401 - the two fixtures apply by themselves

@@ -58,13 +58,12 @@ def test_the_readme_s_loop_is_short():
     assert len([line for line in loop.splitlines() if line]) <= 15
 
 
-def test_the_readme_s_loop_trains_freezes_and_predicts():
+def test_the_readme_s_loop_trains_and_freezes():
     after = run_readme(2)
-    assert after["predicted"].shape == (14,)
-    assert not after["model"].training
-    convergence, head = after["convergence"], after["head"]
+    assert after["model"](IMAGES).shape == (14, 7)
+    convergence, head = after["criterion"].freezing.convergence, after["criterion"].head
     assert (convergence.epoch, convergence.best_epoch, convergence.converged_epoch) == (200, 1, 11)
-    assert not head.class_embeddings.requires_grad
+    assert head.frozen
 
 
 def test_the_readme_s_step_is_that_of_algorithm_1():
@@ -81,7 +80,8 @@ def test_the_readme_s_step_is_that_of_algorithm_1():
     SGD(head.parameters(), lr=0.0005, momentum=0.9).step()
     assert_close(after["model"].backbone.state_dict(), backbone.state_dict(), rtol=0, atol=0)
     assert_close(after["model"].classifier.state_dict(), classifier.state_dict(), rtol=0, atol=0)
-    assert_close(dict(after["head"].state_dict()), dict(head.state_dict()), rtol=0, atol=0)
+    head.freeze_dictionary()
+    assert_close(dict(after["criterion"].head.state_dict()), dict(head.state_dict()), rtol=0, atol=0)
 
 
 # the page
@@ -123,31 +123,58 @@ def test_the_page_s_onnxruntime_sees_what_the_pipeline_sees(after_page: dict[str
     np.testing.assert_allclose(after_page["probabilities"], expected, atol=1e-4)
 
 
+def test_completion_shows_the_public_names_and_nothing_that_the_package_imports():
+    shown = {name for name in dir(cclnet) if not name.startswith("_")}
+    modules = {name for name in shown if inspect.ismodule(getattr(cclnet, name))}
+    assert shown - modules == set(cclnet.__all__) - {"__version__"}
+    assert all(module.startswith("cclnet.") for module in (getattr(cclnet, name).__name__ for name in modules))
+
+
 def public_of_ccl() -> list[str]:
-    return [name for name, value in vars(ccl).items() if getattr(value, "__module__", "") == ccl.__name__]
+    own = [name for name, value in vars(ccl).items() if getattr(value, "__module__", "") == ccl.__name__]
+    return [name for name in own if not name.startswith("_")]
+
+
+def methods_of(value: Any) -> list[Any]:
+    """Its public methods but those of every module, such as ``get_extra_state``."""
+    of_every_module = set(dir(nn.Module)) - {"forward"}
+    own = {key: method for key, method in vars(value).items() if inspect.isfunction(method)}
+    return [method for key, method in own.items() if not key.startswith("_") and key not in of_every_module]
 
 
 @pytest.mark.parametrize("name", sorted({*public_of_ccl(), *cclnet.__all__} - {"__version__"}))
 def test_every_public_name_is_explained(name: str):
     value = getattr(ccl, name, None) or getattr(cclnet, name)
-    methods = [method for key, method in vars(value).items() if inspect.isfunction(method) and not key.startswith("_")]
+    methods = methods_of(value)
     for documented in [value, *methods]:
         assert inspect.getdoc(documented)
     assert re.search(rf"`{name}\b", PAGE)
     assert all(f"`.{method.__name__}" in PAGE for method in methods)
 
 
-SIGNATURES = re.findall(r"^\| `([\w.]+)\((.*?)\)`", PAGE, re.MULTILINE)
+def signatures() -> list[tuple[str, str]]:
+    """Names and arguments of the page's tables; a table of members names their class in its head."""
+    found, owner = [], ""
+    for head, name, arguments in re.findall(r"^\| (?:member of `(\w+)`|`([\w.]+)\((.*?)\)`)", PAGE, re.MULTILINE):
+        if head:
+            owner = head
+        elif name.startswith("."):
+            found.append((f"{owner}{name}", arguments))
+        else:
+            found.append((name, arguments))
+    return found
+
+
+SIGNATURES = signatures()
 
 
 def named(name: str) -> Any:
-    if name.startswith("."):
-        return getattr(CCLHead, name[1:])
     if name.startswith("cclnet."):
         module, function = name.rsplit(".", 1)
         return getattr(import_module(module), function)
+    name, _, method = name.partition(".")
     owner: ModuleType = cclnet if name in cclnet.__all__ else ccl
-    return getattr(owner, name)
+    return getattr(getattr(owner, name), method) if method else getattr(owner, name)
 
 
 @pytest.mark.parametrize(("name", "arguments"), SIGNATURES)

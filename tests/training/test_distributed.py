@@ -301,7 +301,7 @@ match sys.argv[1:] or os.environ["ENDS"]:
 
 LAUNCHES = """
 import json, os
-from cclnet.processes import start_processes
+from cclnet.training.distributed import start_processes
 said = {}
 for end in ("well", "said", "killed", "asked", "lost"):
     os.environ["ENDS"] = end

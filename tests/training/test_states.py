@@ -192,7 +192,7 @@ def test_a_state_that_would_run_code_is_passed_over(tmp_path: Path):
 OWNER = """
 import sys
 from pathlib import Path
-from cclnet.checkpoint import StateStore
+from cclnet.training.states import StateStore
 with StateStore(Path(sys.argv[1]), "run"):
     print("training", flush=True)
     sys.stdin.read()

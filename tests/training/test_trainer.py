@@ -39,9 +39,11 @@ from cclnet.system.errors import CCLNetError
 from cclnet.system.interruption import InterruptionError
 from cclnet.targets import smoothed_targets
 from cclnet.training.batches import epoch_order, split_into_batches, training_batches
+from cclnet.training.description import describe
+from cclnet.training.history import Row
 from cclnet.training.loop import fit
 from cclnet.training.states import StateStore
-from cclnet.training.trainer import Row, Trainer, step_seed
+from cclnet.training.trainer import Trainer, step_seed
 
 CPU = torch.device("cpu")
 K = 7
@@ -302,6 +304,11 @@ def test_each_loss_has_gradients_for_its_own_parameters_only() -> None:
 # R16, R17: the frozen dictionary
 
 
+def convergence_of(trainer: Trainer) -> Convergence:
+    assert trainer.freezing
+    return trainer.freezing.convergence
+
+
 def script_softness(trainer: Trainer, sequence: Sequence[float], patience: int) -> None:
     """Let the trainer believe that its epochs end with these p̄."""
 
@@ -309,7 +316,8 @@ def script_softness(trainer: Trainer, sequence: Sequence[float], patience: int) 
         def update(self, softness: float) -> bool:
             return super().update(sequence[self.epoch])
 
-    trainer.convergence = Scripted(patience)
+    assert trainer.freezing
+    trainer.freezing.convergence = Scripted(patience)
 
 
 @pytest.mark.parametrize("freeze_at", ["best", "current", "never"])
@@ -333,8 +341,7 @@ def test_dictionary_freezes_where_it_should_and_stays(freeze_at: str) -> None:
     assert frozen == [0, 0, 0, 1, 1, 1]
     assert moved == [True, True, True, False, False]
     assert torch.equal(dictionaries[3], dictionaries[1]) == (freeze_at == "best")
-    assert trainer.convergence.best_epoch == 2
-    assert trainer.convergence.converged_epoch == 4
+    assert (convergence_of(trainer).best_epoch, convergence_of(trainer).converged_epoch) == (2, 4)
     if freeze_at == "current":  # the row of an epoch has the p̄ that the epoch ended with, before anything is restored
         matrix = soft_label_matrix(dictionaries[3])
         assert rows[3]["softness"] == matrix.diagonal().mean().item()
@@ -596,7 +603,8 @@ def test_gradients_of_each_group_are_clipped_for_themselves(clip_norm: float) ->
 def test_bfloat16_trains_float32_weights() -> None:
     trainer = trainer_of(precision="bfloat16")
     row = trainer.train_epoch(IMAGES)
-    assert {tensor.dtype for tensor in weights_of(trainer.model).values()} == {torch.float32, torch.int64}
+    tensors = [*trainer.model.parameters(), *trainer.model.buffers()]
+    assert {tensor.dtype for tensor in tensors} == {torch.float32, torch.int64}
     exact = trainer_of().train_epoch(IMAGES)
     assert row["classification_loss"] == pytest.approx(exact["classification_loss"], rel=0.1)
     assert row["classification_loss"] != exact["classification_loss"]
@@ -639,15 +647,17 @@ class ValuesRead(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize(("method", "norms"), [("ccl", 2), ("baseline", 1), ("lsr_kl", 1), ("virtual_teacher", 1)])
-def test_steps_read_no_value_but_the_norms_on_a_processor(method: str, norms: int) -> None:
+@pytest.mark.parametrize(
+    ("method", "norms", "labels"), [("ccl", 2, 2), ("baseline", 1, 0), ("lsr_kl", 1, 1), ("virtual_teacher", 1, 0)]
+)
+def test_steps_read_no_value_but_norms_and_labels_on_a_processor(method: str, norms: int, labels: int) -> None:
     trainer = trainer_of(method=method, batch_size=4)
     with ValuesRead() as read:
         between: list[int] = []
         trainer.train_epoch(IMAGES, lambda seen: between.append(read.count))
     steps = np.diff(between)
     assert len(steps) == 3
-    assert (steps == norms).all()  # one for each optimizer; on a GPU none
+    assert (steps == norms + labels).all()  # one per optimizer and per check of the labels; on a GPU none
 
 
 # order and batches
@@ -863,7 +873,7 @@ def test_history_has_one_row_an_epoch(uninterrupted: tuple[dict[str, Tensor], li
     _, history, trainer = uninterrupted
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     assert [row["frozen"] for row in history] == [0, 0, 1, 1]
-    assert (trainer.convergence.best_epoch, trainer.convergence.converged_epoch) == (1, 3)
+    assert (convergence_of(trainer).best_epoch, convergence_of(trainer).converged_epoch) == (1, 3)
     assert len({tuple(row) for row in history}) == 1
     assert {"validation_accuracy", "validation_kappa", "validation_nll", "softness", "gradient_norm"} <= set(history[0])
     assert history[3]["softness"] == history[0]["softness"]  # the best epoch's dictionary is back
@@ -878,7 +888,7 @@ def test_interrupted_fit_ends_like_the_uninterrupted_one(
     weights, history, trainer = run_fit(tmp_path, FREEZES_IN_EPOCH_3)
     assert changed(weights, uninterrupted[0]) == set()
     assert history == uninterrupted[1]
-    assert trainer.convergence.state_dict() == uninterrupted[2].convergence.state_dict()
+    assert convergence_of(trainer).state_dict() == convergence_of(uninterrupted[2]).state_dict()
 
 
 STEPS_OF_AN_EPOCH = 3  # two of training, one of validation
@@ -903,7 +913,7 @@ def test_fit_that_is_asked_to_end_loses_no_step(
     weights, history, trainer = run_fit(tmp_path, FREEZES_IN_EPOCH_3)
     assert changed(weights, uninterrupted[0]) == set()
     assert history == uninterrupted[1]
-    assert trainer.convergence.state_dict() == uninterrupted[2].convergence.state_dict()
+    assert convergence_of(trainer).state_dict() == convergence_of(uninterrupted[2]).state_dict()
 
 
 def test_interruption_before_and_after_the_freeze_of_a_network_with_dropout(tmp_path: Path) -> None:
@@ -928,7 +938,7 @@ def test_interrupted_fit_without_head(method: str, tmp_path: Path) -> None:
     assert history == expected_history
 
 
-PARTS = ("epoch", "seen", "sums", "model", "optimizer", "head_optimizer", "convergence", "best_dictionary")
+PARTS = ("epoch", "seen", "sums", "model", "optimizer", "head_optimizer", "freezing")
 
 
 def test_state_has_no_parts_but_those_below() -> None:
@@ -1055,7 +1065,7 @@ def test_a_network_that_never_learns_keeps_its_weights_while_the_head_learns() -
 def test_description_of_a_frozen_dictionary(uninterrupted: tuple[dict[str, Tensor], list[Row], Trainer]) -> None:
     weights, history, trainer = uninterrupted
     classes = ["a", "b", "c", "d", "e", "f", "g"]
-    description = trainer.describe(classes, 36, RAN_ON)
+    description = describe(trainer, classes, 36, RAN_ON)
     matrix = soft_label_matrix(weights["head.class_embeddings"])
     assert description.label_matrix == matrix.tolist()
     assert description.softness == history[0]["softness"]
@@ -1067,7 +1077,7 @@ def test_description_of_a_frozen_dictionary(uninterrupted: tuple[dict[str, Tenso
 
 def test_description_without_head() -> None:
     trainer = trainer_of(UNBALANCED, method="lsr", prior="frequency")
-    description = trainer.describe(list("abcdefg"), 36, RAN_ON)
+    description = describe(trainer, list("abcdefg"), 36, RAN_ON)
     assert (description.softness_epoch, description.converged_epoch) == (None, None)
     assert description.label_matrix[1][0] == pytest.approx(0.1 * 8 / 16)
     assert description.softness == pytest.approx(0.9 + 0.1 / K)
@@ -1089,8 +1099,8 @@ def test_description_names_the_epoch_of_the_dictionary(
     for value in softness_by_epoch:
         trainer.epoch += 1
         if freeze_at != "never":
-            trainer.convergence.update(value)
-    found = trainer.describe(list("abcdefg"), 36, RAN_ON)
+            convergence_of(trainer).update(value)
+    found = describe(trainer, list("abcdefg"), 36, RAN_ON)
     assert (found.softness_epoch, found.lowest_softness_epoch, found.converged_epoch) == expected
 
 

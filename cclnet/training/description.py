@@ -1,0 +1,42 @@
+"""What the file of a trained model says about it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cclnet import __version__
+from cclnet.ccl import softness
+from cclnet.networks.model_file import ModelDescription
+from cclnet.training.trainer import Trainer
+
+
+def describe(trainer: Trainer, classes: Sequence[str], short_side: int, ran_on: dict[str, Any]) -> ModelDescription:
+    """The description of a finished training run's network.
+
+    Args:
+        trainer: after the last epoch.
+        classes: their names in the order of the outputs.
+        short_side: pixels that the short sides of the images were resized to.
+        ran_on: what the result depends on besides params and data.
+    """
+    matrix = trainer.label_matrix()
+    epochs: dict[str, int | None] = dict.fromkeys(("softness_epoch", "lowest_softness_epoch", "converged_epoch"))
+    if trainer.freezing:
+        convergence = trainer.freezing.convergence
+        epochs["softness_epoch"] = trainer.freezing.dictionary_epoch(trainer.epoch)
+        epochs["lowest_softness_epoch"] = convergence.best_epoch or None
+        epochs["converged_epoch"] = convergence.converged_epoch
+    return ModelDescription(
+        classes=list(classes),
+        backbone=trainer.params.backbone,
+        method=trainer.params.method,
+        short_side=short_side,
+        crop=trainer.params.crop,
+        mean=list(trainer.normalization.mean),
+        standard_deviation=list(trainer.normalization.standard_deviation),
+        label_matrix=matrix.tolist(),
+        softness=softness(matrix).item(),
+        **epochs,
+        params=trainer.params.model_dump(),
+        ran_on=ran_on,
+        version=__version__,
+    )

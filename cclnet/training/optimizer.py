@@ -1,0 +1,47 @@
+"""SGD as the paper uses it: learning rates that fall in steps, clipped gradients, gradients of several processes."""
+
+from collections.abc import Iterable, Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import SGD
+
+from cclnet.params import TrainParams
+from cclnet.training.distributed import Processes
+
+LEARNING_RATE_DECAY = 0.1
+
+
+def build_optimizer(parameters: Iterable[nn.Parameter], learning_rate: float, params: TrainParams) -> SGD:
+    """SGD with the experiment's momentum and weight decay; the learning rate is that of the first epoch."""
+    shared = params.optimizer
+    return SGD(parameters, learning_rate, shared.momentum, weight_decay=shared.weight_decay, fused=True)
+
+
+def set_learning_rate(optimizer: SGD, epoch: int, milestones: Sequence[int]) -> None:
+    """Multiply the first epoch's learning rate by 0.1 for every milestone that lies before this epoch."""
+    decay = LEARNING_RATE_DECAY ** sum(epoch > milestone for milestone in milestones)
+    optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * decay
+
+
+def clip_and_step(optimizer: SGD, clip_norm: float) -> Float[Tensor, ""]:
+    """Clip the gradients, update the parameters and drop the gradients; returns the norm before clipping."""
+    parameters = optimizer.param_groups[0]["params"]
+    norm = get_total_norm(parameter.grad for parameter in parameters if parameter.grad is not None)
+    if norm.is_cuda or norm > clip_norm:  # to look at a GPU's value is to wait for it
+        clip_grads_with_norm_(parameters, clip_norm, norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return norm
+
+
+def sum_over_processes(processes: Processes, tensors: Sequence[Tensor], parameters: Iterable[nn.Parameter]) -> None:
+    """Replace these tensors and the gradients of these parameters by their sums over the processes, in one message."""
+    learning = [parameter for parameter in parameters if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
+    sums = processes.added_up([*tensors, *gradients])
+    for tensor, total in zip(tensors, sums, strict=False):
+        tensor.copy_(total)
+    for parameter, gradient in zip(learning, sums[len(tensors) :], strict=True):
+        parameter.grad = gradient
