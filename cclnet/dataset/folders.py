@@ -15,17 +15,13 @@ from cclnet.system.progress import Report, silent
 
 
 def holds_own_images(source: str) -> bool:
-    """Whether a dataset's source is a folder that does not hold the official files as they are published.
-
-    One with the zip of the images does; so does one with any of the files and nothing that could hold images.
-    """
+    """Whether a dataset's source is a folder without official files, or with the images of one unpacked beside it."""
     folder = Path(source).expanduser()
     if source == OFFICIAL or "://" in source or not folder.is_dir():
         return False
-    if (folder / INPUT_ZIP).exists():
-        return False
-    official = any((folder / file.name).exists() for file in OFFICIAL_FILES)
-    return not official or any(path.is_dir() for path in folder.iterdir())
+    if not any((folder / file.name).exists() for file in OFFICIAL_FILES):
+        return True
+    return not (folder / INPUT_ZIP).exists() and (folder / INPUT_ZIP).with_suffix("").is_dir()
 
 
 def import_folder(source: str, destination: Path, report: Report = silent) -> tuple[list[Provenance], list[Problem]]:

@@ -107,13 +107,16 @@ def read_layout(folder: Path) -> LabelledFolder:
         OSError: the folder itself cannot be read.
     """
     files, others, problems = _files_in(folder)
+    if any(what.startswith("cannot be read") for _, what in problems):
+        return LabelledFolder(problems=problems)
     found = _of_own_table(folder, files) or _of_tables_or_folders(folder, files, others)
     found.problems = problems + found.problems
     classes = sorted({kind.label for kind in found.kinds.values()})
     where = LABELS if found.tables == [folder / LABELS] else FOLDER
     found.problems += [Problem(where, fault) for fault in class_faults(classes) if found.kinds]
     found.notes += _subset_notes(found.kinds)
-    found.notes += _passed_over(path for path in others if path not in found.tables)
+    used = {*found.tables, *(place.path for place in found.places.values())}
+    found.notes += _passed_over(path for path in others if path not in used)
     return found
 
 
@@ -163,7 +166,7 @@ def _subset_notes(kinds: Mapping[str, Kind]) -> list[Problem]:
     if not counts:
         return []
     listed = ", ".join(f"{subset} {count:,}" for subset, count in counts.items())
-    return [Problem(FOLDER, f"gives a split of its own, which is kept: {listed}")]
+    return [Problem(FOLDER, f"gives a split, which is kept: {listed}")]
 
 
 def id_of(name: str) -> str:
@@ -444,22 +447,26 @@ def _digest(path: Path) -> bytes:
 def _known_table(path: Path) -> _Table | None:
     """A file as a table that names images, None if it is none or says neither classes nor groups."""
     try:
-        text = _table_text(path)
-        first_line = text.readline(LONGEST_HEADER)
-        delimiter = max(",\t;", key=first_line.count)
-        header = [normalised(column).casefold() for column in next(csv.reader([first_line], delimiter=delimiter), [])]
-        image = next((column for column in IMAGE_COLUMNS if column in header), None)
-        if image is None or len(set(header)) < len(header):
-            return None
-        one_hot = {column.upper(): column for column in header if column.upper() in CHALLENGE_ORDER}
-        columns = {image, *LABEL_NAMES, *GROUP_COLUMNS, *one_hot.values()}
-        rows: dict[str, dict[str, str]] = {}
-        for values in csv.reader(text, delimiter=delimiter, strict=True):
-            named = zip(header, values, strict=False)
-            row = {column: normalised(value) for column, value in named if column in columns}
-            rows[_stem(row.get(image, ""))] = row
+        with _table_text(path) as text:
+            return _table_in(path, text)
     except (OSError, UnicodeDecodeError, csv.Error):
         return None
+
+
+def _table_in(path: Path, text: TextIO) -> _Table | None:
+    first_line = text.readline(LONGEST_HEADER)
+    delimiter = max(",\t;", key=first_line.count)
+    header = [normalised(column).casefold() for column in next(csv.reader([first_line], delimiter=delimiter), [])]
+    image = next((column for column in IMAGE_COLUMNS if column in header), None)
+    if image is None or len(set(header)) < len(header):
+        return None
+    one_hot = {column.upper(): column for column in header if column.upper() in CHALLENGE_ORDER}
+    columns = {image, *LABEL_NAMES, *GROUP_COLUMNS, *one_hot.values()}
+    rows: dict[str, dict[str, str]] = {}
+    for values in csv.reader(text, delimiter=delimiter, strict=True):
+        named = zip(header, values, strict=False)
+        row = {column: normalised(value) for column, value in named if column in columns}
+        rows[_stem(row.get(image, ""))] = row
     rows.pop("", None)
     labels = [column for column in LABEL_NAMES if any(row.get(column) for row in rows.values())]
     groups = [column for column in GROUP_COLUMNS if column in header]

@@ -165,7 +165,7 @@ def labels_in(path: Path, classes: Sequence[str] | None = None) -> tuple[Sequenc
     where = path.name if name == path.name else f"{path.name}: {name!r}"
     own = classes is None and PurePosixPath(name).name == OWN_LABELS
     header = header_in(data)
-    if tuple(header[:2]) == LABEL_COLUMNS:
+    if _names_classes(header, own):
         return _named_labels(data, where, None if own else classes or CLASSES)
     if own:
         classes = [normalised(label) for label in header[1:]]
@@ -180,6 +180,12 @@ def labels_in(path: Path, classes: Sequence[str] | None = None) -> tuple[Sequenc
         if fault:
             problems.append(Problem(row.where, fault))
     return classes, labels, problems
+
+
+def _names_classes(header: Sequence[str], own: bool) -> bool:
+    """Whether a header is that of a table that names classes; an own one has no columns but those that are written."""
+    known = tuple(header) in (LABEL_COLUMNS, (*LABEL_COLUMNS, SUBSET_COLUMN))
+    return known if own else tuple(header[:2]) == LABEL_COLUMNS
 
 
 def _named_labels(

@@ -31,6 +31,7 @@ LOW_FREQUENCIES = 6
 TABLES, NEIGHBOURS, BUCKET = 4, 8, 16
 """How often the images are sorted, with how many that follow each is compared, and how many share a key about."""
 SEED = 0
+NO_VARIATION = 1e-6
 PAIRS_AT_ONCE = 2**14
 
 
@@ -89,25 +90,29 @@ def find_copies(digests: Mapping[str, str], descriptions: Mapping[str, bytes]) -
 
 def _alike(descriptions: Sequence[bytes]) -> Iterator[tuple[int, int]]:
     """The places of pairs that are alike; a pair that others connect may be left out."""
+    if len(descriptions) < 2:
+        return
     described = np.frombuffer(b"".join(descriptions), np.uint8).reshape(len(descriptions), -1)
     thumbnails, colours = described[:, : SIDE * SIDE], described[:, SIDE * SIDE :]
     places = np.flatnonzero(thumbnails.std(axis=1, dtype=np.float32) >= LEAST_CONTRAST)
     if len(places) < 2:
         return
-    colours = colours[places].astype(np.float32)
+    thumbnails, colours = thumbnails[places], colours[places].astype(np.float32)
     colours /= np.maximum(colours.sum(axis=1, keepdims=True), 1)
-    for oriented in (thumbnails[places], _oriented(thumbnails[places])):
-        for one, other in _candidates(oriented):
-            close = np.abs(colours[one] - colours[other]).max(axis=1) <= LARGEST_COLOUR_DIFFERENCE
-            one, other = one[close], other[close]
-            found = _correlation(oriented[one], oriented[other]) > LEAST_CORRELATION
-            yield from zip(places[one[found]].tolist(), places[other[found]].tolist(), strict=True)
+    oriented = np.concatenate(_oriented(thumbnails))
+    for shown, of_image in ((thumbnails, np.arange(len(places))), (oriented, np.tile(np.arange(len(places)), 2))):
+        for one, other in _candidates(shown):
+            first, second = of_image[one], of_image[other]
+            close = np.abs(colours[first] - colours[second]).max(axis=1) <= LARGEST_COLOUR_DIFFERENCE
+            close &= first != second
+            close[close] = _correlation(shown[one[close]], shown[other[close]]) > LEAST_CORRELATION
+            yield from zip(places[first[close]].tolist(), places[second[close]].tolist(), strict=True)
 
 
 def _candidates(thumbnails: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Blocks of pairs that are worth a comparison."""
     features = _low_frequencies(thumbnails, LOW_FREQUENCIES)
-    features /= np.maximum(features.std(axis=0), np.finfo(np.float32).tiny)
+    features /= np.maximum(features.std(axis=0), NO_VARIATION)
     bits = max(1, round(np.log2(len(thumbnails) / BUCKET)))
     random = np.random.default_rng(SEED)
     for _ in range(TABLES):
@@ -143,12 +148,24 @@ def _low_frequencies(thumbnails: NDArray[np.uint8], count: int) -> NDArray[np.fl
     return np.concatenate([_standardised(block) @ basis.T.astype(np.float32) for block in blocks])
 
 
-def _oriented(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The thumbnails turned and mirrored into one orientation: brighter to the left, and above, more so to the left."""
+def _oriented(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The thumbnails turned and mirrored into one orientation, and so again with the least certain decision reversed.
+
+    In it they are brighter to the left and above, and more so to the left. Where that is nearly undecided, a copy may be
+    decided otherwise: then one of the two orientations of each meets one of the other's.
+    """
     across, down, _ = _low_frequencies(thumbnails, 2).T
+    decisions = np.stack([across < 0, down < 0, np.abs(down) > np.abs(across)])
+    certainty = np.stack([np.abs(across), np.abs(down), np.abs(np.abs(down) - np.abs(across))])
+    reversed_once = decisions ^ (np.arange(3)[:, None] == certainty.argmin(axis=0))
+    return _turned(thumbnails, decisions), _turned(thumbnails, reversed_once)
+
+
+def _turned(thumbnails: NDArray[np.uint8], decisions: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The thumbnails mirrored left to right, then upside down, then about their diagonal, each where it is decided."""
+    mirrored, upside_down, transposed = decisions
     turned = thumbnails.reshape(-1, SIDE, SIDE).copy()
-    turned[across < 0] = turned[across < 0][:, :, ::-1]
-    turned[down < 0] = turned[down < 0][:, ::-1]
-    lying = np.abs(down) > np.abs(across)
-    turned[lying] = turned[lying].transpose(0, 2, 1)
+    turned[mirrored] = turned[mirrored][:, :, ::-1]
+    turned[upside_down] = turned[upside_down][:, ::-1]
+    turned[transposed] = turned[transposed].transpose(0, 2, 1)
     return turned.reshape(len(thumbnails), -1)

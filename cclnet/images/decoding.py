@@ -116,7 +116,7 @@ def _require_8_bits(image: ImageFile.ImageFile) -> None:
     layouts = [str(tile.args if isinstance(tile.args, str) else tile.args[0]) for tile in image.tile if tile.args]
     packed = image.format == "BMP"  # 5 or 6 bits a channel, in 16 a pixel
     wide = [layout for layout in layouts if _WIDE_SAMPLES.search(layout) and not packed]
-    mode = wide[0] if wide else image.mode
+    mode = wide[0] if wide and image.mode in _OPAQUE_MODES | _ALPHA_MODES else image.mode
     if image.format == "TIFF" and max(_tag(image, _BITS_PER_SAMPLE)) > 8:
         mode = f"{image.mode} of {max(_tag(image, _BITS_PER_SAMPLE))} bits"  # planes apart have no layout of their own
     if image.format == "TIFF" and set(_tag(image, _SAMPLE_FORMAT)) != {_UNSIGNED}:

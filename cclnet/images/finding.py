@@ -35,7 +35,7 @@ LARGEST_FILE = 2**28
 def file_fault(path: Path) -> str:
     """Why a file cannot be read as a whole, empty if it can: a pipe or a device would be waited for without end."""
     if not path.is_file():
-        return "is not a regular file" if path.exists() or path.is_symlink() else "is missing"
+        return "is not a regular file" if path.exists() else "is missing"
     size = path.stat().st_size
     return f"has {size:,} bytes, more than {LARGEST_FILE:,}" if size > LARGEST_FILE else ""
 

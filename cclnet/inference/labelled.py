@@ -96,11 +96,10 @@ def _labelled_folder(folder: Path, classes: Sequence[str]) -> LabelledPictures:
 
 
 def _by_stem_if_labelled_so(pictures: Sequence[Picture], labels: Container[str]) -> Sequence[Picture]:
-    """The pictures under their files' names alone where the labels do not know the paths, but all of the names."""
-    if all(picture.image in labels for picture in pictures):
-        return pictures
+    """The pictures under their files' names alone where the labels know more of these than of the paths."""
     named = [picture._replace(image=Path(picture.member or picture.path).stem) for picture in pictures]
-    return named if all(picture.image in labels for picture in named) else pictures
+    known, known_by_name = (sum(picture.image in labels for picture in found) for found in (pictures, named))
+    return named if known_by_name > known else pictures
 
 
 @dataclass(frozen=True)
