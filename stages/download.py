@@ -1,23 +1,23 @@
-"""The official files, verified, in ``data/raw``; or the embedded sample or one's own images in the same layout."""
+"""The official files, verified, in ``data/raw``; or the embedded sample or a user's own images in the same layout."""
 
 if __name__ == "__main__":
     from stages import start
 
     start("download")
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from cclnet.dataset.download import fetch, provenance_of
+from cclnet.dataset.download import Provenance, fetch, incoming, provenance_of
 from cclnet.dataset.folders import holds_own_images, import_folder
 from cclnet.dataset.isic import OFFICIAL_FILES
-from cclnet.dataset.sample import draw_sample
+from cclnet.dataset.sample import DRAWN, draw_sample
+from cclnet.dataset.sources import source_problems
 from cclnet.dataset.tables import dataset_problems, require_none
 from cclnet.params import DownloadParams, Params
 from cclnet.system.errors import DataError, errors_in_one_line
 from cclnet.system.files import write_json
-from cclnet.system.progress import progress
+from cclnet.system.progress import Report, progress
 from cclnet.system.workspace import state_folder
 
 RAW = Path("data/raw")
@@ -25,20 +25,25 @@ RAW = Path("data/raw")
 
 def main() -> None:
     params = Params.load().stage(DownloadParams)
-    with progress() as report:
-        if params.source == "drawn":
-            draw_sample(RAW, params.sample.images, params.sample.imbalance, params.sample.seed, report)
-            provenance = [provenance_of(RAW / file.name, params.source) for file in OFFICIAL_FILES]
-        elif holds_own_images(params.source):
-            provenance = import_folder(params.source, RAW, report)
-        else:
-            provenance = fetch(params.source, OFFICIAL_FILES, RAW, state_folder("downloads"), report)
-    try:
-        require_none(dataset_problems(RAW))
-    except DataError:
-        shutil.rmtree(RAW)
-        raise
-    write_json(Path("data/provenance.json"), [asdict(file) for file in provenance])
+    if problems := source_problems(params.source):
+        raise DataError("files of yours would be lost:", problems)
+    with progress() as report, incoming(RAW) as folder:
+        provenance = bring(params, folder, report)
+        require_none(dataset_problems(folder))
+        write_json(Path("data/provenance.json"), [asdict(file) for file in provenance])
+
+
+def bring(params: DownloadParams, folder: Path, report: Report) -> list[Provenance]:
+    """Put the three files into a folder; gives what was read from where."""
+    if params.source == DRAWN:
+        draw_sample(folder, params.sample.images, params.sample.imbalance, params.sample.seed, report)
+        return [provenance_of(folder / file.name, params.source) for file in OFFICIAL_FILES]
+    if holds_own_images(params.source):
+        provenance, notes = import_folder(params.source, folder, report)
+        for where, what in notes:
+            print(f"{where}: {what}")
+        return provenance
+    return fetch(params.source, OFFICIAL_FILES, folder, state_folder("downloads"), report)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from cclnet.dataset.sample import PLANTED_SIMILARITY
-from cclnet.dataset.splits import leakage, read_split
-from cclnet.images.cache import ImageCache
+from cclnet.dataset.sample import PLANTED_SIMILARITY, was_drawn
+from cclnet.dataset.splits import content_leakage_note, leakage, leakage_note, read_split
+from cclnet.images.cache import ImageCache, read_copies
 from cclnet.images.subset import Subset
 from cclnet.inference.probabilities import predict
 from cclnet.metrics.calibration import reliability_table
@@ -35,7 +35,7 @@ def main() -> None:
     model, description = load_model(Path("models/model.safetensors"))
     classes, matrix = description.classes, np.array(description.label_matrix)
     cache = ImageCache.open(Path("data/images.npy"), Path("data/images.csv"))
-    split = read_split(Path("data/split.csv"))
+    split = read_split(Path("data/split.csv"), classes)
     training, validation = (Subset.of_split(cache, split, subset, classes) for subset in ("train", "validation"))
     model.to(device=device, memory_format=description.layout)  # pyright: ignore[reportCallIssue]
     normalization, layout = description.normalization, description.layout
@@ -55,9 +55,14 @@ def main() -> None:
     results |= {"follows_confusion": follows}
     notes = score_notes(validation.labels, probabilities, classes)
     notes |= likeness_notes(matrix, counts, similarity, classes)
+    leakage_notes = {
+        "leakage": leakage_note(split),
+        "leakage_by_content": content_leakage_note(split, read_copies(Path("data/images.npy")).groups()),
+    }
+    notes |= {name: note for name, note in leakage_notes.items() if note}
     if notes:
         results["notes"] = notes  # why a figure is null
-    planted = params.dataset == "sample"
+    planted = params.dataset == "sample" and was_drawn(Path("data/provenance.json"))
     results |= {"planted_similarity": rank_correlation(matrix, PLANTED_SIMILARITY) if planted else None}
 
     cells = [

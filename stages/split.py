@@ -8,7 +8,7 @@ if __name__ == "__main__":
 from pathlib import Path
 
 from cclnet.dataset.isic import GROUND_TRUTH_ZIP
-from cclnet.dataset.splits import SUBSETS, image_split, leakage, lesion_split
+from cclnet.dataset.splits import SUBSETS, divide, leakage, leakage_note
 from cclnet.dataset.tables import read_classes, read_table
 from cclnet.params import Params, SplitParams
 from cclnet.system.errors import errors_in_one_line
@@ -19,13 +19,15 @@ RAW = Path("data/raw")
 
 def main() -> None:
     params = Params.load().stage(SplitParams)
-    divide = {"image": image_split, "lesion": lesion_split}[params.split]
     classes = read_classes(RAW / GROUND_TRUTH_ZIP)
-    split = divide(read_table(RAW), params.validation_fraction, params.split_seed)
+    split = divide(read_table(RAW), params.split, params.validation_fraction, params.split_seed)
     write_json(Path("data/classes.json"), classes)
     write_csv(Path("data/split.csv"), split)
     measured = leakage(split, classes)
-    print(f"{measured['leakage']:.1%} of the validation images are of a lesion that is also trained on")
+    if measured["leakage"] is not None:
+        print(f"{measured['leakage']:.1%} of the validation images are of a lesion that is also trained on")
+    if note := leakage_note(split):
+        print(f"leakage: {note}")
     by_class = [
         {"class": label, "leakage": measured["leakage_per_class"][label]}
         | {f"{subset}_{what}": measured[what][subset][label] for what in ("images", "lesions") for subset in SUBSETS}

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from cclnet.dataset.splits import read_split
-from cclnet.images.cache import ImageCache
+from cclnet.dataset.splits import content_leakage_note, read_class_names, read_split
+from cclnet.images.cache import ImageCache, read_copies
 from cclnet.images.subset import Subset
 from cclnet.images.transfer import resident_pixels
 from cclnet.networks.catalogue import library, weights_file
@@ -20,7 +20,7 @@ from cclnet.networks.model_file import save_model
 from cclnet.networks.pretrained import file_digest
 from cclnet.params import Params, TrainParams
 from cclnet.system.errors import errors_in_one_line
-from cclnet.system.files import read_json, write_csv, write_json
+from cclnet.system.files import write_csv, write_json
 from cclnet.system.interruption import interruptible
 from cclnet.system.machine import conditions, keep_freed_memory, select_device
 from cclnet.system.progress import progress, silent
@@ -31,7 +31,8 @@ from cclnet.training.loop import fit
 from cclnet.training.states import StateStore
 from cclnet.training.trainer import Trainer
 
-CLASSES, INDEX, SPLIT = Path("data/classes.json"), Path("data/images.csv"), Path("data/split.csv")
+CLASSES, SPLIT = Path("data/classes.json"), Path("data/split.csv")
+INDEX, PIXELS, RECORD = Path("data/images.csv"), Path("data/images.npy"), Path("data/images.json")
 
 
 def main() -> None:
@@ -51,18 +52,20 @@ def train(params: TrainParams, device: torch.device, processes: Processes) -> No
     weights = weights_file(params.weights)
     if weights:
         ran_on |= {"weights": {"sha256": file_digest(weights)}}
-    classes, split = read_json(CLASSES), read_split(SPLIT)
-    cache = ImageCache.open(Path("data/images.npy"), INDEX)
+    classes = read_class_names(CLASSES)
+    split = read_split(SPLIT, classes)
+    cache = ImageCache.open(PIXELS, INDEX)
     resident = resident_pixels(cache, device)
     subsets = (Subset.of_split(cache, split, subset, classes) for subset in ("train", "validation"))
     training, validation = (replace(subset, resident=resident) for subset in subsets)
     if params.training_labels == "shuffled":
         training = training.with_shuffled_labels(params.seed)
     trainer = Trainer(params, training.class_counts(len(classes)), device, processes)
-    states = StateStore(
-        state_folder("training"), run_key(params, CLASSES, INDEX, SPLIT, *([weights] if weights else []))
-    )
+    decides = [CLASSES, INDEX, RECORD, SPLIT, *([weights] if weights else [])]
+    states = StateStore(state_folder("training"), run_key(params, *decides))
     first = processes.rank == 0  # it alone writes and reports
+    if first and (note := content_leakage_note(split, read_copies(PIXELS).groups())):
+        print(note)
     with (
         states if first else nullcontext() as store,
         progress() if first else nullcontext(silent) as report,

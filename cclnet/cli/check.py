@@ -12,6 +12,7 @@ from rich.text import Text
 
 from cclnet.cli.options import JsonFile
 from cclnet.cli.terminal import give
+from cclnet.system.names import shown
 from cclnet.system.progress import progress
 
 if TYPE_CHECKING:
@@ -19,10 +20,15 @@ if TYPE_CHECKING:
 
 
 def check(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Where the three official files are.")],
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="Where the three official files are, or images of your own.")
+    ],
     json_file: JsonFile = None,
 ) -> None:
-    """Find everything that is wrong with a dataset: zips, tables and every image. Nothing in FOLDER is changed."""
+    """Find everything that is wrong with a dataset: zips, tables and every image. Nothing in FOLDER is changed.
+
+    Notes are about what may be meant so, such as copies: the exit status is 1 for problems alone.
+    """
     from cclnet.cli.check import show
     from cclnet.dataset.checks import check_dataset
 
@@ -33,13 +39,15 @@ def check(
 
 
 def show(findings: "Findings", console: Console) -> None:
-    """Print the problems and the summary: a table in a terminal, elsewhere a line for each problem, never cut."""
-    if findings.problems and console.is_terminal:
-        table = Table("where", "what", box=box.SIMPLE)
-        for problem in findings.problems:
-            table.add_row(*(Text(words, overflow="fold") for words in problem))
-        console.print(table)
-    elif findings.problems:
-        for where, what in findings.problems:
-            console.print(Text(f"{where}: {what}"), soft_wrap=True)
+    """Print the problems, the notes and the summary: tables in a terminal, elsewhere a line for each, never cut."""
+    for heading, found in (("what", findings.problems), ("note", findings.notes)):
+        if found and console.is_terminal:
+            table = Table("where", heading, box=box.SIMPLE)
+            for lines in found:
+                table.add_row(*(Text(shown(words), overflow="fold") for words in lines))
+            console.print(table)
+        elif found:
+            for where, what in found:
+                prefix = "note: " if heading == "note" else ""
+                console.print(Text(f"{prefix}{shown(where)}: {shown(what)}"), soft_wrap=True)
     console.print(Text(findings.summary()), soft_wrap=True)

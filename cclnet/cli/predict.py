@@ -41,9 +41,11 @@ def predict(
     from cclnet.system.machine import prepare_processor
 
     prepare_processor("native", None)  # before what imports NumPy and torch
-    from cclnet.inference.pictures import read_pictures
+    from cclnet.inference.pictures import passed_over, read_pictures
 
     pictures, problems = read_pictures(images)
+    if others := passed_over(images):
+        typer.echo(f"passed over, because their suffix is no image's: {others}", err=True)
 
     from cclnet.networks.model_file import load_model
     from cclnet.system.files import write_csv

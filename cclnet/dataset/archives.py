@@ -1,4 +1,4 @@
-"""Zips: what is in one that nobody vouches for, before anything is unpacked; and those that the project writes."""
+"""Zips: what is in an untrusted one, before anything is unpacked; and those that the project writes."""
 
 import lzma
 import struct
@@ -7,9 +7,11 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from cclnet.system.errors import Problem
 from cclnet.system.files import whole_file
+from cclnet.system.names import UNPRINTABLE
 from cclnet.system.progress import Report
 
 SUPPORTED_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
@@ -17,10 +19,16 @@ ENCRYPTED = 1
 LARGEST_MEMBER = 2**28
 LARGEST_RATIO = 200
 """A member may not unpack to more than this many times its size; a real table of one-hot rows reaches about 15."""
+MOST_ENTRIES = 2_000_000
+"""Of a zip's directory; Python takes some 600 bytes and 8 µs for each."""
+LARGEST_DIRECTORY = 2**29
 LOCAL_HEADER = 30
 """Bytes before a zip member's name and contents."""
 DATE = (2018, 1, 1, 0, 0, 0)
 """Of every member of a zip that the project writes."""
+
+_END, _END_64, _LOCATOR_64, _ENTRY = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2"
+_END_SIZE, _LOCATOR_64_SIZE, _LONGEST_COMMENT = 22, 20, 2**16
 
 
 def zip_directory(path: Path, name: str) -> tuple[list[zipfile.ZipInfo], list[Problem]]:
@@ -34,8 +42,13 @@ def zip_directory(path: Path, name: str) -> tuple[list[zipfile.ZipInfo], list[Pr
         The members that are files, and the problems.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries, directory = archive.infolist(), archive.start_dir
+        with path.open("rb") as file:
+            if too_many := _too_many_entries(file):
+                return [], [Problem(name, too_many)]
+            with zipfile.ZipFile(file) as archive:
+                entries, directory = archive.infolist(), archive.start_dir
+    except UnicodeDecodeError:
+        return [], [Problem(name, "has a member whose name is not UTF-8, although the zip says so")]
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError, struct.error):
         return [], [Problem(name, "is no zip, or not the whole of one")]
     members = [entry for entry in entries if not entry.is_dir()]
@@ -53,11 +66,44 @@ def zip_directory(path: Path, name: str) -> tuple[list[zipfile.ZipInfo], list[Pr
     return members, [Problem(f"{name}: {entry.orig_filename!r}", fault) for entry, fault in faults]
 
 
+def _too_many_entries(file: BinaryIO) -> str:
+    """What is wrong with the size of a zip's directory, empty if it can be read; a file that is no zip has none."""
+    start, size = _directory_extent(file)
+    if size > LARGEST_DIRECTORY:
+        return f"has a directory of {size:,} bytes, more than {LARGEST_DIRECTORY:,}"
+    file.seek(start)
+    entries = file.read(size).count(_ENTRY)
+    return f"has {entries:,} members, more than {MOST_ENTRIES:,}" if entries > MOST_ENTRIES else ""
+
+
+def _directory_extent(file: BinaryIO) -> tuple[int, int]:
+    """Where a zip's directory begins, and its length in bytes, as its last record says."""
+    length = file.seek(0, 2)
+    file.seek(max(0, length - _END_SIZE - _LONGEST_COMMENT - _LOCATOR_64_SIZE))
+    tail = file.read()
+    at = tail.rfind(_END)
+    if at < 0 or at + _END_SIZE > len(tail):
+        return 0, 0
+    size = int.from_bytes(tail[at + 12 : at + 16], "little")
+    end = length - len(tail) + at
+    locator = tail[max(0, at - _LOCATOR_64_SIZE) : at]
+    if locator.startswith(_LOCATOR_64) and len(locator) == _LOCATOR_64_SIZE:
+        end = int.from_bytes(locator[8:16], "little")
+        if end >= length:
+            return 0, 0
+        file.seek(end)
+        record = file.read(56)
+        size = int.from_bytes(record[40:48], "little") if record.startswith(_END_64) else 0
+    return max(0, end - size), size
+
+
 def entry_faults(entry: zipfile.ZipInfo) -> Iterator[str]:
     """What is wrong with one entry of a zip's directory, taken alone."""
     path = entry.orig_filename
     if path.startswith("/") or ".." in path.split("/") or any(character in path for character in "\\:\0"):
         yield "is a path that may lead out of a folder"
+    elif UNPRINTABLE.search(path):
+        yield "has control characters in its name"
     if entry.flag_bits & ENCRYPTED:
         yield "is encrypted"
     if entry.compress_type not in SUPPORTED_COMPRESSION:

@@ -1,19 +1,33 @@
-"""One report of everything that is wrong with a dataset, and of what is in it."""
+"""One report of everything that is wrong with a dataset, of what deserves a look, and of what is in it."""
 
+import hashlib
 import os
 import zipfile
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
-from cclnet.dataset.isic import GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
-from cclnet.dataset.tables import IMAGE_SUFFIXES, dataset_problems, labels_in, lesions_in, members_in
+from cclnet.dataset.folders import holds_own_images
+from cclnet.dataset.isic import GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE, class_order
+from cclnet.dataset.layouts import FOLDER, read_layout
+from cclnet.dataset.tables import dataset_problems, images_in, labels_in, lesion_notes, lesions_in, members_in
+from cclnet.images.copies import Copies, describe, find_copies
 from cclnet.images.decoding import decode
-from cclnet.images.reading import map_members
+from cclnet.images.finding import IMAGE_SUFFIXES
+from cclnet.images.reading import map_members, map_places
 from cclnet.system.errors import CCLNetError, Problem
 from cclnet.system.progress import Report, silent
+
+FEW_PIXELS = 8
+"""A shorter side than this is named, and one below ``FEW_OF_MEDIAN`` of the others' median."""
+FEW_OF_MEDIAN = 0.1
+MOST_NAMED = 20
+"""Notes of one kind; the others are counted."""
+THUMBNAIL_SIDE = 256
+"""Pixels of the longer side that copies are looked for on, so that large images take no longer."""
 
 
 class UncheckedError(CCLNetError):
@@ -24,27 +38,33 @@ class UncheckedError(CCLNetError):
 
 @dataclass(frozen=True)
 class Findings:
-    """What is in a dataset, and what is wrong with it.
+    """What is in a dataset, what is wrong with it, and what deserves a look.
 
     Attributes:
         source: the folder, as the user wrote it.
-        images: files of images in their zip.
-        labels: images that the label table gives a class.
-        lesions: different lesions of the images in the label table.
+        images: files of images.
+        labels: images that are given a class.
+        lesions: different lesions or groups of the labelled images, counted as ``split`` does; None if none is named.
         class_counts: labels of each class.
         problems: every fault, those of zips and tables before those of single images.
+        notes: what may be meant so: copies, lesions of several classes, tiny images, what a folder was taken for.
     """
 
     source: str
     images: int
     labels: int
-    lesions: int
+    lesions: int | None
     class_counts: dict[str, int]
     problems: Sequence[Problem]
+    notes: Sequence[Problem] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
-        """The findings as JSON takes them: a problem is an object of ``where`` and ``what``."""
-        return {**vars(self), "problems": [problem._asdict() for problem in self.problems]}
+        """The findings as JSON takes them: a problem or note is an object of ``where`` and ``what``."""
+        return {
+            **vars(self),
+            "problems": [problem._asdict() for problem in self.problems],
+            "notes": [note._asdict() for note in self.notes],
+        }
 
     def summary(self) -> str:
         """How many problems in how much, and the images of each class: two lines."""
@@ -52,8 +72,17 @@ class Findings:
         if self.problems:
             verdict = f"{counted(len(self.problems), 'problem')} in {images}"
         else:
-            verdict = f"no problem: {images}, {counted(self.labels, 'label')}, {counted(self.lesions, 'lesion')}"
+            lesions = "lesions unknown" if self.lesions is None else counted(self.lesions, "lesion")
+            verdict = f"no problem: {images}, {counted(self.labels, 'label')}, {lesions}"
         return f"{verdict}\n{', '.join(f'{name} {count:,}' for name, count in self.class_counts.items())}"
+
+
+class _Look(NamedTuple):
+    """What is kept of an image that was decoded."""
+
+    digest: str
+    description: bytes
+    size: tuple[int, int]
 
 
 def counted(number: int, noun: str) -> str:
@@ -65,8 +94,8 @@ def check_dataset(source: str, report: Report = silent) -> Findings:
     """Find everything that is wrong with a dataset: its zips, its tables and every image. Nothing is written.
 
     Args:
-        source: the folder with the three official files.
-        report: told of the images as they are decoded.
+        source: a folder with the three official files, or with images in any layout that ``dataset.layouts`` knows.
+        report: called with the number of images decoded.
 
     Raises:
         UncheckedError: the folder is not there, or cannot be read.
@@ -74,48 +103,227 @@ def check_dataset(source: str, report: Report = silent) -> Findings:
     folder = Path(source).expanduser()
     if "://" in source or not folder.is_dir():
         raise UncheckedError(
-            f"{source!r} is no folder: name the one that holds {INPUT_ZIP} and the two files beside it; "
-            "from an address, dvc repro download fetches them into data/raw"
+            f"{source!r} is no folder: name the one that holds {INPUT_ZIP} and the two files beside it, or images of "
+            "your own; from an address, dvc repro download fetches them into data/raw"
         )
     try:
-        images, _ = members_in(folder / INPUT_ZIP, IMAGE_SUFFIXES)
-        classes, labels, _ = labels_in(folder / GROUND_TRUTH_ZIP)
-        lesions, _ = lesions_in(folder / LESION_TABLE)
-        problems = dataset_problems(folder) + image_problems(folder / INPUT_ZIP, report)
+        return (
+            _check_own(source, folder, report) if holds_own_images(source) else _check_official(source, folder, report)
+        )
     except OSError as error:
         where = error.filename or source
-        raise UncheckedError(f"{where}: {error.strerror or error}: mend that and run again") from None
+        raise UncheckedError(f"{where}: {error.strerror or error}; fix that and run it again") from None
+
+
+def _check_own(source: str, folder: Path, report: Report) -> Findings:
+    found = read_layout(folder)
+    places = [*found.places.values()]
+    names = [f"{place.path.relative_to(folder)}{f': {place.member!r}' if place.member else ''}" for place in places]
+    results = map_places(places, _look, os.cpu_count() or 1)
+    looks, problems = _looked_at(dict(zip(found.places, names, strict=True)), results, report)
+    labels = {image: kind.label for image, kind in found.kinds.items()}
+    groups = {image: kind.group for image, kind in found.kinds.items() if kind.group is not None}
+    notes = [*found.notes, *_notes(labels, groups, looks)]
     counts = Counter(labels.values())
-    class_counts = {name: counts[name] for name in classes}
-    named = {lesions.get(image, "").strip() for image in labels} - {""}
-    return Findings(source, len(images), sum(class_counts.values()), len(named), class_counts, problems)
+    return Findings(
+        source=source,
+        images=len(places),
+        labels=len(labels),
+        lesions=_lesion_count(labels, groups),
+        class_counts={name: counts[name] for name in class_order(counts)},
+        problems=found.problems + problems,
+        notes=notes,
+    )
 
 
-def image_problems(input_zip: Path, report: Report = silent) -> list[Problem]:
-    """The images that cannot be decoded, apart from those that the zip's directory makes unsafe to unpack."""
+def _check_official(source: str, folder: Path, report: Report) -> Findings:
+    images, _ = members_in(folder / INPUT_ZIP, IMAGE_SUFFIXES)
+    classes, said, _ = labels_in(folder / GROUND_TRUTH_ZIP)
+    lesions, _ = lesions_in(folder / LESION_TABLE)
+    looks, problems = _look_at_zip(folder / INPUT_ZIP, report)
+    labels = {image: label for image, label in said.items() if label}
+    groups = {image: lesion for image, lesion in lesions.items() if lesion and image in said}
+    shared = Counter(groups.values())
+    known = {image: lesion for image, lesion in groups.items() if lesion != image or shared[lesion] > 1}
+    counts = Counter(labels.values())
+    return Findings(
+        source=source,
+        images=len(images),
+        labels=len(labels),
+        lesions=_lesion_count(groups, known),
+        class_counts={name: counts[name] for name in classes},
+        problems=dataset_problems(folder) + problems,
+        notes=[*lesion_notes(folder / LESION_TABLE), *_notes(labels, known, looks)],
+    )
+
+
+def _lesion_count(images: Iterable[str], groups: Mapping[str, str]) -> int | None:
+    """Different groups, an image without one being its own; None if no image has one."""
+    images = list(images)
+    if images and not groups:
+        return None
+    return len(set(groups.values())) + sum(image not in groups for image in images)
+
+
+# looking at images
+
+
+def _look_at_zip(input_zip: Path, report: Report) -> tuple[dict[str, _Look], list[Problem]]:
+    """What is kept of the images of a zip, apart from those that its directory makes unsafe to unpack; the problems."""
     members, faults = members_in(input_zip, IMAGE_SUFFIXES)
     unsafe = {fault.where for fault in faults}
-    safe = [(place, member) for member in members if (place := place_of(input_zip, member)) not in unsafe]
+    safe = {member.filename: place for member in members if (place := _place_of(input_zip, member)) not in unsafe}
     if not safe:
-        return []
-    problems: list[Problem] = []
-    results = map_members(input_zip, [member.filename for _, member in safe], require_picture, os.cpu_count() or 1)
-    for done, ((place, _), fault) in enumerate(zip(safe, results, strict=True), start=1):
-        report("images decoded", done, len(safe))
-        if fault:
-            problems.append(Problem(place, str(fault)))
-    return problems
+        return {}, []
+    results = map_members(input_zip, list(safe), _look, os.cpu_count() or 1)
+    looks, problems = _looked_at(safe, results, report)
+    image_of = {member: image for image, member in images_in(input_zip)[0].items()}
+    return {image_of[member]: look for member, look in looks.items() if member in image_of}, problems
 
 
-def place_of(path: Path, member: zipfile.ZipInfo) -> str:
+def _place_of(path: Path, member: zipfile.ZipInfo) -> str:
     """Where a problem of a zip's member is, in the words that the zip's directory is checked with."""
     return f"{path.name}: {member.orig_filename!r}"
 
 
-def require_picture(data: bytes) -> None:
-    """Decode a file's bytes and drop the picture, which would only fill the memory.
+def _look(data: bytes) -> _Look:
+    """Decode a file's bytes and drop the image, which would only fill the memory.
 
     Raises:
         ValueError: as ``decode``.
     """
-    decode(data)
+    image = decode(data)
+    size = image.size
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    return _Look(hashlib.sha256(data).hexdigest(), describe(image), size)
+
+
+def _looked_at(
+    places: Mapping[str, str], results: Iterator[_Look | ValueError], report: Report
+) -> tuple[dict[str, _Look], list[Problem]]:
+    """The looks that were possible, by name, and the problems of the others; ``places`` is name → where it is."""
+    looks: dict[str, _Look] = {}
+    problems: list[Problem] = []
+    for done, ((name, where), result) in enumerate(zip(places.items(), results, strict=True), start=1):
+        report("images decoded", done, len(places))
+        if isinstance(result, ValueError):
+            problems.append(Problem(where, str(result)))
+        else:
+            looks[name] = result
+    return looks, problems
+
+
+# what deserves a look
+
+
+def _notes(labels: Mapping[str, str], groups: Mapping[str, str], looks: Mapping[str, _Look]) -> list[Problem]:
+    """Everything that may be meant so; ``groups`` has the images alone whose lesion or group is known."""
+    copies = find_copies(
+        {image: look.digest for image, look in looks.items()},
+        {image: look.description for image, look in looks.items()},
+    )
+    return [
+        *_unknown_groups(labels, groups),
+        *_small_classes(labels, groups),
+        *_several_classes(labels, groups),
+        *_tiny(looks),
+        *_copies(copies, labels, groups),
+    ]
+
+
+def _limited(notes: list[Problem], what: str) -> list[Problem]:
+    """The first notes of a kind, and how many more there are."""
+    if len(notes) <= MOST_NAMED:
+        return notes
+    return [*notes[:MOST_NAMED], Problem(FOLDER, f"has {len(notes) - MOST_NAMED:,} more {what}")]
+
+
+def _unknown_groups(labels: Mapping[str, str], groups: Mapping[str, str]) -> list[Problem]:
+    unknown = sum(image not in groups for image in labels)
+    if not unknown:
+        return []
+    images = counted(unknown, "image") if groups else "any image"
+    return [Problem(FOLDER, f"does not say the lesion or group of {images}: leakage between subsets is unknown there")]
+
+
+def _small_classes(labels: Mapping[str, str], groups: Mapping[str, str]) -> list[Problem]:
+    """Classes that cannot be in both subsets."""
+    images: dict[str, set[str]] = defaultdict(set)
+    lesions: dict[str, set[str]] = defaultdict(set)
+    for image, label in labels.items():
+        images[label].add(image)
+        lesions[label].add(groups.get(image, image))
+    notes = []
+    for label in class_order(images):
+        if len(images[label]) == 1:
+            notes.append(Problem(f"class {label}", "has a single image, and each subset needs one"))
+        elif len(lesions[label]) == 1:
+            notes.append(Problem(f"class {label}", "has a single lesion or group, which split: lesion cannot divide"))
+    return _limited(notes, "such classes")
+
+
+def _several_classes(labels: Mapping[str, str], groups: Mapping[str, str]) -> list[Problem]:
+    """Lesions whose images have different classes; patients may, a lesion should not."""
+    classes: dict[str, Counter[str]] = defaultdict(Counter)
+    for image, group in groups.items():
+        if image in labels:
+            classes[group][labels[image]] += 1
+    notes = [
+        Problem(
+            f"lesion or group {group!r}", f"has images of {_and(f'{name} ({count})' for name, count in found.items())}"
+        )
+        for group, found in sorted(classes.items())
+        if len(found) > 1
+    ]
+    return _limited(notes, "lesions or groups of several classes")
+
+
+def _and(names: Iterable[str]) -> str:
+    return " and ".join(names)
+
+
+def _tiny(looks: Mapping[str, _Look]) -> list[Problem]:
+    if not looks:
+        return []
+    usual = median(min(look.size) for look in looks.values())
+    least = max(FEW_PIXELS, FEW_OF_MEDIAN * usual)
+    notes = [
+        Problem(
+            image, f"has {look.size[0]} × {look.size[1]} pixels; half of the images have a shorter side of {usual:g}"
+        )
+        for image, look in sorted(looks.items())
+        if min(look.size) < least
+    ]
+    return _limited(notes, "images of so few pixels")
+
+
+def _copies(copies: Copies, labels: Mapping[str, str], groups: Mapping[str, str]) -> list[Problem]:
+    """Images that show the same: those that no group keeps together by name, the others by number."""
+
+    def apart(images: Sequence[str]) -> bool:
+        return len({groups.get(image, image) for image in images}) > 1
+
+    notes = _of_groups(copies.identical, apart, "are the same file", labels)
+    named = {image for group in copies.identical for image in group}
+    alike = [group for group in copies.alike if not named.issuperset(group)]
+    notes += _of_groups(alike, apart, "hardly differ", labels)
+    together = sum(len(group) - 1 for group in copies.groups() if not apart(group))
+    if together:
+        notes.append(
+            Problem(FOLDER, f"has {counted(together, 'image')} that another of the same lesion or group shows too")
+        )
+    return notes
+
+
+def _of_groups(
+    groups: Sequence[Sequence[str]], apart: Callable[[Sequence[str]], bool], what: str, labels: Mapping[str, str]
+) -> list[Problem]:
+    notes = []
+    for images in groups:
+        if not apart(images):
+            continue
+        classes = class_order({labels[image] for image in images if image in labels})
+        more = f", but are labelled {_and(classes)}" if len(classes) > 1 else ""
+        shown = ", ".join(images[:3]) + (f" and {len(images) - 3:,} more" if len(images) > 3 else "")
+        notes.append(Problem(shown, f"{what}{more}"))
+    return _limited(notes, f"groups of images that {what}")

@@ -1,21 +1,27 @@
 """Bring the dataset's files to a folder, whole and verified, through cut connections, kills and restarts.
 
-What has arrived is kept in a folder that outlives the run: a download that was stopped goes on where it stopped, and a
-file that is complete is not fetched again while its recorded sha256 holds. No file gets its final name before its
+What has arrived is kept in a folder that outlives the run: a download that was stopped continues where it stopped, and
+a file that is complete is not fetched again while its recorded sha256 holds. No file gets its final name before its
 contents are verified, and the destination gets the files together or not at all.
+
+A server is not trusted: it may send nothing, a byte a second, without end, or headers that make no sense. Each of these
+ends in one line.
 """
 
 import fcntl
 import hashlib
 import os
+import queue
 import random
 import re
 import shutil
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import requests
@@ -29,6 +35,14 @@ OFFICIAL = "official"
 CHUNK = 2**16
 """Bytes read and written at a time: what a kill or a cut loses, besides what the sockets hold. A connection that is cut
 again and again must bring a whole chunk to get any further, so chunks are small."""
+CHUNKS_BETWEEN_LOOKS = 256
+"""At how much is left of the disk, where a server does not say how much it will send."""
+RESERVE = 2**28
+"""Bytes of the disk that such a server does not get."""
+LONGEST_NUMBER = 18
+"""Digits of a length that is believed."""
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,7 @@ class Patience:
 
     Args:
         connect: seconds to wait for a connection.
-        stall: seconds to wait for the next bytes.
+        stall: seconds to wait for the next byte; for the next ``CHUNK`` of them ``connect`` + 2 × ``stall``.
         attempts: how many attempts in a row may bring nothing new.
         pause: seconds before the second attempt, doubled before each further one (at most a minute).
     """
@@ -77,7 +91,7 @@ def fetch(
         files: what to fetch; the known sizes and hashes bind the publisher's own copies alone.
         destination: where the files go; made if it is not there, untouched unless all of them are good.
         partial_folder: keeps what has arrived from a server, in a folder for each address.
-        report: told of the bytes as they arrive and as they are checked.
+        report: called with the number of bytes as they arrive and as they are checked.
         patience: when to give up on a server.
 
     Returns:
@@ -99,8 +113,34 @@ def fetch(
         sync(destination)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        raise CCLNetError(f"{where}{error.strerror or error}: mend that and run again") from None
+        raise CCLNetError(f"{where}{error.strerror or error}; fix that and run it again") from None
     return [provenance for _, provenance in found]
+
+
+@contextmanager
+def incoming(destination: Path) -> Iterator[Path]:
+    """Give a folder whose files move to ``destination`` as the block ends, and are removed if it fails.
+
+    What else is in ``destination`` stays there.
+
+    Raises:
+        CCLNetError: the disk refuses a file.
+    """
+    folder = destination / ".incoming"
+    try:
+        shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
+        folder.mkdir(parents=True)
+        yield folder
+        for path in sorted(folder.iterdir()):
+            path.replace(destination / path.name)
+        sync(destination)
+    except OSError as error:
+        where = error.filename or destination
+        raise CCLNetError(f"{where}: {error.strerror or error}; fix that and run it again") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            destination.rmdir()  # if it is empty
 
 
 def address_of(file: RemoteFile, source: str) -> str:
@@ -159,13 +199,13 @@ def download(
     folder.mkdir(parents=True, exist_ok=True)
     kept, record = folder / file.name, folder / f"{file.name}.sha256"
     with locked(folder, file.name):
-        if not (kept.is_file() and record.is_file() and record.read_text() == digest_of(kept, "sha256")):
+        if not (kept.is_file() and _text(record) == digest_of(kept, "sha256")):
             kept.unlink(missing_ok=True)
             part = fetch_verified(file, address, Part(folder / f"{file.name}.part"), report, patience)
             write_text(record, digest_of(part, "sha256"))
             part.replace(kept)
             sync(folder)
-        return kept, Provenance(file.name, without_credentials(address), kept.stat().st_size, record.read_text())
+        return kept, Provenance(file.name, without_credentials(address), kept.stat().st_size, _text(record))
 
 
 @contextmanager
@@ -177,6 +217,14 @@ def locked(folder: Path, name: str) -> Iterator[None]:
         except BlockingIOError:
             raise CCLNetError(f"{name} is being fetched by another process: wait until it has ended") from None
         yield
+
+
+def _text(path: Path) -> str:
+    """The contents of a small file of ours, empty if it is not there or damaged."""
+    try:
+        return path.read_bytes().decode("ascii") if path.is_file() else ""
+    except UnicodeDecodeError:
+        return ""
 
 
 @dataclass(frozen=True)
@@ -192,8 +240,7 @@ class Part:
     @property
     def validator(self) -> str:
         """Empty if the server gave none: such a part cannot be continued."""
-        path = self.path.with_suffix(".validator")
-        return path.read_text() if path.is_file() else ""
+        return _text(self.path.with_suffix(".validator"))
 
     def start_over(self, validator: str = "") -> None:
         self.path.unlink(missing_ok=True)
@@ -244,33 +291,105 @@ def receive(file: RemoteFile, address: str, part: Part, report: Report, patience
     if part.size and part.validator:
         headers |= {"Range": f"bytes={part.size}-", "If-Range": part.validator}
     expected_size = file.size if address == file.address else None
+    public = without_credentials(address)
     try:
-        with requests.get(
-            address, headers=headers, stream=True, timeout=(patience.connect, patience.stall)
-        ) as response:
-            check_status(response, without_credentials(address))
+        arriving = _in_time(_conversation(address, headers, patience), patience.connect + 2 * patience.stall)
+        with closing(arriving):
+            response = next(arriving)
+            if not isinstance(response, requests.Response):
+                raise AttemptError("no reply came")
+            check_status(response, public)
             if response.status_code == requests.codes.requested_range_not_satisfiable:
                 check_complete(response, part)
             else:
-                append(response, part, expected_size, lambda done, total: report(file.name, done, total))
+                chunks = (chunk for chunk in arriving if isinstance(chunk, bytes))
+                append(
+                    response, chunks, part, public, expected_size, lambda done, total: report(file.name, done, total)
+                )
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
         raise AttemptError(root_cause(error)) from None
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:  # of a redirect that is no address, among others
         reason = type(error).__name__
-        raise DataError(f"{without_credentials(address)} cannot be fetched ({reason}): check the source") from None
+        raise DataError(f"{public} cannot be fetched ({reason}): check the source") from None
+
+
+def _conversation(
+    address: str, headers: dict[str, str], patience: Patience
+) -> Generator[requests.Response | bytes, None, None]:
+    """A server's reply, and then its body in chunks."""
+    timeout = (patience.connect, patience.stall)
+    with requests.get(address, headers=headers, stream=True, timeout=timeout) as response:
+        yield response
+        yield from response.iter_content(CHUNK)
+
+
+def _in_time(items: Generator[Item, None, None], seconds: float) -> Generator[Item, None, None]:
+    """What a generator gives, as long as each item comes in time; it runs in a thread of its own.
+
+    Time-outs of sockets begin anew with each byte, those of headers too: a server that sends a byte a second would
+    never meet one.
+
+    Raises:
+        AttemptError: an item did not come in time.
+    """
+    arrived: queue.Queue[Callable[[], Item] | None] = queue.Queue(maxsize=1)
+    unwanted = threading.Event()
+
+    def hand_over(item: Callable[[], Item] | None) -> None:
+        while not unwanted.is_set():
+            with suppress(queue.Full):
+                arrived.put(item, timeout=0.1)
+                return
+
+    def work() -> None:
+        try:
+            for item in items:
+                hand_over(lambda item=item: item)
+                if unwanted.is_set():
+                    break
+        except Exception as error:
+            hand_over(_raiser(error))
+        finally:
+            items.close()
+        hand_over(None)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        while True:
+            try:
+                item = arrived.get(timeout=seconds)
+            except queue.Empty:
+                raise AttemptError(f"fewer than {CHUNK:,} bytes came in {seconds:g} s") from None
+            if item is None:
+                return
+            yield item()
+    finally:
+        unwanted.set()
+
+
+def _raiser(error: Exception) -> Callable[[], NoReturn]:
+    def fail() -> NoReturn:
+        raise error
+
+    return fail
 
 
 def check_status(response: requests.Response, public: str) -> None:
-    """Tell a reply that can be used from one to wait out (AttemptError) and one that no waiting mends (DataError)."""
-    status = response.status_code
-    if status in (408, 429) or status >= 500:
-        raise AttemptError(f"the server answers {status} {response.reason}")
-    if status not in (200, 206, 416):
-        raise DataError(f"{public} answers {status} {response.reason}: check the source")
-    if response.headers.get("Content-Type", "").startswith("text/html") and status != 416:
+    """Raise AttemptError for a reply that may be another one later, DataError for one that will not."""
+    status = f"{response.status_code} {_printable(response.reason or '')}".strip()
+    if response.status_code in (408, 429) or response.status_code >= 500:
+        raise AttemptError(f"the server answers {status}")
+    if response.status_code not in (200, 206, 416):
+        raise DataError(f"{public} answers {status}: check the source")
+    if response.headers.get("Content-Type", "").startswith("text/html") and response.status_code != 416:
         raise DataError(f"{public} is a web page instead of the file: check the source, or sign in to the network")
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise DataError(f"{public} comes encoded, though it was asked for as it is: choose another source")
+
+
+def _printable(text: str) -> str:
+    """A server's words without line ends and commands to the terminal."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:200]
 
 
 def check_complete(response: requests.Response, part: Part) -> None:
@@ -281,17 +400,22 @@ def check_complete(response: requests.Response, part: Part) -> None:
 
 
 def append(
-    response: requests.Response, part: Part, expected_size: int | None, report: Callable[[int, int], None]
+    response: requests.Response,
+    chunks: Iterator[bytes],
+    part: Part,
+    public: str,
+    expected_size: int | None,
+    report: Callable[[int, int], None],
 ) -> None:
     """Write a reply's body where it belongs: behind the part, or from the start in its place.
 
     Raises:
         AttemptError: bytes are missing or do not fit; the part is kept if what it holds may be good.
         DataError: the file has not the size that it should have.
+        CCLNetError: the disk is too small.
     """
     start, total = extent(response, part)
     if None not in (total, expected_size) and total != expected_size:
-        public = without_credentials(response.url)
         raise DataError(f"{public} has {total:,} bytes instead of {expected_size:,}: check the source")
     total = total or expected_size
     if start == 0:
@@ -299,7 +423,9 @@ def append(
     require_room(part.path.parent, (total or 0) - start)
     done = start
     with part.path.open("ab") as stream:
-        for chunk in response.iter_content(CHUNK):
+        for number, chunk in enumerate(chunks):
+            if not total and number % CHUNKS_BETWEEN_LOOKS == 0:
+                require_room(part.path.parent, RESERVE)
             stream.write(chunk)
             done += len(chunk)
             report(done, total or 0)
@@ -315,13 +441,15 @@ def extent(response: requests.Response, part: Part) -> tuple[int, int | None]:
     """Where a reply's body begins in the file, and how long the whole file is, if the server says so."""
     if response.status_code == requests.codes.ok:
         length = response.headers.get("Content-Length", "")
-        return 0, int(length) if length.isdecimal() else None
+        return 0, int(length) if re.fullmatch(rf"[0-9]{{1,{LONGEST_NUMBER}}}", length) else None
     content_range = response.headers.get("Content-Range", "")
-    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", content_range)
+    number = rf"[0-9]{{1,{LONGEST_NUMBER}}}"
+    match = re.fullmatch(rf"bytes ({number})-{number}/({number})", content_range)
     start, total = map(int, match.groups()) if match else (-1, -1)
     if start not in (0, part.size):
         part.start_over()
-        raise AttemptError(f"the server sends the wrong part of the file (Content-Range {content_range!r})")
+        shown = _printable(content_range)
+        raise AttemptError(f"the server sends the wrong part of the file (Content-Range {shown!r})")
     if start and validator_of(response) not in ("", part.validator):
         part.start_over()
         raise AttemptError("the file changed on the server")
@@ -331,14 +459,15 @@ def extent(response: requests.Response, part: Part) -> tuple[int, int | None]:
 def validator_of(response: requests.Response) -> str:
     """What ``If-Range`` may name: a strong ETag, else the date; a weak ETag does not promise equal bytes."""
     etag = response.headers.get("ETag", "")
-    return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+    validator = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+    return validator if validator.isascii() and validator.isprintable() else ""
 
 
 def root_cause(error: BaseException) -> str:
     """The words of the innermost exception, without the addresses that the outer ones repeat."""
     while cause := error.__cause__ or error.__context__:
         error = cause
-    return " ".join(str(error).split()) or type(error).__name__
+    return _printable(str(error)) or type(error).__name__
 
 
 def content_problems(path: Path, name: str, report: Report, file: RemoteFile | None = None) -> list[Problem]:

@@ -1,5 +1,6 @@
 """ISIC 2018 Task 3: its classes, and the three files that it is published as."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 CLASSES: tuple[str, ...] = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
@@ -13,6 +14,15 @@ CLASS_NAMES = {
     "DF": "dermatofibroma",
     "VASC": "vascular lesion",
 }
+
+CHALLENGE_ORDER = ("MEL", "NV", "BCC", "AKIEC", "AK", "BKL", "DF", "VASC", "SCC", "UNK")
+"""Those of the later challenges too, each in the order of its own tables."""
+
+
+def class_order(names: Iterable[str]) -> list[str]:
+    """Order class names: as the challenges do it if all of them are theirs, else by name."""
+    ordered = sorted(names)
+    return sorted(ordered, key=CHALLENGE_ORDER.index) if set(ordered) <= set(CHALLENGE_ORDER) else ordered
 
 
 @dataclass(frozen=True)

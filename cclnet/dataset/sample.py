@@ -21,10 +21,12 @@ from PIL import Image, ImageDraw
 from cclnet.dataset.archives import write_zip
 from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 from cclnet.dataset.tables import one_hot_table
-from cclnet.system.errors import CCLNetError
-from cclnet.system.files import write_bytes
+from cclnet.system.errors import CCLNetError, DataError
+from cclnet.system.files import read_json, write_bytes
 from cclnet.system.progress import Report, silent
 
+DRAWN = "drawn"
+"""The source, in params and provenance, of what this module draws."""
 ATTRIBUTES = ("pigment", "size", "irregularity", "globules", "veil")
 
 CLASS_POINTS = {
@@ -63,6 +65,18 @@ CONFIRMATION = "histopathology"
 Pixels = NDArray[np.floating]
 
 
+def was_drawn(provenance_file: Path) -> bool:
+    """Whether the data of a record of provenance are this module's, so that ``PLANTED_SIMILARITY`` is theirs.
+
+    Raises:
+        DataError: the record is not there or is damaged.
+    """
+    try:
+        return {file["source"] for file in read_json(provenance_file)} == {DRAWN}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise DataError(f"{provenance_file} is not what the download stage wrote: run it again") from None
+
+
 class Photograph(NamedTuple):
     """One image of the sample: the class and the lesion that the tables name, and the JPEG file."""
 
@@ -79,7 +93,7 @@ def draw_sample(folder: Path, images: int, imbalance: float, seed: int, report: 
         images: how many images to draw.
         imbalance: how many times larger the largest class is than the smallest.
         seed: the same seed gives the same bytes.
-        report: told how many images are drawn.
+        report: called with the number of images drawn.
 
     Raises:
         CCLNetError: the smallest class would have fewer than five images, or the imbalance is below 1.

@@ -7,7 +7,6 @@ images stay in their zip: nothing is unpacked to the disk, and no member name is
 import csv
 import io
 import math
-import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,23 +16,28 @@ from typing import NamedTuple
 import pandas as pd
 
 from cclnet.dataset.archives import damaged_members, zip_directory
-from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
+from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE, class_order
+from cclnet.images.finding import IMAGE_SUFFIXES, file_fault
 from cclnet.system.errors import DataError, Problem
+from cclnet.system.names import UNPRINTABLE, normalised, spelling_notes
 from cclnet.system.progress import silent
 
 OWN_LABELS = "own_labels.csv"
 """The name, in its zip, of a label table with classes of its own; one of any other name must have the challenge's."""
+LABEL_COLUMNS = ("image", "label")
+"""How the header of a table begins that names classes; one with a column of 0 and 1 for each class begins otherwise."""
+SUBSET_COLUMN = "subset"
 LESION_COLUMNS = ("image", "lesion_id")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+GIVEN_SUBSETS = ("train", "validation", "test")
 NOTES = ("ATTRIBUTION", "LICENSE")
 COLUMNS = ("image", "label", "lesion")
 """No class may be called so: tables of predictions have a column for each class beside these."""
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Control characters, ends of lines, and what stands for bytes that are no text."""
+MOST_STRAYS = 100
+"""Files of a zip that do not belong there and are named; the rest is counted."""
 
 
 class Row(NamedTuple):
-    """A row of a table: where it stands, its image, and the values of its other columns (none if the row is broken)."""
+    """A row of a table: its line, its image, and the values of its other columns (none if the row is broken)."""
 
     where: str
     image: str
@@ -44,7 +48,8 @@ def read_table(folder: Path) -> pd.DataFrame:
     """Read the labels and the lesions of a dataset.
 
     Returns:
-        The columns image, label (the class's name) and lesion, one row for each labelled image, sorted by image.
+        The columns image, label (the class's name) and lesion, one row for each labelled image, sorted by image; and
+        ``subset`` where the label table has it. An image whose lesion is not known has its own name there.
 
     Raises:
         DataError: with every fault of both tables.
@@ -52,7 +57,9 @@ def read_table(folder: Path) -> pd.DataFrame:
     _, labels, problems = labels_in(folder / GROUND_TRUTH_ZIP)
     lesions, more = lesions_in(folder / LESION_TABLE)
     require_none([*problems, *more, *without_lesion(labels, lesions)])
-    return frame(labels, "label").merge(frame(lesions, "lesion"), on="image", validate="one_to_one")
+    table = frame(labels, "label").merge(frame(lesions, "lesion"), on="image", validate="one_to_one")
+    subsets = subsets_in(folder / GROUND_TRUTH_ZIP)
+    return table.merge(frame(subsets, SUBSET_COLUMN), on="image", validate="one_to_one") if subsets else table
 
 
 def read_classes(ground_truth_zip: Path) -> list[str]:
@@ -141,7 +148,7 @@ def images_in(path: Path) -> tuple[dict[str, str], list[Problem]]:
     images: dict[str, str] = {}
     first: dict[str, str] = {}
     for member in members:
-        image = PurePosixPath(member.filename).stem
+        image = normalised(PurePosixPath(member.filename).stem)
         other = first.setdefault(image.casefold(), member.filename)
         if other != member.filename:
             problems.append(Problem(f"{path.name}: {member.filename!r}", f"is the same image as {other!r}"))
@@ -156,10 +163,13 @@ def labels_in(path: Path, classes: Sequence[str] | None = None) -> tuple[Sequenc
     """
     name, data, problems = label_table_in(path)
     where = path.name if name == path.name else f"{path.name}: {name!r}"
-    if classes is None and PurePosixPath(name).name == OWN_LABELS:
-        header = header_in(data)
-        classes = header[1:]
-        problems += [Problem(where, fault) for fault in class_faults(classes) if header]
+    own = classes is None and PurePosixPath(name).name == OWN_LABELS
+    header = header_in(data)
+    if _names_classes(header, own):
+        return _named_labels(data, where, None if own else classes or CLASSES)
+    if own:
+        classes = [normalised(label) for label in header[1:]]
+        problems += [Problem(where, fault) for fault in class_faults(header[1:]) if header]
     classes = CLASSES if classes is None else classes
     if problems:
         return classes, {}, problems
@@ -172,10 +182,57 @@ def labels_in(path: Path, classes: Sequence[str] | None = None) -> tuple[Sequenc
     return classes, labels, problems
 
 
+def _names_classes(header: Sequence[str], own: bool) -> bool:
+    """Whether a header is that of a table that names classes; an own one has no columns but those that are written."""
+    known = tuple(header) in (LABEL_COLUMNS, (*LABEL_COLUMNS, SUBSET_COLUMN))
+    return known if own else tuple(header[:2]) == LABEL_COLUMNS
+
+
+def _named_labels(
+    data: bytes, where: str, classes: Sequence[str] | None
+) -> tuple[Sequence[str], dict[str, str], list[Problem]]:
+    """``labels_in`` of a table that names each image's class; the classes are those that it names if none are given."""
+    rows, problems = rows_in(data, where, LABEL_COLUMNS)
+    labels = {row.image: normalised("".join(row.values[:1])) for row in rows}
+    problems += [Problem(row.where, "names no label") for row in rows if row.values and not labels[row.image]]
+    if classes is None:
+        classes = class_order(set(labels.values()) - {""})
+        return classes, labels, problems + [Problem(where, fault) for fault in class_faults(classes) if labels]
+    known = {*classes, ""}
+    problems += [
+        Problem(row.where, f"has the label {labels[row.image]!r}, which is not among the classes")
+        for row in rows
+        if labels[row.image] not in known
+    ]
+    return classes, labels, problems
+
+
+def subsets_in(path: Path) -> dict[str, str]:
+    """The subset of each image where a label table gives a split of its own, else none; ``labels_in`` checks the rest.
+
+    Raises:
+        DataError: rows name another subset than train, validation or test.
+    """
+    name, data, _ = label_table_in(path)
+    header = header_in(data)
+    if tuple(header[:3]) != (*LABEL_COLUMNS, SUBSET_COLUMN):
+        return {}
+    rows, _ = rows_in(data, name, header[:3])
+    require_none(
+        [
+            Problem(row.where, f"names the subset {row.values[1]!r}, which is not {', '.join(GIVEN_SUBSETS)}")
+            for row in rows
+            if row.values and row.values[1] not in GIVEN_SUBSETS
+        ]
+    )
+    return {row.image: row.values[1] for row in rows if row.values}
+
+
 def label_table_in(path: Path) -> tuple[str, bytes, list[Problem]]:
     """The name and the bytes of a table, of a zip's only one if the path is a zip's, and what is wrong with the zip."""
     if path.suffix.lower() == ".csv":
-        return (path.name, path.read_bytes(), []) if path.is_file() else ("", b"", [Problem(path.name, "is missing")])
+        fault = file_fault(path)
+        return ("", b"", [Problem(path.name, fault)]) if fault else (path.name, path.read_bytes(), [])
     members, problems = members_in(path, (".csv",))
     if not problems:
         problems = damaged_members(path, path.name, silent)
@@ -192,7 +249,7 @@ def class_faults(classes: Sequence[str]) -> list[str]:
     faults = ["has fewer than two classes"] if len(classes) < 2 else []
     first: dict[str, str] = {}
     for name in classes:
-        if not name or name != name.strip() or UNPRINTABLE.search(name):
+        if not name or name != normalised(name) or UNPRINTABLE.search(name):
             faults.append(f"has a class {name!r}: no empty name, no space at its ends, no control character")
         elif name in COLUMNS:
             faults.append(f"has a class {name!r}, which is the name of a column: call it otherwise")
@@ -237,13 +294,32 @@ def number(text: str) -> float:
         return math.nan
 
 
+def label_table(labels: Mapping[str, str], subsets: Mapping[str, str]) -> bytes:
+    """The label table that names classes (image → class), with a given split (image → subset) if there is one."""
+    if not subsets:
+        return csv_table(LABEL_COLUMNS, labels.items())
+    rows = ((image, label, subsets[image]) for image, label in labels.items())
+    return csv_table([*LABEL_COLUMNS, SUBSET_COLUMN], rows)
+
+
 def lesions_in(path: Path) -> tuple[dict[str, str], list[Problem]]:
     """The lesion of each image, and the problems of the table."""
-    if not path.is_file():
-        return {}, [Problem(path.name, "is missing")]
-    rows, problems = rows_in(path.read_bytes(), path.name, LESION_COLUMNS)
-    problems += [Problem(row.where, "names no lesion") for row in rows if row.values and not row.values[0].strip()]
-    return {row.image: "".join(row.values) for row in rows}, problems
+    rows, problems = _lesion_rows(path)
+    problems += [Problem(row.where, "names no lesion") for row in rows if row.values and not normalised(row.values[0])]
+    return {row.image: normalised("".join(row.values)) for row in rows}, problems
+
+
+def lesion_notes(path: Path) -> list[Problem]:
+    """Lesions that the table writes in several ways."""
+    rows, _ = _lesion_rows(path)
+    notes = spelling_notes((row.values[0] for row in rows if row.values), "lesion")
+    return [Problem(path.name, note) for note in notes]
+
+
+def _lesion_rows(path: Path) -> tuple[list[Row], list[Problem]]:
+    if fault := file_fault(path):
+        return [], [Problem(path.name, fault)]
+    return rows_in(path.read_bytes(), path.name, LESION_COLUMNS)
 
 
 def header_in(data: bytes) -> list[str]:
@@ -257,7 +333,8 @@ def header_in(data: bytes) -> list[str]:
 def rows_in(data: bytes, where: str, columns: Sequence[str]) -> tuple[list[Row], list[Problem]]:
     """Read a CSV table whose header begins with the given columns, the first of them the image's name.
 
-    A byte-order mark and either kind of line end are taken; further columns are not read.
+    A byte-order mark and either kind of line end are taken; further columns are not read. Names of images are
+    ``normalised``, other values are not.
 
     Returns:
         The rows (the first one of each image), and the problems of the table.
@@ -275,14 +352,14 @@ def rows_in(data: bytes, where: str, columns: Sequence[str]) -> tuple[list[Row],
     rows: dict[str, Row] = {}
     problems: list[Problem] = []
     for place, values in lines[1:]:
-        row = Row(f"{place}, {values[0]!r}", values[0], values[1 : len(columns)])
+        row = Row(f"{place}, {values[0]!r}", normalised(values[0]), values[1 : len(columns)])
         if len(values) != len(header):
             problems.append(Problem(row.where, f"has {len(values)} values instead of {len(header)}"))
             row = row._replace(values=[])
         first = rows.setdefault(row.image.casefold(), row)
         if first is not row:
             problems.append(Problem(row.where, f"is there a second time, after {first.where}"))
-        if not row.image.strip():
+        if not row.image:
             problems.append(Problem(row.where, "names no image"))
     return list(rows.values()), problems
 
@@ -290,14 +367,18 @@ def rows_in(data: bytes, where: str, columns: Sequence[str]) -> tuple[list[Row],
 def members_in(path: Path, suffixes: Sequence[str]) -> tuple[list[zipfile.ZipInfo], list[Problem]]:
     """The zip's members with one of the suffixes, in either letter case, and the problems of its directory."""
     if not path.is_file():
-        return [], [Problem(path.name, "is missing")]
+        return [], [Problem(path.name, file_fault(path))]
     files, problems = zip_directory(path, path.name)
     members = [file for file in files if PurePosixPath(file.filename).suffix.lower() in suffixes]
-    problems += [
+    strays = [
         Problem(f"{path.name}: {file.filename!r}", f"is neither {', '.join(suffixes)} nor a note")
         for file in files
-        if file not in members and PurePosixPath(file.filename).stem.upper() not in NOTES
+        if PurePosixPath(file.filename).suffix.lower() not in suffixes
+        and PurePosixPath(file.filename).stem.upper() not in NOTES
     ]
+    problems += strays[:MOST_STRAYS]
+    if len(strays) > MOST_STRAYS:
+        problems.append(Problem(path.name, f"holds {len(strays) - MOST_STRAYS:,} more files that do not belong there"))
     if files and not members:
         problems.append(Problem(path.name, f"holds no file with the suffix {', '.join(suffixes)}"))
     return members, problems
@@ -311,4 +392,4 @@ def frame(values: Mapping[str, str], column: str) -> pd.DataFrame:
 def require_none(problems: Sequence[Problem]) -> None:
     """Raise what has been found together, if anything has."""
     if problems:
-        raise DataError("the dataset cannot be used: mend what follows or name another source", problems)
+        raise DataError("the dataset cannot be used: fix what follows or name another source", problems)

@@ -1,25 +1,36 @@
 """All resized images in one memory-mapped array.
 
 The array is flat: the images lie one after the other as height × width × 3 bytes, so that sizes and aspect ratios may
-differ. A table beside it (image, height, width, offset, sha256 of the original file) says where each one is.
+differ. A table beside it (image, height, width, offset, sha256 of the original file) says where each one is, and a
+record (JSON) holds digests of both and the images that show the same, so that a later change of either is noticed.
 """
 
 import hashlib
 import io
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cclnet.images.decoding import Pixels, decode, resize
+from cclnet.images.copies import Copies, describe, find_copies
+from cclnet.images.decoding import MAX_PIXELS, Pixels, decode, resize
 from cclnet.images.reading import map_members
 from cclnet.system.errors import DataError, Problem
-from cclnet.system.files import read_csv, write_csv
+from cclnet.system.files import read_csv, read_json, write_csv, write_json
 from cclnet.system.progress import Report, silent
+
+DIGEST_BLOCK = 2**24
+"""Bytes that are hashed by one thread at a time."""
+_COLUMNS = ("image", "height", "width", "offset", "sha256")
+_NAMED = 5
+"""Images that a problem of many names."""
 
 
 def build_cache(
@@ -30,8 +41,8 @@ def build_cache(
     index_file: Path,
     threads: int,
     report: Report = silent,
-) -> None:
-    """Decode and resize every image once, straight out of the zip.
+) -> Copies:
+    """Decode and resize every image once, straight out of the zip, and record what was written beside the pixels.
 
     Args:
         input_zip: the zip of the images.
@@ -40,16 +51,21 @@ def build_cache(
         pixels_file: where the array goes (npy).
         index_file: where the table goes (csv).
         threads: images decoded at the same time; Pillow works outside the interpreter's lock.
-        report: told of the progress.
+        report: called with the number of images resized.
+
+    Returns:
+        The images that show the same.
 
     Raises:
-        DataError: images cannot be decoded; all of them are named, and neither file is left behind.
+        DataError: images cannot be decoded; all of them are named, and no file is left behind.
     """
     problems: list[Problem] = []
-    rows = []
+    rows: list[tuple[str, int, int, int, str]] = []
+    descriptions: dict[str, bytes] = {}
 
-    def shrink(data: bytes) -> tuple[Pixels, str]:
-        return resize(decode(data), short_side), hashlib.sha256(data).hexdigest()
+    def shrink(data: bytes) -> tuple[Pixels, str, bytes]:
+        pixels = resize(decode(data), short_side)
+        return pixels, hashlib.sha256(data).hexdigest(), describe(pixels)
 
     names = sorted(members)
     offset = 0
@@ -63,7 +79,7 @@ def build_cache(
                 if isinstance(loaded, ValueError):
                     problems.append(Problem(f"{name} in {input_zip.name}", str(loaded)))
                     continue
-                resized, digest = loaded
+                resized, digest, descriptions[name] = loaded
                 pixels.write(resized.data)
                 rows.append((name, resized.shape[0], resized.shape[1], offset, digest))
                 offset += resized.size
@@ -71,10 +87,48 @@ def build_cache(
             pixels.write(_header(offset))
         if problems:
             raise DataError(f"{len(problems)} of {len(names)} images cannot be used; replace or remove them:", problems)
-        write_csv(index_file, pd.DataFrame(rows, columns=["image", "height", "width", "offset", "sha256"]))
+        write_csv(index_file, pd.DataFrame(rows, columns=list(_COLUMNS)))
+        copies = find_copies({row[0]: row[4] for row in rows}, descriptions)
+        record = {"pixels": digest_of_blocks(partial), "index": _sha256(index_file)}
+        write_json(record_file(pixels_file), record | {"identical": copies.identical, "alike": copies.alike})
         partial.replace(pixels_file)
     finally:
         partial.unlink(missing_ok=True)
+    return copies
+
+
+def record_file(pixels_file: Path) -> Path:
+    """Where the record of an array of pixels is: beside it, under the same name."""
+    return pixels_file.with_suffix(".json")
+
+
+def digest_of_blocks(path: Path, threads: int | None = None) -> str:
+    """The sha256 of the sha256 of each of a file's blocks: blocks are hashed at the same time, a gigabyte a second.
+
+    The number of threads (default: one for each core) changes nothing but the time.
+    """
+
+    def block(offset: int) -> bytes:
+        return hashlib.sha256(os.pread(file.fileno(), DIGEST_BLOCK, offset)).digest()
+
+    with path.open("rb") as file, ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        blocks = pool.map(block, range(0, path.stat().st_size, DIGEST_BLOCK))
+        return hashlib.sha256(b"".join(blocks)).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_copies(pixels_file: Path) -> Copies:
+    """Read the images that show the same, as ``build_cache`` found them.
+
+    Raises:
+        DataError: the record is not there or is damaged.
+    """
+    record, problems = _record_in(record_file(pixels_file))
+    _require_none(problems)
+    return Copies(record["identical"], record["alike"])
 
 
 def _header(length: int) -> bytes:
@@ -101,10 +155,24 @@ class ImageCache:
 
     @classmethod
     def open(cls, pixels_file: Path, index_file: Path) -> Self:
-        """Open what ``build_cache`` wrote."""
-        index = read_csv(index_file, ["image", "sha256"])
+        """Open what ``build_cache`` wrote, after a look at every byte of it.
+
+        Raises:
+            DataError: the files are not there or are not what was written; with every fault.
+        """
+        record, problems = _record_in(record_file(pixels_file))
+        index, faults = _index_in(index_file)
+        pixels, more = _pixels_in(pixels_file)
+        problems += faults + more
+        if index is not None and pixels is not None and (size := _bytes_of(index)) != len(pixels):
+            problems.append(Problem(str(pixels_file), f"holds {len(pixels):,} bytes of pixels instead of {size:,}"))
+        if not problems and _sha256(index_file) != record["index"]:
+            problems.append(Problem(str(index_file), "has changed since it was written"))
+        if not problems and digest_of_blocks(pixels_file) != record["pixels"]:
+            problems.append(Problem(str(pixels_file), "holds other pixels than those that were written"))
+        _require_none(problems)
+        assert index is not None and pixels is not None  # noqa: S101 - else there are problems
         columns = (index[name].to_numpy(np.int64) for name in ("height", "width", "offset"))
-        pixels = np.asarray(np.load(pixels_file, mmap_mode="r"))  # a plain array of the same bytes: quicker to cut from
         return cls(pixels, index["image"].tolist(), *columns)
 
     @property
@@ -117,7 +185,7 @@ class ImageCache:
         return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
 
     def rows(self, images: Sequence[str]) -> NDArray[np.int64]:
-        """Where the given images stand.
+        """The rows of the given images.
 
         Raises:
             DataError: some of them are not in the cache.
@@ -140,3 +208,85 @@ class ImageCache:
         for crop, row, top, left in zip(batch, rows, tops, lefts, strict=True):
             crop[:] = self[row][top : top + size, left : left + size]
         return batch
+
+
+def _record_in(path: Path) -> tuple[dict[str, Any], list[Problem]]:
+    """The record beside an array of pixels, and what is wrong with it."""
+    try:
+        record = read_json(path)
+    except OSError as error:
+        return {}, [Problem(str(path), f"cannot be read: {error.strerror}")]
+    except (ValueError, RecursionError):
+        return {}, [Problem(str(path), "is no JSON")]
+    digests = ("pixels", "index")
+    groups = ("identical", "alike")
+    usable = (
+        isinstance(record, dict)
+        and set(record) == {*digests, *groups}
+        and all(isinstance(record[name], str) for name in digests)
+        and all(_are_groups(record[name]) for name in groups)
+    )
+    return (record, []) if usable else ({}, [Problem(str(path), "is not the record of resized images")])
+
+
+def _are_groups(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(group, list) and len(group) > 1 and all(isinstance(image, str) for image in group) for group in value
+    )
+
+
+def _index_in(path: Path) -> tuple[pd.DataFrame | None, list[Problem]]:
+    """The table beside an array of pixels, None if it cannot be used at all, and what is wrong with it."""
+    try:
+        index = read_csv(path, ["image", "sha256"])
+    except OSError as error:
+        return None, [Problem(str(path), f"cannot be read: {error.strerror}")]
+    except ValueError:
+        return None, [Problem(str(path), "is no CSV table")]
+    if list(index.columns) != list(_COLUMNS) or not len(index):
+        return None, [Problem(str(path), f"is no table of {', '.join(_COLUMNS)} with a row for each image")]
+    numbers = [index[name] for name in ("height", "width", "offset")]
+    if not all(pd.api.types.is_integer_dtype(column) for column in numbers):
+        return None, [Problem(str(path), "has a height, width or offset that is no whole number")]
+    images = index["image"].tolist()
+    sides = index[["height", "width"]]
+    after = np.cumsum(_sizes(index)) - _sizes(index)
+    faults = {
+        "of an impossible height or width": ((sides < 1) | (sides > MAX_PIXELS)).any(axis=1),
+        "at another offset than after the one before it": index["offset"] != after,
+        "with no sha256": ~index["sha256"].str.fullmatch("[0-9a-f]{64}"),
+        "twice, or out of order": [False, *(first >= second for first, second in pairwise(images))],
+    }
+    problems = []
+    for fault, rows in faults.items():
+        if named := index["image"][np.asarray(rows, dtype=bool)].tolist():
+            shown = ", ".join(map(repr, named[:_NAMED])) + (" …" if len(named) > _NAMED else "")
+            problems.append(Problem(str(path), f"has images {fault}: {shown}"))
+    return index, problems
+
+
+def _sizes(index: pd.DataFrame) -> NDArray[np.int64]:
+    """Bytes of each image's pixels."""
+    return index["height"].to_numpy(np.int64) * index["width"].to_numpy(np.int64) * 3
+
+
+def _bytes_of(index: pd.DataFrame) -> int:
+    return int(_sizes(index).sum())
+
+
+def _pixels_in(path: Path) -> tuple[Pixels | None, list[Problem]]:
+    """The array of all pixels, mapped from disk, None if there is none, and what is wrong with it."""
+    try:
+        mapped = np.load(path, mmap_mode="r")
+    except OSError as error:
+        return None, [Problem(str(path), f"cannot be read: {error.strerror or error}")]
+    except (ValueError, EOFError, SyntaxError):
+        return None, [Problem(str(path), "is no array of NumPy, or not the whole of one")]
+    if not isinstance(mapped, np.ndarray) or mapped.dtype != np.uint8 or mapped.ndim != 1:
+        return None, [Problem(str(path), "is no flat array of bytes")]
+    return np.asarray(mapped), []  # a plain array of the same bytes: quicker to cut from
+
+
+def _require_none(problems: Sequence[Problem]) -> None:
+    if problems:
+        raise DataError("the resized images are not what the resize stage wrote: run it again", problems)

@@ -1,12 +1,15 @@
 """An image file's bytes as pixels: decoding, resizing, the central crop."""
 
 import io
-import struct
+import re
+import threading
 import warnings
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 """height × width × 3, RGB."""
@@ -16,40 +19,218 @@ MAX_PIXELS = 64_000_000
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
 """Pillow knows more, some of which hide more than 8 bits a channel (PPM, JPEG 2000) or start a program (EPS)."""
-_WHOLE_RANGE_MODES = {"1", "L", "P", "RGB", "CMYK", "YCbCr"}
+_OPAQUE_MODES = {"1", "L", "P", "RGB", "CMYK", "YCbCr"}
+_ALPHA_MODES = {"LA", "PA", "RGBA"}
+_WIDE_SAMPLES = re.compile(r";(12|16|32|64)")
+"""In Pillow's name of a file's sample layout. It calls colours of 16 bits RGB, and cuts them to 8 as it loads them."""
+_SUBFILE_TYPE, _BITS_PER_SAMPLE, _ORIENTATION, _SAMPLE_FORMAT = 254, 258, 274, 339
+_UNSIGNED = 1
+_REDUCED_OR_MASK = 0b101
+"""Bits of a TIFF page's subfile type: a smaller version of another page, a transparency mask."""
+_MOST_TIFF_PAGES = 100
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
+"""The colour space that a profile must have to describe an image of a mode."""
+_SRGB_GAMMA = 1 / 2.2
+_SRGB_CHROMATICITY = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+_NEARLY_SRGB = 2
+"""Levels: a profile that changes no colour by more describes sRGB, and the stored values are kept."""
+_LATTICES: dict[str, NDArray[np.uint8]] = {
+    "RGB": (np.indices((9, 9, 9)).T.reshape(27, 27, 3) * 255 // 8).astype(np.uint8),
+    "L": np.arange(256, dtype=np.uint8).reshape(16, 16),
+}
+"""Colours that show what a profile does."""
 
 
 def decode(data: bytes) -> Image.Image:
-    """The picture in a file's bytes as upright RGB.
+    """Decode a file's bytes to upright RGB, as an image viewer shows them.
 
-    Grey, palette and CMYK pictures are converted, the EXIF orientation is applied.
+    Grey, palette and CMYK images are converted, an opaque alpha channel is dropped, the EXIF orientation and an
+    embedded ICC profile are applied. A damaged EXIF block or profile is ignored, as viewers do. Of a JPEG with further
+    pictures (MPO) the first is taken, and of a TIFF with smaller versions of its page that page.
 
     Raises:
-        ValueError: the bytes are no picture, are truncated, are larger than ``MAX_PIXELS``, have transparency, or more
-            than 8 bits a channel, which a conversion would silently cut off.
+        ValueError: the bytes are not an image, are truncated, hold several frames or pages, have more than
+            ``MAX_PIXELS``, transparent pixels, signed samples, or more than 8 bits a channel, which a conversion would
+            silently cut off. Nothing else is raised for a file's contents.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width} × {image.height} pixels are more than {MAX_PIXELS:,}")
-            mode = _stored_mode(image)
-            if mode not in _WHOLE_RANGE_MODES or "transparency" in image.info:
-                raise ValueError(f"mode {mode}: only grey and colour images of 8 bits without transparency")
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return image if image.mode == "RGB" else image.convert("RGB")  # either would make another copy
+        with _QUIET:
+            return _decoded(Image.open(io.BytesIO(data), formats=_FORMATS))
     except UnidentifiedImageError:
         raise ValueError("cannot be decoded: not in any known image format") from None
-    except (OSError, SyntaxError, NotImplementedError, struct.error, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot be decoded: {error}") from error
+    except _RefusedError as error:
+        raise ValueError(str(error)) from None
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's readers raise almost anything for damaged files
+        raise ValueError(f"cannot be decoded: {_words(error)}") from error
 
 
-def _stored_mode(image: ImageFile.ImageFile) -> str:
-    """The mode of a picture in its file: Pillow calls colours of 16 bits RGB, and cuts them to 8 as it loads them."""
-    stored = (tile.args if isinstance(tile.args, str) else tile.args[0] for tile in image.tile if tile.args)
-    return next((mode for mode in stored if str(mode).startswith(f"{image.mode};16")), image.mode)
+class _RefusedError(Exception):
+    """A readable image whose pixels could not be shown as they are meant."""
+
+
+def _decoded(image: ImageFile.ImageFile) -> Image.Image:
+    if image.width * image.height > MAX_PIXELS:
+        raise _RefusedError(f"{image.width} × {image.height} pixels are more than {MAX_PIXELS:,}")
+    _require_one_frame(image)
+    _require_8_bits(image)
+    image.load()
+    _require_opaque(image)
+    _require_srgb_chunks(image)
+    return _in_srgb(_upright(image), image.info.get("icc_profile"))
+
+
+def _require_one_frame(image: ImageFile.ImageFile) -> None:
+    if image.format == "TIFF" and getattr(image, "is_animated", False):
+        if not _later_pages_are_reduced(image):
+            raise _RefusedError("has several pages: store the page to use in a file of its own")
+    elif image.format != "MPO" and getattr(image, "is_animated", False):
+        raise _RefusedError("is an animation: store the frame to use in a file of its own")
+
+
+def _later_pages_are_reduced(image: Any) -> bool:
+    """Whether the later pages of a TIFF are smaller versions or masks of the first, which is then chosen again."""
+    for page in range(1, _MOST_TIFF_PAGES):
+        try:
+            image.seek(page)
+        except EOFError:
+            image.seek(0)
+            return True
+        subfile = image.tag_v2.get(_SUBFILE_TYPE, 0)
+        if not (isinstance(subfile, int) and subfile & _REDUCED_OR_MASK):
+            return False
+    return False
+
+
+def _require_8_bits(image: ImageFile.ImageFile) -> None:
+    layouts = [str(tile.args if isinstance(tile.args, str) else tile.args[0]) for tile in image.tile if tile.args]
+    packed = image.format == "BMP"  # 5 or 6 bits a channel, in 16 a pixel
+    wide = [layout for layout in layouts if _WIDE_SAMPLES.search(layout) and not packed]
+    mode = wide[0] if wide and image.mode in _OPAQUE_MODES | _ALPHA_MODES else image.mode
+    if image.format == "TIFF" and max(_tag(image, _BITS_PER_SAMPLE)) > 8:
+        mode = f"{image.mode} of {max(_tag(image, _BITS_PER_SAMPLE))} bits"  # planes apart have no layout of their own
+    if image.format == "TIFF" and set(_tag(image, _SAMPLE_FORMAT)) != {_UNSIGNED}:
+        mode = f"{image.mode} of signed or floating-point samples"
+    if mode not in _OPAQUE_MODES | _ALPHA_MODES:
+        raise _RefusedError(f"mode {mode}: only grey and colour images of 8 unsigned bits a channel can be used")
+
+
+def _tag(image: Any, tag: int) -> tuple[Any, ...]:
+    """The values of a TIFF's tag, 1 by default, which is what the standard says of the two that are asked for."""
+    values = image.tag_v2.get(tag, (1,))
+    return values if isinstance(values, tuple) else (values,)
+
+
+def _require_opaque(image: Image.Image) -> None:
+    """Refuse transparent pixels: what a viewer shows in their place depends on the viewer."""
+    if image.mode not in _ALPHA_MODES and "transparency" not in image.info:
+        return
+    alpha = (image if image.mode in _ALPHA_MODES - {"PA"} else image.convert("RGBA")).getchannel("A")
+    lowest, _ = alpha.getextrema()
+    if lowest != 255:
+        raise _RefusedError(f"mode {image.mode} with transparent pixels: put it on the background that it needs")
+    image.info.pop("transparency", None)
+
+
+def _require_srgb_chunks(image: Image.Image) -> None:
+    """Refuse a PNG whose chunks, in the place of a profile, ask for other colours than sRGB: viewers differ."""
+    if image.format != "PNG" or "icc_profile" in image.info or "srgb" in image.info:
+        return
+    gamma = image.info.get("gamma", _SRGB_GAMMA)
+    if abs(gamma / _SRGB_GAMMA - 1) > 0.05:
+        raise _RefusedError(f"has a gamma of {gamma:g} instead of {_SRGB_GAMMA:.5f}: convert it to sRGB")
+    chromaticity = image.info.get("chromaticity", _SRGB_CHROMATICITY)
+    if np.abs(np.subtract(chromaticity, _SRGB_CHROMATICITY)).max() > 0.01:
+        raise _RefusedError("has other primary colours than sRGB, and no profile: convert it to sRGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation turns it; as it is stored where that tag, or the block, makes no sense."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except MemoryError:
+        raise
+    except Exception:
+        return image
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
+
+
+def _in_srgb(image: Image.Image, profile: Any) -> Image.Image:
+    if image.mode not in _SPACES:
+        image = image.convert("L" if image.mode in ("1", "LA") else "RGB")
+    transform = _to_srgb(profile, image.mode) if isinstance(profile, bytes) else None
+    if transform:
+        return transform.apply(image)
+    return image if image.mode == "RGB" else image.convert("RGB")  # either would make another copy
+
+
+@lru_cache(maxsize=64)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The way from a profile's colours to sRGB; None where it leads nowhere else or the profile does not fit."""
+    try:
+        source: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if source.profile.xcolor_space.strip() != _SPACES[mode]:
+            return None
+        intent = ImageCms.Intent(ImageCms.getDefaultIntent(source))
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB", intent)
+    except (OSError, ValueError, TypeError, ImageCms.PyCMSError):
+        return None
+    if mode in _LATTICES and _changes_little(transform, _LATTICES[mode]):
+        return None
+    return transform  # pyright: ignore[reportReturnType] - it is typed as its base class
+
+
+def _changes_little(transform: Any, colours: NDArray[np.uint8]) -> bool:
+    changed = np.asarray(transform.apply(Image.fromarray(colours))).astype(int)
+    return int(np.abs(changed - colours.reshape(*colours.shape[:2], -1)).max()) <= _NEARLY_SRGB
+
+
+def _words(error: Exception) -> str:
+    """What an exception says, in one printable line."""
+    words = " ".join("".join(letter if letter.isprintable() else " " for letter in str(error)).split())
+    if isinstance(error, (OSError, SyntaxError, ValueError, Image.DecompressionBombError)) and words:
+        return words
+    return f"{type(error).__name__} {words}".strip()
+
+
+class _Quiet:
+    """Ignores Pillow's warnings while any thread decodes.
+
+    ``warnings.catch_warnings`` saves and restores one list for the whole process: threads that enter and leave it in
+    turn would leave the wrong one behind. Here the first one in saves and the last one out restores.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._saved = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._saved.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
 
 
 def resized_size(width: int, height: int, short_side: int) -> tuple[int, int]:
@@ -59,7 +240,7 @@ def resized_size(width: int, height: int, short_side: int) -> tuple[int, int]:
 
 
 def resize(image: Image.Image, short_side: int) -> Pixels:
-    """The image scaled, antialiased (bilinear over the whole footprint, as torchvision's Resize).
+    """Scale an image, antialiased (bilinear over the whole footprint, as torchvision's Resize).
 
     Raises:
         ValueError: the image is so narrow that it would grow beyond ``MAX_PIXELS``.

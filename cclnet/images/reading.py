@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -25,10 +26,28 @@ def map_members(
         threads: how many members are worked on at the same time.
 
     Yields:
-        For each member, in their order, what the function returned, or the ValueError that says what is wrong.
+        For each member, in their order, what the function returned, or a ValueError that says what is wrong. Any
+        exception is its member's problem, lack of memory excepted: the other members are still worked on.
     """
     with _ZipReader(input_zip) as reader:
         yield from _map(reader.read, members, function, threads)
+
+
+def map_places(
+    places: Sequence[tuple[Path, str | None]], function: Callable[[bytes], Result], threads: int
+) -> Iterator[Result | ValueError]:
+    """``map_members`` of files and of members of several zips: each place is a path, and a member's name or None."""
+    with ExitStack() as stack:
+        readers = {
+            path: stack.enter_context(_ZipReader(path))
+            for path in dict.fromkeys(path for path, member in places if member is not None)
+        }
+
+        def read(place: tuple[Path, str | None]) -> bytes:
+            path, member = place
+            return _read_file(path) if member is None else readers[path].read(member)
+
+        yield from _map(read, places, function, threads)
 
 
 def map_files(
@@ -46,12 +65,18 @@ def _map(
             return function(read(item))
         except ValueError as error:
             return error
+        except MemoryError:
+            raise
+        except Exception as error:
+            return ValueError(f"cannot be used: {type(error).__name__} {' '.join(str(error).split())}".strip())
 
     with ThreadPoolExecutor(threads) as pool:
         yield from _in_order(pool, load, items, 8 * threads)
 
 
 def _read_file(path: Path) -> bytes:
+    if not path.is_file() and path.exists():
+        raise ValueError("is not a regular file")  # reading a pipe could wait for ever
     try:
         return path.read_bytes()
     except OSError as error:

@@ -24,7 +24,7 @@ class Subset:
         cache: all resized images.
         rows: which of them belong to the subset.
         labels: their classes, 0 … K − 1.
-        resident: the cache's bytes on the GPU that trains; None where they stay with the processor.
+        resident: the cache's bytes on the GPU that trains; None where they stay in main memory.
     """
 
     cache: ImageCache
@@ -48,7 +48,7 @@ class Subset:
         return replace(self, rows=self.rows[places], labels=self.labels[places])
 
     def with_shuffled_labels(self, seed: int) -> Self:
-        """The same images with each other's labels: classes as large as before, and nothing that they look like."""
+        """The same images with their labels permuted: same class sizes, no link to the images."""
         random = np.random.default_rng([seed, LABEL_STREAM])
         return replace(self, labels=random.permutation(self.labels))
 

@@ -1,6 +1,6 @@
 """A labelled set of pictures, and what a model's predictions of it are worth."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cclnet.dataset.layouts import LABELS, read_layout
 from cclnet.dataset.tables import absent, labels_in, lesions_in, require_none
 from cclnet.inference.pictures import Picture, pictures_in, repeated_images
 from cclnet.metrics.resampling import Interval, clustered_bootstrap, weighted_scores
 from cclnet.metrics.scores import class_table, evaluate
 from cclnet.metrics.scores import notes as score_notes
+from cclnet.system.errors import Problem
 
 
 @dataclass(frozen=True)
@@ -34,20 +36,25 @@ class LabelledPictures:
 def labelled_pictures(
     images: Path, ground_truth: Path, lesion_table: Path | None, classes: Sequence[str]
 ) -> LabelledPictures:
-    """Read a labelled set in the layout of the challenge's training, validation and test sets.
+    """Read a labelled set in the layout of the challenge's training, validation and test sets, or in one of a folder's.
 
     Args:
         images: a folder or a zip.
-        ground_truth: the table of labels, or a zip with it; its classes must be the given ones, in their order.
+        ground_truth: the table of labels, or a zip with it; its classes must be the given ones, in their order. Or the
+            folder of the images itself, or its ``labels.csv``: then the images and their labels and groups are what
+            ``dataset.layouts`` finds there.
         lesion_table: the table of lesions, which may name further images.
         classes: those of the model.
 
     Raises:
         DataError: with everything that is wrong with zips and tables and between them; no picture is decoded.
     """
+    if images.is_dir() and images.resolve() == _folder_of(ground_truth):
+        return _labelled_folder(images, classes)
     pictures, problems = pictures_in([images])
     _, labels, label_problems = labels_in(ground_truth, classes)
     lesions, lesion_problems = lesions_in(lesion_table) if lesion_table else ({}, [])
+    pictures = _by_stem_if_labelled_so(pictures, labels)
     problems += repeated_images(pictures) + label_problems + lesion_problems
     of_image = {picture.image: picture for picture in pictures}
     if pictures and labels:
@@ -62,6 +69,37 @@ def labelled_pictures(
         np.array([classes.index(labels[name]) for name in names], dtype=np.int64),
         [lesions[name] for name in names] if lesion_table else None,
     )
+
+
+def _folder_of(ground_truth: Path) -> Path | None:
+    """The folder whose own labels are meant: itself, or that of a ``labels.csv``; None of another table."""
+    if ground_truth.is_dir():
+        return ground_truth.resolve()
+    return ground_truth.resolve().parent if ground_truth.name == LABELS and ground_truth.is_file() else None
+
+
+def _labelled_folder(folder: Path, classes: Sequence[str]) -> LabelledPictures:
+    found = read_layout(folder)
+    problems = [*found.problems]
+    problems += [
+        Problem(image, f"has the label {kind.label!r}, which the model does not know")
+        for image, kind in found.kinds.items()
+        if kind.label not in classes
+    ]
+    require_none(problems)
+    groups = {image: kind.group for image, kind in found.kinds.items() if kind.group}
+    return LabelledPictures(
+        [Picture(image, str(place.path), place.path, place.member) for image, place in found.places.items()],
+        np.array([classes.index(kind.label) for kind in found.kinds.values()], dtype=np.int64),
+        [groups.get(image, image) for image in found.kinds] if groups else None,
+    )
+
+
+def _by_stem_if_labelled_so(pictures: Sequence[Picture], labels: Container[str]) -> Sequence[Picture]:
+    """The pictures under their files' names alone where the labels know more of these than of the paths."""
+    named = [picture._replace(image=Path(picture.member or picture.path).stem) for picture in pictures]
+    known, known_by_name = (sum(picture.image in labels for picture in found) for found in (pictures, named))
+    return named if known_by_name > known else pictures
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,17 @@
 """Pictures from anywhere: single files, folders, zips."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from os.path import commonpath
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple, TypeVar
 
-from cclnet.dataset.archives import LARGEST_MEMBER, zip_directory
-from cclnet.dataset.folders import visible_files
-from cclnet.dataset.tables import IMAGE_SUFFIXES
-from cclnet.images.reading import map_files, map_members
+from cclnet.dataset.archives import zip_directory
+from cclnet.dataset.layouts import id_of
+from cclnet.images.finding import IMAGE_SUFFIXES, file_fault, hidden, visible_files
+from cclnet.images.reading import map_places
 from cclnet.system.errors import DataError, Problem
+from cclnet.system.names import UNPRINTABLE, shown
 
 Result = TypeVar("Result")
 
@@ -18,7 +20,8 @@ class Picture(NamedTuple):
     """A picture that can be read.
 
     Attributes:
-        image: its id, the file's name without suffix.
+        image: its id: in a folder or zip the path there, as ``dataset: folder`` makes ids of it; else the file's name
+            without suffix.
         where: where it is, in the words of a ``Problem``.
         path: its file, or the zip that it is in.
         member: the name of its member of the zip, None outside of one.
@@ -48,8 +51,8 @@ def pictures_in(sources: Sequence[Path]) -> tuple[list[Picture], list[Problem]]:
     """The pictures of files, folders (with all that is below them) and zips, and what is wrong with these.
 
     A file that is named is taken for a picture whatever its suffix. In folders and zips everything without the suffix
-    of a picture is passed over, and so is what is hidden, which some systems put beside every picture. Nothing is
-    decoded.
+    of a picture is passed over (``passed_over`` counts it), and so is what is hidden, which some systems put beside
+    every picture. Nothing is decoded.
 
     Returns:
         The pictures, source by source, those of a source sorted by image, and the problems.
@@ -60,7 +63,7 @@ def pictures_in(sources: Sequence[Path]) -> tuple[list[Picture], list[Problem]]:
         try:
             found, faults = _pictures_of(source)
         except OSError as error:
-            found, faults = [], [Problem(str(source), f"cannot be read: {error.strerror}")]
+            found, faults = [], [Problem(shown(source), f"cannot be read: {error.strerror}")]
         pictures += sorted(found, key=lambda picture: (picture.image, picture.where))
         problems += faults
         if not found and not faults:
@@ -78,52 +81,84 @@ def repeated_images(pictures: Sequence[Picture]) -> list[Problem]:
     ]
 
 
+def passed_over(sources: Sequence[Path]) -> str:
+    """How many files of folders and zips are not taken for pictures, by suffix; empty if there are none."""
+    counts: Counter[str] = Counter()
+    for source in sources:
+        counts.update(_suffix(path) for path in _visible_names(source) if not _looks_like_a_picture(path))
+    return ", ".join(f"{suffix} {count:,}" for suffix, count in sorted(counts.items()))
+
+
+def _suffix(path: PurePath) -> str:
+    return path.suffix.lower() or "no suffix"
+
+
+def _visible_names(source: Path) -> list[PurePath]:
+    try:
+        if source.is_dir():
+            return [*visible_files(source)[0]]
+    except OSError:
+        return []
+    if source.suffix.lower() != ".zip" or not source.is_file():
+        return []
+    members, _ = zip_directory(source, str(source))
+    names = [PurePosixPath(member.filename) for member in members]
+    return [name for name in names if not any(map(hidden, name.parts))]
+
+
 def map_pictures(
     pictures: Sequence[Picture], function: Callable[[bytes], Result], threads: int
 ) -> Iterator[Result | ValueError]:
     """``images.map_members`` of pictures from anywhere."""
-    for archive, group in groupby(pictures, lambda picture: picture.path if picture.member else None):
-        together = list(group)
-        if archive:
-            members = [picture.member for picture in together if picture.member]
-            yield from map_members(archive, members, function, threads)
-        else:
-            yield from map_files([picture.path for picture in together], function, threads)
+    return map_places([(picture.path, picture.member) for picture in pictures], function, threads)
 
 
 def _pictures_of(source: Path) -> tuple[list[Picture], list[Problem]]:
     if source.is_dir():
-        return _from_files(sorted(filter(_looks_like_a_picture, visible_files(source))))
+        files, problems = visible_files(source)
+        images = [path for path in files if _looks_like_a_picture(path)]
+        pictures, faults = _from_files({path: id_of(path.relative_to(source).as_posix()) for path in images})
+        return pictures, problems + faults
     if source.suffix.lower() == ".zip":
         return _from_zip(source)
-    return _from_files([source])
+    return _from_files({source: source.stem})
 
 
 def _looks_like_a_picture(path: PurePath) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _from_files(paths: Sequence[Path]) -> tuple[list[Picture], list[Problem]]:
-    faults = {path: _file_fault(path) for path in paths}
-    pictures = [Picture(path.stem, str(path), path) for path, fault in faults.items() if not fault]
-    return pictures, [Problem(str(path), fault) for path, fault in faults.items() if fault]
+def _from_files(images: dict[Path, str]) -> tuple[list[Picture], list[Problem]]:
+    """The pictures among files, each with its id, and what is wrong with the others."""
+    faults = {path: _name_fault(image) or file_fault(path) for path, image in images.items()}
+    pictures = [Picture(images[path], str(path), path) for path, fault in faults.items() if not fault]
+    return pictures, [Problem(shown(path), fault) for path, fault in faults.items() if fault]
 
 
-def _file_fault(path: Path) -> str:
-    """Why a file is not even opened, empty if nothing speaks against it."""
-    if not path.is_file():
-        return "is no file" if path.exists() else "is missing"
-    size = path.stat().st_size
-    return f"has {size:,} bytes, more than {LARGEST_MEMBER:,}" if size > LARGEST_MEMBER else ""
+def _name_fault(image: str) -> str:
+    """Why an id cannot be written into a table, empty if it can."""
+    return "has control characters, or bytes that are no UTF-8, in its name" if UNPRINTABLE.search(image) else ""
 
 
 def _from_zip(path: Path) -> tuple[list[Picture], list[Problem]]:
+    if path.exists() and not path.is_file():
+        return [], [Problem(str(path), file_fault(path))]
     members, problems = zip_directory(path, str(path))
     unsafe = {problem.where for problem in problems}
-    pictures = [
-        Picture(name.stem, f"{path}: {member.orig_filename!r}", path, member.filename)
+    found = [
+        member
         for member in members
-        if _looks_like_a_picture(name := PurePosixPath(member.filename))
-        and not any(part.startswith(".") for part in name.parts)
+        if _looks_like_a_picture(name := PurePosixPath(member.filename)) and not any(map(hidden, name.parts))
     ]
-    return [picture for picture in pictures if picture.where not in unsafe], problems
+    safe = [member for member in found if f"{path}: {member.orig_filename!r}" not in unsafe]
+    folder = commonpath([str(PurePosixPath(member.filename).parent) for member in safe]) if safe else ""
+    pictures = [
+        Picture(
+            id_of(PurePosixPath(member.filename).relative_to(folder).as_posix()),
+            f"{path}: {member.orig_filename!r}",
+            path,
+            member.filename,
+        )
+        for member in safe
+    ]
+    return pictures, problems

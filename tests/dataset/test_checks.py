@@ -151,7 +151,7 @@ def test_a_file_that_the_system_does_not_give(folder: Path, monkeypatch: pytest.
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(UncheckedError, match=f"{LESION_TABLE}: Permission denied: mend that and run again"):
+    with pytest.raises(UncheckedError, match=f"{LESION_TABLE}: Permission denied; fix that and run it again"):
         check_dataset(str(folder))
 
 

@@ -402,9 +402,9 @@ def test_too_small_a_disk_is_found_before_anything_is_written(server, folders, m
 FETCH = """
 import resource, sys
 from pathlib import Path
-from cclnet.download import fetch
-from cclnet.errors import errors_in_one_line
-from cclnet.isic import RemoteFile
+from cclnet.dataset.download import fetch
+from cclnet.system.errors import errors_in_one_line
+from cclnet.dataset.isic import RemoteFile
 source, destination, partial, limit = sys.argv[1:]
 if int(limit):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
@@ -423,7 +423,7 @@ def test_a_disk_that_fills_up(server, folders):
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 1
     assert errors.decode().count("\n") == 1
-    assert "File too large: mend that and run again" in errors.decode()
+    assert "File too large; fix that and run it again" in errors.decode()
     folders.assert_nothing_final()
     assert folders.fetch(server.source).sha256 == sha256(DATA)
     assert server.asked[1]["Range"] == f"bytes={CHUNK}-"

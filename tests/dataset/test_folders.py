@@ -48,7 +48,7 @@ def write_folder(folder: Path, names: list[str], labels: str | None = None) -> N
 
 def problems(folder: Path) -> list[Problem]:
     """What the import refuses a folder for, after a look that it has written nothing."""
-    with pytest.raises(DataError, match="cannot be used: mend what follows") as caught:
+    with pytest.raises(DataError, match="cannot be used: fix what follows") as caught:
         import_folder(str(folder), folder / ".out")
     assert not (folder / ".out").exists()
     return list(caught.value.problems)
@@ -245,7 +245,7 @@ def test_a_file_that_the_system_does_not_give_leaves_no_zip(tmp_path: Path, monk
         return read(path)
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(DataError, match=r"b/1\.png: Permission denied: mend that and run again"):
+    with pytest.raises(DataError, match=r"b/1\.png: Permission denied; fix that and run it again"):
         import_folder(str(tmp_path / "mine"), tmp_path / "raw")
     assert list((tmp_path / "raw").iterdir()) == []
 
@@ -260,7 +260,7 @@ def test_a_folder_that_the_system_does_not_give(tmp_path: Path, monkeypatch: pyt
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(CCLNetError, match=r"mine/b: Permission denied: mend that and run again"):
+    with pytest.raises(CCLNetError, match=r"mine/b: Permission denied; fix that and run it again"):
         import_folder(str(tmp_path / "mine"), tmp_path / "raw")
 
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from cclnet.dataset.isic import CLASSES
-from cclnet.dataset.splits import fill, image_split, leakage, lesion_split, read_split
+from cclnet.dataset.splits import _fill as fill
+from cclnet.dataset.splits import image_split, leakage, lesion_split, read_split
 from cclnet.system.errors import DataError
 from cclnet.system.files import write_csv
 

@@ -300,7 +300,7 @@ def test_an_image_without_a_lesion(folder):
     write_lesions(folder, [f"{image},{lesion},x" for image, lesion in LESIONS.items()][:3])
     expected = Problem(LESION_TABLE, "has no lesion of image 'ISIC_0000004'")
     assert only_problem(folder) == expected
-    with pytest.raises(DataError, match="mend what follows") as error:
+    with pytest.raises(DataError, match="fix what follows") as error:
         read_table(folder)
     assert error.value.problems == (expected,)
 

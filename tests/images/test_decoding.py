@@ -3,8 +3,10 @@ import io
 import re
 import struct
 import tracemalloc
+import warnings
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageCms, ImageFile, TiffImagePlugin
 from torchvision.transforms import functional
 
 from cclnet.images import decoding as images
@@ -154,28 +156,89 @@ def png_of_16_bits() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def jpeg_with_a_broken_note() -> bytes:
-    """A JPEG that its EXIF data turn, and that has a text for its width there."""
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010F] = 6, "maker"
-    data = encoded(Image.fromarray(noise(16, 8)), "JPEG", exif=exif)
-    assert data.count(b"\x01\x0f\x00\x02") == 1
-    return data.replace(b"\x01\x0f\x00\x02", b"\x01\x00\x00\x02")
+def tiff(
+    bits: tuple[int, ...],
+    samples: bytes,
+    *,
+    extra: tuple[int, ...] = (),
+    format: int = 1,
+    planes: bool = False,
+    tags: dict[int, tuple[int, ...]] | None = None,
+) -> bytes:
+    """An uncompressed TIFF of 2 × 2 pixels, in layouts that Pillow reads and does not write."""
+    bands = len(bits)
+    strips = bands if planes else 1
+    values = {256: (2,), 257: (2,), 258: bits, 259: (1,), 262: (2 if bands > 1 else 1,), 273: (0,) * strips}
+    values |= {277: (bands,), 278: (2,), 279: (len(samples) // strips,) * strips, 284: (2 if planes else 1,)}
+    values |= {339: (format,) * bands} | ({338: extra} if extra else {}) | (tags or {})
+    directory = 2 + 12 * len(values) + 4
+    long = sum(4 * len(value) for value in values.values() if len(value) > 1)
+    start = 8 + directory + long
+    values[273] = tuple(start + strip * (len(samples) // strips) for strip in range(strips))
+    entries, tail = b"", b""
+    for tag, value in sorted(values.items()):
+        packed = struct.pack(f"<{len(value)}L", *value)
+        where = packed if len(value) == 1 else struct.pack("<L", 8 + directory + len(tail))
+        tail += b"" if len(value) == 1 else packed
+        entries += struct.pack("<HHL", tag, 4, len(value)) + where
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(values)) + entries + bytes(4) + tail + samples
+
+
+def tiff_of_pages(*subfile_types: int) -> bytes:
+    """A TIFF with a page for each type, 1 for a smaller version of another page; the first is ``noise(7, 5)``."""
+    file = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(file, True) as pages:
+        for number, subfile_type in enumerate(subfile_types):
+            directory = TiffImagePlugin.ImageFileDirectory_v2()
+            directory[254] = subfile_type
+            Image.fromarray(noise(7, 5, seed=number)).save(pages, "TIFF", tiffinfo=directory)
+            pages.newFrame()
+    return file.getvalue()
+
+
+def with_chunk(name: bytes, contents: bytes, pixels: NDArray[np.uint8] | None = None) -> bytes:
+    """A PNG with a chunk more, behind its header."""
+    data = encoded(Image.fromarray(noise(7, 5) if pixels is None else pixels))
+    chunk = len(contents).to_bytes(4) + name + contents + zlib.crc32(name + contents).to_bytes(4)
+    return data[:33] + chunk + data[33:]
+
+
+OTHER = Image.fromarray(noise(7, 5, seed=1))
+ADOBE_RGB = (31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)
+SRGB = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+"""White, red, green and blue, x and y each, in units of 1/100,000."""
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (encoded(rgba()), "mode RGBA: only grey and colour images of 8 bits without transparency"),
-        (encoded(rgba().convert("LA")), "mode LA: "),
-        (encoded(Image.fromarray(noise(7, 5)), transparency=(1, 2, 3)), "mode RGB: .* without transparency"),
-        (encoded(rgba().convert("P"), transparency=3), "mode P: .* without transparency"),
+        (encoded(rgba()), "mode RGBA with transparent pixels: put it on the background that it needs"),
+        (encoded(rgba().convert("LA")), "mode LA with transparent pixels"),
+        (
+            encoded(Image.fromarray(noise(7, 5)), transparency=tuple(noise(7, 5)[2, 3].tolist())),
+            "mode RGB with transparent",
+        ),
+        (encoded(rgba().convert("P"), transparency=bytes([7] * 256)), "mode P with transparent"),
+        (tiff((8, 8, 8, 8), bytes(range(16)), extra=(2,)), "mode RGBA with transparent"),
         (encoded(Image.fromarray(noise(7, 5)[:, :, 0].astype(np.uint16) * 257)), "mode I;16: "),
-        (png_of_16_bits(), "mode RGB;16B: only grey and colour images of 8 bits"),
+        (png_of_16_bits(), "mode RGB;16B: only grey and colour images of 8 unsigned bits a channel can be used"),
+        (tiff((16, 16, 16), bytes(24)), "mode RGB of 16 bits: only grey and colour images of 8 unsigned bits"),
+        (tiff((16, 16, 16, 16), bytes(32), extra=(0,)), "mode RGB of 16 bits"),
+        (tiff((16, 16, 16), bytes(24), planes=True), "mode RGB of 16 bits"),
+        (tiff((8,), bytes(4), format=2), "mode L of signed or floating-point samples"),
+        (encoded(Image.fromarray(noise(7, 5)), "GIF", save_all=True, append_images=[OTHER]), "is an animation"),
+        (encoded(Image.fromarray(noise(7, 5)), "PNG", save_all=True, append_images=[OTHER]), "is an animation"),
+        (encoded(Image.fromarray(noise(7, 5)), "WEBP", save_all=True, append_images=[OTHER]), "is an animation"),
+        (tiff_of_pages(0, 0), "has several pages: store the page to use in a file of its own"),
+        (tiff_of_pages(0, 1, 0), "has several pages"),
+        (with_chunk(b"gAMA", (100_000).to_bytes(4)), "has a gamma of 1 instead of 0.45455: convert it to sRGB"),
+        (with_chunk(b"cHRM", struct.pack(">8I", *ADOBE_RGB)), "has other primary colours than sRGB, and no profile"),
         (b"P6 1 1 65535\n" + bytes(6), "not in any known image format"),
         (encoded(Image.fromarray(noise(7, 5)), "EPS"), "not in any known image format"),
-        (jpeg_with_a_broken_note(), "cannot be decoded: "),
-        (encoded(Image.fromarray(noise(7, 5)[:, :, 0].astype(np.float32)), "TIFF"), "mode F: "),
+        (
+            encoded(Image.fromarray(noise(7, 5)[:, :, 0].astype(np.float32)), "TIFF"),
+            "mode F of signed or floating-point samples: ",
+        ),
         (encoded(Image.fromarray(noise(90, 80)), "JPEG")[:-200], "cannot be decoded: .*truncated"),
         (encoded(Image.fromarray(noise(90, 80)))[:-200], "cannot be decoded: "),
         (b"", "cannot be decoded: "),
@@ -188,11 +251,22 @@ def jpeg_with_a_broken_note() -> bytes:
         "LA",
         "tRNS",
         "palette tRNS",
+        "TIFF alpha",
         "16 bit",
         "16 bit colour",
+        "16 bit TIFF",
+        "16 bit TIFF and a band more",
+        "16 bit TIFF in planes",
+        "signed TIFF",
+        "GIF animation",
+        "PNG animation",
+        "WebP animation",
+        "TIFF pages",
+        "TIFF pages after a thumbnail",
+        "gamma",
+        "primaries",
         "16 bit PPM",
         "EPS",
-        "broken EXIF",
         "float",
         "cut JPEG",
         "cut PNG",
@@ -205,6 +279,136 @@ def jpeg_with_a_broken_note() -> bytes:
 def test_what_is_refused_is_named(data: bytes, reason: str):
     with pytest.raises(ValueError, match=reason):
         decode(data)
+
+
+def odd_exif(*entries: tuple[int, int, int, bytes]) -> bytes:
+    """A JPEG of 16 × 8 pixels that its EXIF data turn, with further entries of odd types: tag, type, count, value."""
+    rows = sorted([(0x0112, 3, 1, struct.pack("<H", 6)), *entries])
+    table, tail = struct.pack("<H", len(rows)), b""
+    for tag, kind, count, value in rows:
+        at = 8 + 2 + 12 * len(rows) + 4 + len(tail)
+        table += struct.pack("<HHL", tag, kind, count)
+        table += value.ljust(4, b"\0") if len(value) <= 4 else struct.pack("<L", at)
+        tail += value if len(value) > 4 else b""
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + table + bytes(4) + tail
+    plain = encoded(Image.fromarray(noise(16, 8)), "JPEG", quality=95, subsampling=0)
+    return plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:]
+
+
+TEXT, RATIONAL, FLOAT, SHORT, BYTE = 2, 5, 11, 3, 1
+ODD_ENTRIES = {
+    "a text as resolution": (0x011A, TEXT, 5, b"72 dpi"[:5]),
+    "a rational as maker": (0x010F, RATIONAL, 1, bytes(8)),
+    "two values as photometric": (0x0106, SHORT, 2, bytes(4)),
+    "a text as width": (0x0100, TEXT, 2, b"9\0"),
+    "a byte as height": (0x0101, BYTE, 1, b"\1"),
+    "not a number as resolution": (0x011B, FLOAT, 1, struct.pack("<f", float("nan"))),
+    "a type that does not exist": (0x0132, 99, 1, b"x"),
+}
+
+
+@pytest.mark.parametrize("entry", ODD_ENTRIES.values(), ids=ODD_ENTRIES)
+def test_odd_exif_entries_do_not_keep_an_image_from_being_turned(entry: tuple[int, int, int, bytes]):
+    upright = np.asarray(decode(odd_exif()))
+    assert upright.shape == (16, 8, 3)
+    assert np.array_equal(np.asarray(decode(odd_exif(entry))), upright)
+
+
+@pytest.mark.parametrize("orientation", [b"\0\0", b"\x09\0", b"\xff\xff"])
+def test_an_orientation_that_makes_no_sense_is_none(orientation: bytes):
+    turned = odd_exif().replace(b"\x12\x01\x03\0\1\0\0\0\6\0", b"\x12\x01\x03\0\1\0\0\0" + orientation)
+    assert np.asarray(decode(turned)).shape == (8, 16, 3)
+
+
+def test_the_first_page_is_taken_where_the_others_are_smaller_versions_of_it():
+    assert np.array_equal(np.asarray(decode(tiff_of_pages(0, 1, 4))), noise(7, 5))
+
+
+def test_the_first_picture_of_a_camera_s_pair_is_taken():
+    stored = encoded(Image.fromarray(noise(16, 8)), "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
+    assert np.array_equal(np.asarray(decode(stored)), np.asarray(Image.open(io.BytesIO(stored), formats=["JPEG"])))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_an_opaque_alpha_channel_is_dropped(mode: str):
+    image = Image.fromarray(noise(7, 5)).convert("P" if mode == "PA" else "RGB").convert(mode)
+    decoded = np.asarray(decode(encoded(image, "TIFF" if mode == "PA" else "PNG")))
+    assert np.array_equal(decoded, np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("image", [Image.fromarray(noise(7, 5)), Image.fromarray(noise(7, 5)).quantize(16)])
+def test_a_transparent_colour_that_no_pixel_has_is_no_transparency(image: Image.Image):
+    unused = 200 if image.mode == "P" else (1, 2, 3)
+    assert np.array_equal(np.asarray(decode(encoded(image, transparency=unused))), np.asarray(image.convert("RGB")))
+
+
+def test_unusual_layouts_of_8_bits_are_read():
+    samples = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    planes = samples.transpose(2, 0, 1).tobytes()
+    assert np.array_equal(np.asarray(decode(tiff((8, 8, 8), samples.tobytes()))), samples)
+    assert np.array_equal(np.asarray(decode(tiff((8, 8, 8), planes, planes=True))), samples)
+    padded = np.concatenate([samples, samples[:, :, :1]], axis=2)
+    assert np.array_equal(np.asarray(decode(tiff((8, 8, 8, 8), padded.tobytes(), extra=(0,)))), samples)
+
+
+@pytest.mark.parametrize("chunk", [(b"gAMA", (45455).to_bytes(4)), (b"cHRM", struct.pack(">8I", *SRGB))])
+def test_chunks_that_mean_srgb_change_nothing(chunk: tuple[bytes, bytes]):
+    assert np.array_equal(np.asarray(decode(with_chunk(*chunk))), noise(7, 5))
+
+
+def profile(swapped: bool = False) -> bytes:
+    """The profile of sRGB; swapped: of a space in which red and blue have changed places."""
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    if swapped:
+        data = data.replace(b"rXYZ", b"QQQQ", 1).replace(b"bXYZ", b"rXYZ", 1).replace(b"QQQQ", b"bXYZ", 1)
+    return data
+
+
+def test_a_profile_is_applied():
+    decoded = np.asarray(decode(encoded(Image.fromarray(noise(7, 5)), icc_profile=profile(swapped=True)))).astype(int)
+    assert np.abs(decoded - noise(7, 5)[:, :, ::-1]).max() <= 2
+    palette = Image.fromarray(noise(7, 5)).quantize(16)
+    swapped = np.asarray(decode(encoded(palette, icc_profile=profile(swapped=True)))).astype(int)
+    assert np.abs(swapped - np.asarray(palette.convert("RGB"))[:, :, ::-1]).max() <= 2
+
+
+@pytest.mark.parametrize("icc", [profile(), b"no profile" * 20, profile()[:300]])
+def test_a_profile_of_srgb_or_none_changes_no_value(icc: bytes):
+    assert np.array_equal(np.asarray(decode(encoded(Image.fromarray(noise(7, 5)), icc_profile=icc))), noise(7, 5))
+
+
+def test_a_profile_of_another_colour_space_is_ignored():
+    grey = noise(7, 5)[:, :, 0]
+    decoded = np.asarray(decode(encoded(Image.fromarray(grey), icc_profile=profile(swapped=True))))
+    assert np.array_equal(decoded, np.stack([grey] * 3, axis=-1))
+
+
+def test_any_exception_of_a_reader_is_that_image_s_problem(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise KeyError("line\nline")
+
+    data = encoded(Image.fromarray(noise(7, 5)), "BMP")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    with pytest.raises(ValueError, match=r"^cannot be decoded: KeyError 'line\\nline'$"):
+        decode(data)
+
+
+def test_lack_of_memory_is_no_image_s_problem(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    data = encoded(Image.fromarray(noise(7, 5)), "BMP")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    with pytest.raises(MemoryError):
+        decode(data)
+
+
+def test_threads_leave_the_filters_of_warnings_as_they_were():
+    before = list(warnings.filters)
+    data = encoded(Image.fromarray(noise(7, 5)))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(decode, [data] * 200))
+    assert warnings.filters == before
 
 
 def test_a_refusal_reads_the_same_every_time():

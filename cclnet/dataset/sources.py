@@ -1,0 +1,109 @@
+"""Whether a source's own files are safe from the pipeline that reads them.
+
+DVC removes a stage's outputs before the stage runs. A source among them would be gone before it is read, and so would
+files that somebody put where an output belongs.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cclnet.dataset.download import OFFICIAL
+from cclnet.dataset.isic import OFFICIAL_FILES
+from cclnet.dataset.sample import DRAWN
+from cclnet.system.errors import Problem
+from cclnet.system.files import read_json
+from cclnet.system.names import shown
+
+RAW = Path("data/raw")
+PROVENANCE = Path("data/provenance.json")
+LOCK = Path("dvc.lock")
+OUTPUTS = (
+    *(str(RAW / file.name) for file in OFFICIAL_FILES),
+    str(PROVENANCE),
+    "data/classes.json",
+    "data/split.csv",
+    "data/images.npy",
+    "data/images.csv",
+    "data/images.json",
+    "models",
+    "metrics",
+)
+"""What the stages write, files and whole folders."""
+
+
+def source_problems(source: str, project: Path = Path()) -> list[Problem]:
+    """Find what the pipeline would delete of a user's own files; to be called before DVC runs a stage.
+
+    Args:
+        source: as in ``params.yaml``; a folder's name is taken from the current folder.
+        project: the folder of ``dvc.yaml``.
+
+    Returns:
+        A problem for each output that lies in the source or is linked from it, and for each file in the place of an
+        output that the pipeline did not write.
+    """
+    problems = [
+        Problem(
+            shown(path),
+            "was not written by this pipeline, which would remove it: "
+            "move it to a folder of its own, and name that as the source",
+        )
+        for path in _foreign_files(project)
+    ]
+    folder = Path(source).expanduser()
+    if source in (OFFICIAL, DRAWN) or "://" in source or not folder.is_dir():
+        return problems
+    reached = {output for output in OUTPUTS if _reached(folder, project / output)}
+    return problems + [
+        Problem(
+            f"source {source!r}",
+            f"holds {output}, which this pipeline removes and writes anew: "
+            "move your files to a folder of their own, and name that",
+        )
+        for output in OUTPUTS
+        if output in reached
+    ]
+
+
+def _reached(folder: Path, output: Path) -> bool:
+    """Whether an output lies in a folder, or the folder in it, or a file of the folder is a link to it."""
+    source = Path(os.path.realpath(folder))
+    places = {Path(os.path.realpath(output.parent)) / output.name, Path(os.path.realpath(output))}
+    linked = {Path(os.path.realpath(folder / file.name)) for file in OFFICIAL_FILES}
+    return any(place.is_relative_to(source) or source.is_relative_to(place) for place in places) or bool(
+        places & linked
+    )
+
+
+def _foreign_files(project: Path) -> Iterator[Path]:
+    """Files in the places of the download's outputs whose size neither provenance nor ``dvc.lock`` knows.
+
+    A link is none: to remove it removes nothing else.
+    """
+    known = {*_sizes_in_provenance(project), *_sizes_in_lock(project)}
+    for file in OFFICIAL_FILES:
+        path = project / RAW / file.name
+        if path.is_file() and not path.is_symlink() and (file.name, path.stat().st_size) not in known:
+            yield path
+
+
+def _sizes_in_provenance(project: Path) -> Iterator[tuple[str, int]]:
+    try:
+        for file in read_json(project / PROVENANCE):
+            yield file["name"], file["bytes"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return
+
+
+def _sizes_in_lock(project: Path) -> Iterator[tuple[str, int]]:
+    """The sizes of the outputs as DVC noted them."""
+    try:
+        lock: Any = yaml.safe_load((project / LOCK).read_text(encoding="utf-8"))
+        for output in lock["stages"]["download"]["outs"]:
+            yield Path(output["path"]).name, output["size"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError):
+        return

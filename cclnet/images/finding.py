@@ -1,0 +1,73 @@
+"""The files beneath a folder, each folder entered once."""
+
+import os
+from pathlib import Path
+
+from cclnet.system.errors import Problem
+from cclnet.system.names import shown
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+
+_SYSTEM_NAMES = {
+    "$recycle.bin",
+    "#recycle",
+    "@eadir",
+    "@recycle",
+    "__macosx",
+    "desktop.ini",
+    "ehthumbs.db",
+    "lost+found",
+    "system volume information",
+    "thumbs.db",
+}
+"""What operating systems and network disks put beside people's files, thumbnails among it; in lower case."""
+
+
+def hidden(name: str) -> bool:
+    """Whether a name is passed over: it begins with a dot, or is one that a system gives to its own files."""
+    return name.startswith(".") or name.casefold() in _SYSTEM_NAMES
+
+
+LARGEST_FILE = 2**28
+"""Bytes of a file that is read as a whole, an image or a table."""
+
+
+def file_fault(path: Path) -> str:
+    """Why a file cannot be read as a whole, empty if it can: a pipe or a device would be waited for without end."""
+    if not path.is_file():
+        return "is not a regular file" if path.exists() else "is missing"
+    size = path.stat().st_size
+    return f"has {size:,} bytes, more than {LARGEST_FILE:,}" if size > LARGEST_FILE else ""
+
+
+def visible_files(folder: Path) -> tuple[list[Path], list[Problem]]:
+    """Find all files beneath a folder, links followed, without what is ``hidden``.
+
+    Returns:
+        The files, sorted, and the problems: folders that cannot be read, and those that links lead to a second time,
+        which are not entered again: links in a loop end there.
+
+    Raises:
+        OSError: the folder itself cannot be read.
+    """
+    with os.scandir(folder):
+        pass
+    files: list[Path] = []
+    problems: list[Problem] = []
+
+    def note(error: OSError) -> None:
+        problems.append(Problem(shown(error.filename), f"cannot be read: {error.strerror}"))
+
+    entered = {os.path.realpath(folder): folder}
+    for parent, folders, names in os.walk(folder, onerror=note, followlinks=True):
+        below = []
+        for name in sorted(name for name in folders if not hidden(name)):
+            path = Path(parent, name)
+            first = entered.setdefault(os.path.realpath(path), path)
+            if first is path:
+                below.append(name)
+            else:
+                problems.append(Problem(shown(path), f"is the same folder as {shown(first)}, and is not read again"))
+        folders[:] = below
+        files += (Path(parent, name) for name in names if not hidden(name))
+    return sorted(files), problems
