@@ -16,9 +16,11 @@ from cclnet.params import TrainParams
 from cclnet.system.errors import errors_in_one_line
 from cclnet.system.files import read_json, write_csv, write_json
 from cclnet.system.interruption import interruptible
+from cclnet.system.locks import only_process
 from cclnet.system.machine import conditions, keep_freed_memory, select_device
 from cclnet.system.progress import progress, silent
 from cclnet.system.workspace import run_key, state_folder
+from cclnet.system.writing import require_writable
 from cclnet.training.distributed import Processes, joined_processes, processes_to_start, start_processes
 from cclnet.training.loop import fit
 from cclnet.training.states import StateStore
@@ -26,9 +28,16 @@ from cclnet.training.trainer import Trainer
 from stages import PARAMS
 
 CLASSES, INDEX, SPLIT = Path("data/classes.json"), Path("data/images.csv"), Path("data/split.csv")
+HISTORY, CONDITIONS, MODEL = (
+    Path("metrics/history.csv"),
+    Path("models/conditions.json"),
+    Path("models/model.safetensors"),
+)
+LOCK = Path(".cclnet/training.lock")
 
 
 def main() -> None:
+    require_writable([HISTORY, CONDITIONS, MODEL], replace_protected=True)
     keep_freed_memory()
     device = select_device(PARAMS.device)
     count = processes_to_start(PARAMS.processes, device)
@@ -36,7 +45,10 @@ def main() -> None:
         start_processes(count, "stages.train")
         return
     with joined_processes(device) as processes:
-        train(device, processes)
+        # one trainer for the place of the results, whatever its params; of several processes the first one
+        alone = only_process(LOCK, "is training in this folder") if processes.rank == 0 else nullcontext()
+        with alone:
+            train(device, processes)
 
 
 def train(device: torch.device, processes: Processes) -> None:
@@ -55,14 +67,14 @@ def train(device: torch.device, processes: Processes) -> None:
     with (
         states if first else nullcontext() as store,
         progress() if first else nullcontext(silent) as report,
-        interruptible(processes.largest) as end_if_asked_to,
+        interruptible(processes.largest, insist=processes.count == 1) as end_if_asked_to,
     ):
         history = fit(trainer, training, validation, store, ran_on, report, end_if_asked_to)
         if not store:
             return
-        write_csv(Path("metrics/history.csv"), history)
-        write_json(Path("models/conditions.json"), ran_on)
-        save_model(Path("models/model.safetensors"), trainer.model, trainer.describe(classes, cache.short_side, ran_on))
+        write_csv(HISTORY, history)
+        write_json(CONDITIONS, ran_on)
+        save_model(MODEL, trainer.model, trainer.describe(classes, cache.short_side, ran_on))
         store.clear()
 
 

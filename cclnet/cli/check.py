@@ -25,7 +25,9 @@ def check(
     """Find everything that is wrong with a dataset: zips, tables and every image. Nothing in FOLDER is changed."""
     from cclnet.cli.check import show
     from cclnet.dataset.checks import check_dataset
+    from cclnet.system.writing import require_writable
 
+    require_writable([json_file])
     with redirect_stdout(sys.stderr), progress() as report:
         findings = check_dataset(folder, report)
     give(findings.as_dict(), lambda: show(findings, Console()), json_file)

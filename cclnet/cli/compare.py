@@ -31,7 +31,9 @@ def compare(
     """Say whether two experiments differ on the same validation images, or only by chance. Differences are B − A."""
     from cclnet.cli.compare import show
     from cclnet.experiments.comparison import compare_experiments, load_experiment
+    from cclnet.system.writing import require_writable
 
+    require_writable([json_file], [Path(a), Path(b), labels])
     comparison = compare_experiments(load_experiment(a, labels), load_experiment(b, labels))
     give(comparison.as_dict(), lambda: show(comparison, Console()), json_file)
 

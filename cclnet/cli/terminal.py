@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cclnet.cli.options import STANDARD_OUTPUT, Device
+from cclnet.cli.options import Device
 from cclnet.system.progress import progress
+from cclnet.system.writing import is_standard_output
 
 if TYPE_CHECKING:
     from rich.style import Style
@@ -89,15 +90,15 @@ def with_progress(
 
 
 def give(findings: dict[str, Any], show: Callable[[], None], json_file: Path | None) -> None:
-    """Show the findings and write them to the file, if there is one; as JSON alone to the standard output."""
+    """Write the findings to the file, if there is one, and show them; as JSON alone to the standard output."""
     from cclnet.system.files import write_json
 
-    if json_file == STANDARD_OUTPUT:
+    if is_standard_output(json_file):
         typer.echo(json.dumps(findings, indent=2, sort_keys=True))
         return
-    show()
     if json_file:
-        write_json(json_file, findings)
+        write_json(json_file, findings)  # first: whoever reads the screen may have gone
+    show()
 
 
 def say_wrapped(console: Console, words: str) -> None:

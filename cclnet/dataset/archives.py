@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cclnet.system.errors import Problem
-from cclnet.system.files import whole_file
 from cclnet.system.progress import Report
+from cclnet.system.writing import whole_file
 
 SUPPORTED_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 ENCRYPTED = 1
