@@ -306,6 +306,9 @@ def _reason(exit_codes: list[int]) -> BaseException:
             return InterruptionError(code - 128)
     if reported := set(exit_codes) & set(range(1, 128)) - {LostProcessError.exit_status}:
         return SystemExit(max(reported))
-    killed_by = [signal.Signals(-code).name for code in sorted(exit_codes, reverse=True) if code < 0]
+    killed = {code for code in exit_codes if code < 0}
+    if LostProcessError.exit_status in exit_codes:
+        killed -= {-signal.SIGTERM}  # torch ends so those that are left
+    killed_by = [signal.Signals(-code).name for code in sorted(killed, reverse=True)]
     what = f"a process was ended by {killed_by[0]}" if killed_by else "the processes have lost each other"
     return CCLNetError(f"{what}; run it again to go on after the last finished epoch")
