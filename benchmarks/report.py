@@ -92,7 +92,9 @@ def report(folder: Path) -> str:
     """Write the page and the figure of all that was kept; gives the page."""
     kept = read(folder)
     parts = ["# How fast it is, as measured", "Written by `python -m benchmarks report`; what it means: "]
-    parts[-1] += "[docs/evidence/performance.md](../../docs/performance.md). Medians, in brackets the lowest and the highest."
+    parts[-1] += (
+        "[docs/evidence/performance.md](../../docs/performance.md). Medians, in brackets the lowest and the highest."
+    )
     parts.append("![Measured ratios beside their targets](ratios.png)")
     for question, rows in kept.items():
         told = f"`python -m benchmarks {question}` on {ran_on(rows[0])}."
