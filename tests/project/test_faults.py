@@ -10,8 +10,9 @@ from cclnet.system.files import read_json
 from cclnet.system.interruption import InterruptionError
 from cclnet.training.states import StateStore
 from cclnet.training.trainer import Row
-from tests.campaigns.faults import STAGES, Bench, Finished, Run, two_processes
-from tests.campaigns.faults import Row as FaultRow
+from tests.campaigns.bench import Bench, Finished, Run, two_processes
+from tests.campaigns.bench import Row as FaultRow
+from tests.campaigns.golden import STAGES
 from tests.training.test_trainer import (  # noqa: F401 - the two fixtures apply by themselves
     FREEZES_IN_EPOCH_3,
     STEPS_OF_AN_EPOCH,
