@@ -78,9 +78,9 @@ def _opened(path: Path) -> AbstractContextManager[IO[bytes]]:
     descriptor = open_descriptor(path)
     if descriptor is not None:
         return _streamed(os.dup(descriptor))
-    target = _target(path)
+    before = _status(path)
+    target = _target(path, before)
     target.parent.mkdir(parents=True, exist_ok=True)
-    before = _status(target)
     if before and not stat.S_ISREG(before.st_mode):
         return _streamed(os.open(target, os.O_WRONLY | os.O_APPEND))
     if before and not os.access(target.parent, os.W_OK):
@@ -110,15 +110,15 @@ def is_standard_output(path: Path | None) -> bool:
     return path is not None and open_descriptor(path) == 1
 
 
-def _target(path: Path) -> Path:
+def _target(path: Path, status: os.stat_result | None) -> Path:
     """What a link leads to, also where that is not there yet; the link itself if that is write-protected."""
-    target = Path(os.path.realpath(path))
-    status = _status(target)
-    return path if path.is_symlink() and status and not status.st_mode & _ANYBODY_MAY_WRITE else target
+    if path.is_symlink() and status and not status.st_mode & _ANYBODY_MAY_WRITE:
+        return path
+    return Path(os.path.realpath(path))
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """What is at a path, None for nothing."""
+    """What is at a path, None for nothing; a link that the system would not follow for its user is an error."""
     try:
         return path.stat()
     except FileNotFoundError:
@@ -176,10 +176,11 @@ def _is_open_as(path: Path, file: IO[bytes]) -> bool:
 def _remove_abandoned(target: Path) -> None:
     """Remove what killed writers of a file have left beside it."""
     name = re.compile(rf"{re.escape(_beginning(target))}\.[0-9a-f]{{8}}\.partial")
-    for entry in list(os.scandir(target.parent)):
-        if name.fullmatch(entry.name):
-            with suppress(OSError):
-                _remove_if_abandoned(Path(entry.path))
+    with suppress(PermissionError):  # one may write to a folder without listing it
+        for other in os.listdir(target.parent):  # noqa: PTH208 - names, and nothing else of thousands of files
+            if name.fullmatch(other):
+                with suppress(OSError):
+                    _remove_if_abandoned(target.with_name(other))
 
 
 def _remove_if_abandoned(partial: Path) -> None:
@@ -193,10 +194,10 @@ def _remove_if_abandoned(partial: Path) -> None:
 
 
 def _keep_owner_and_permissions(partial: Path, target: Path, before: os.stat_result) -> None:
-    if hasattr(os, "chown"):
-        with suppress(OSError):  # only root may give a file away
-            os.chown(partial, before.st_uid, before.st_gid)
-    shutil.copymode(target, partial)
+    with suppress(OSError, AttributeError):  # only root may give a file away; Windows has no owners
+        os.chown(partial, before.st_uid, before.st_gid)
+    with suppress(OSError):  # a file system may have the same permissions for all files
+        shutil.copymode(target, partial)
 
 
 def _take_place(partial: Path, target: Path) -> None:
@@ -308,7 +309,7 @@ def _problem_of_output(path: Path, replace_protected: bool) -> str:
         return ""
     target = Path(os.path.realpath(path))
     try:
-        status = _status(target)
+        status = _status(path)
     except NotADirectoryError:
         return f"cannot be written: {_first_that_is_there(target)} is no folder"
     except OSError as error:

@@ -143,6 +143,25 @@ def test_links_in_a_circle_are_one_line(tmp_path: Path):
         require_writable([tmp_path / "a"])
 
 
+def test_a_link_that_the_system_would_not_follow_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / "link").symlink_to("precious")
+    look = os.stat
+
+    def protected(path: Any, **options: Any) -> os.stat_result:
+        """As in /tmp, where another user may have made the link."""
+        if Path(path) == tmp_path / "link" and options.get("follow_symlinks", True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return look(path, **options)
+
+    monkeypatch.setattr(os, "stat", protected)
+    with pytest.raises(CCLNetError, match="link cannot be written: Permission denied"):
+        write_bytes(tmp_path / "link", b"content")
+    with pytest.raises(CCLNetError, match=r"link cannot be written \(Permission denied\)"):
+        require_writable([tmp_path / "link"])
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+
+
 @pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
 def test_a_file_of_dvc_s_cache_is_not_written_through_a_link(tmp_path: Path, link: str):
     cached, output = tmp_path / "cached", tmp_path / "output"
