@@ -29,10 +29,17 @@ UNBOUNDED = 10_000
 """Columns: more than any table needs."""
 
 
+class Screen(Console):
+    """Standard output; where nobody reads it any more, ``errors_in_one_line`` ends the program and not rich."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def screen() -> Console:
     """Standard output; where it is no terminal, lines may be as long as they come."""
-    console = Console()
-    return console if console.is_terminal else Console(width=UNBOUNDED)
+    console = Screen()
+    return console if console.is_terminal else Screen(width=UNBOUNDED)
 
 
 def coloured(value: float) -> "Style":
