@@ -13,7 +13,7 @@ import yaml
 
 from cclnet.params import Params
 from cclnet.system.errors import errors_in_one_line
-from cclnet.system.machine import prepare_processor
+from cclnet.system.interruption import end_at_once_while_loading, end_with_dvc
 
 _PIPELINE = Path(__file__).resolve().parents[1] / "dvc.yaml"
 _CODE = ("cclnet", "stages")
@@ -29,6 +29,8 @@ def start(stage: str) -> None:
     Raises:
         SystemExit: help was asked for (0), ``params.yaml`` cannot be used (1), or there are arguments (2).
     """
+    end_at_once_while_loading()
+    end_with_dvc()
     _Parser(stage).parse_args()
     prepare()
 

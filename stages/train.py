@@ -22,9 +22,11 @@ from cclnet.params import Params, TrainParams
 from cclnet.system.errors import errors_in_one_line
 from cclnet.system.files import write_csv, write_json
 from cclnet.system.interruption import interruptible
+from cclnet.system.locks import only_process
 from cclnet.system.machine import conditions, keep_freed_memory, select_device
 from cclnet.system.progress import progress, silent
 from cclnet.system.workspace import run_key, state_folder
+from cclnet.system.writing import require_writable
 from cclnet.training.description import describe
 from cclnet.training.distributed import Processes, joined_processes, processes_to_start, start_processes
 from cclnet.training.loop import fit
@@ -33,9 +35,13 @@ from cclnet.training.trainer import Trainer
 
 CLASSES, SPLIT = Path("data/classes.json"), Path("data/split.csv")
 INDEX, PIXELS, RECORD = Path("data/images.csv"), Path("data/images.npy"), Path("data/images.json")
+HISTORY, CONDITIONS = Path("metrics/history.csv"), Path("models/conditions.json")
+MODEL = Path("models/model.safetensors")
+LOCK = Path(".cclnet/training.lock")
 
 
 def main() -> None:
+    require_writable([HISTORY, CONDITIONS, MODEL], replace_protected=True)
     keep_freed_memory()
     params = Params.load()
     device = select_device(params.device)
@@ -44,7 +50,10 @@ def main() -> None:
         start_processes(count, "stages.train")
         return
     with joined_processes(device) as processes:
-        train(params.stage(TrainParams), device, processes)
+        # one trainer for the place of the results, whatever its params; of several processes the first one
+        alone = only_process(LOCK, "is training in this folder") if processes.rank == 0 else nullcontext()
+        with alone:
+            train(params.stage(TrainParams), device, processes)
 
 
 def train(params: TrainParams, device: torch.device, processes: Processes) -> None:
@@ -69,15 +78,14 @@ def train(params: TrainParams, device: torch.device, processes: Processes) -> No
     with (
         states if first else nullcontext() as store,
         progress() if first else nullcontext(silent) as report,
-        interruptible(processes.largest) as end_if_asked_to,
+        interruptible(processes.largest, insist=processes.count == 1) as end_if_asked_to,
     ):
         history = fit(trainer, training, validation, store, ran_on, report, end_if_asked_to)
         if not store:
             return
-        write_csv(Path("metrics/history.csv"), history)
-        write_json(Path("models/conditions.json"), ran_on)
-        description = describe(trainer, classes, cache.short_side, ran_on)
-        save_model(Path("models/model.safetensors"), trainer.model, description)
+        write_csv(HISTORY, history)
+        write_json(CONDITIONS, ran_on)
+        save_model(MODEL, trainer.model, describe(trainer, classes, cache.short_side, ran_on))
         store.clear()
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cclnet.cli.options import JsonFile
-from cclnet.cli.terminal import give
+from cclnet.cli.terminal import Screen, give
 from cclnet.system.names import shown
 from cclnet.system.progress import progress
 
@@ -31,10 +31,12 @@ def check(
     """
     from cclnet.cli.check import show
     from cclnet.dataset.checks import check_dataset
+    from cclnet.system.writing import require_writable
 
+    require_writable([json_file])
     with redirect_stdout(sys.stderr), progress() as report:
         findings = check_dataset(folder, report)
-    give(findings.as_dict(), lambda: show(findings, Console()), json_file)
+    give(findings.as_dict(), lambda: show(findings, Screen()), json_file)
     raise typer.Exit(1 if findings.problems else 0)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cclnet.cli.options import JsonFile
-from cclnet.cli.terminal import give, say_wrapped
+from cclnet.cli.terminal import Screen, give, say_wrapped
 
 if TYPE_CHECKING:
     from cclnet.experiments.comparison import Change, ClassChange, Comparison
@@ -31,9 +31,11 @@ def compare(
     """Say whether two experiments differ on the same validation images, or only by chance. Differences are B − A."""
     from cclnet.cli.compare import show
     from cclnet.experiments.comparison import compare_experiments, load_experiment
+    from cclnet.system.writing import require_writable
 
+    require_writable([json_file], [Path(a), Path(b), labels])
     comparison = compare_experiments(load_experiment(a, labels), load_experiment(b, labels))
-    give(comparison.as_dict(), lambda: show(comparison, Console()), json_file)
+    give(comparison.as_dict(), lambda: show(comparison, Screen()), json_file)
 
 
 def show(comparison: "Comparison", console: Console) -> None:

@@ -22,7 +22,13 @@ def evaluate(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", dir_okay=False, help="Write the figures to FILE as JSON."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            dir_okay=False,
+            help="Write the figures to FILE as JSON; - prints only them.",
+        ),
     ] = None,
     predictions_file: Annotated[
         Path | None,
@@ -37,7 +43,9 @@ def evaluate(
 ) -> None:
     """Measure a model on a labelled set in the challenge's layout, with 95 % bootstrap intervals."""
     from cclnet.system.machine import prepare_processor
+    from cclnet.system.writing import is_standard_output, require_writable
 
+    require_writable([output, predictions_file], [model_file, images, labels, *([lesions] if lesions else [])])
     prepare_processor("native", None)  # before what imports NumPy and torch
     from cclnet.dataset.tables import require_none
     from cclnet.inference.labelled import evaluate_predictions, labelled_pictures
@@ -53,7 +61,8 @@ def evaluate(
         write_csv(predictions_file, predictions.table())
     if output:
         write_json(output, evaluation.as_dict())
-    show_evaluation(screen(), evaluation)
+    if not (is_standard_output(output) or is_standard_output(predictions_file)):
+        show_evaluation(screen(), evaluation)
 
 
 def show_evaluation(console: Console, evaluation: "Evaluation") -> None:

@@ -1,14 +1,11 @@
 """``cclnet export``: a model as ONNX."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from cclnet.cli.options import ModelFile
-
-if TYPE_CHECKING:
-    pass
 
 
 def export(
@@ -29,8 +26,11 @@ def export(
     from cclnet.inference.onnx import to_onnx
     from cclnet.networks.model_file import load_model
     from cclnet.system.files import write_bytes
+    from cclnet.system.writing import is_standard_output, require_writable
 
+    require_writable([onnx_file], [model_file])
     model, description = load_model(model_file)
     exported = to_onnx(model, description, with_preprocessing)
     write_bytes(onnx_file, exported.content)
-    typer.echo(f"{onnx_file}: {description.backbone}, differs from torch by {exported.difference:.1e} at most")
+    line = f"{onnx_file}: {description.backbone}, differs from torch by {exported.difference:.1e} at most"
+    typer.echo(line, err=is_standard_output(onnx_file))

@@ -30,16 +30,19 @@ def matrix(
     """Show the soft labels that a model has learned: which classes look alike to it."""
     from cclnet.networks.model_file import load_model
     from cclnet.system.files import write_csv
+    from cclnet.system.writing import is_standard_output, require_writable
     from cclnet.views.figures import save_figure, soft_label_figure
 
     if figure_file and figure_file.suffix not in (".png", ".svg"):
         raise typer.BadParameter(f"{figure_file} ends neither in .png nor in .svg", param_hint="--figure")
+    require_writable([csv_file, figure_file], [model_file])
     _, description = load_model(model_file)
     if csv_file:
         write_csv(csv_file, matrix_table(description))
     if figure_file:
         save_figure(soft_label_figure(description.label_matrix, description.classes, "Soft labels"), figure_file)
-    show_matrix(screen(), description)
+    if not (is_standard_output(csv_file) or is_standard_output(figure_file)):
+        show_matrix(screen(), description)
 
 
 def show_matrix(console: Console, description: "ModelDescription") -> None:

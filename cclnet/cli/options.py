@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-STANDARD_OUTPUT = Path("-")
-
 JsonFile = Annotated[
     Path | None,
     typer.Option("--json", metavar="FILE", help="Write the findings to FILE as JSON; - prints nothing but them."),

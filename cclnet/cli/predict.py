@@ -28,7 +28,7 @@ def predict(
             "-o",
             metavar="FILE",
             dir_okay=False,
-            help="Write the probabilities of all images to FILE (CSV).",
+            help="Write the probabilities of all images to FILE (CSV); - prints nothing but them.",
         ),
     ] = None,
     device: DeviceOption = Device.AUTO,
@@ -39,7 +39,9 @@ def predict(
     """
     from cclnet.system.errors import DataError
     from cclnet.system.machine import prepare_processor
+    from cclnet.system.writing import is_standard_output, require_writable
 
+    require_writable([output], [model_file, *images])
     prepare_processor("native", None)  # before what imports NumPy and torch
     from cclnet.inference.pictures import passed_over, read_pictures
 
@@ -54,7 +56,8 @@ def predict(
     predictions = with_progress(model, description, pictures, device)
     if output:
         write_csv(output, predictions.table())
-    show_predictions(screen(), predictions, description, output)
+    if not is_standard_output(output):
+        show_predictions(screen(), predictions, description, output)
     if problems := [*problems, *predictions.problems]:
         raise DataError("the rest could not be predicted:", problems)
 

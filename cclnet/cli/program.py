@@ -1,9 +1,9 @@
 """``cclnet COMMAND``: every command, and the errors of all of them in one line."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cclnet import __version__
 from cclnet.cli.check import check
@@ -14,8 +14,18 @@ from cclnet.cli.matrix import matrix
 from cclnet.cli.predict import predict
 from cclnet.system.errors import errors_in_one_line
 
+
+class _Commands(TyperGroup):
+    """Commands whose errors are reported here and not by Typer, which knows neither Ctrl-C nor a closed pipe."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with errors_in_one_line("cclnet"):
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="cclnet",
+    cls=_Commands,
     help="CCL-Net: soft labels learned from interclass visual correlations.",
     no_args_is_help=True,
     add_completion=False,
@@ -47,9 +57,3 @@ def program(
     ] = False,
 ) -> None:
     pass
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command that the arguments name, by default those of the process, and end with its exit status."""
-    with errors_in_one_line("cclnet"):
-        app(arguments, prog_name="cclnet")

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cclnet.cli.options import STANDARD_OUTPUT, Device
+from cclnet.cli.options import Device
 from cclnet.system.progress import progress
+from cclnet.system.writing import is_standard_output
 
 if TYPE_CHECKING:
     from rich.style import Style
@@ -28,10 +29,17 @@ UNBOUNDED = 10_000
 """Columns: more than any table needs."""
 
 
+class Screen(Console):
+    """Standard output; where nobody reads it any more, ``errors_in_one_line`` ends the program and not rich."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def screen() -> Console:
     """Standard output; where it is no terminal, lines may be as long as they come."""
-    console = Console()
-    return console if console.is_terminal else Console(width=UNBOUNDED)
+    console = Screen()
+    return console if console.is_terminal else Screen(width=UNBOUNDED)
 
 
 def coloured(value: float) -> "Style":
@@ -89,15 +97,15 @@ def with_progress(
 
 
 def give(findings: dict[str, Any], show: Callable[[], None], json_file: Path | None) -> None:
-    """Show the findings and write them to the file, if there is one; as JSON alone to the standard output."""
+    """Write the findings to the file, if there is one, and show them; as JSON alone to the standard output."""
     from cclnet.system.files import write_json
 
-    if json_file == STANDARD_OUTPUT:
+    if is_standard_output(json_file):
         typer.echo(json.dumps(findings, indent=2, sort_keys=True))
         return
-    show()
     if json_file:
-        write_json(json_file, findings)
+        write_json(json_file, findings)  # first: whoever reads the screen may have gone
+    show()
 
 
 def say_wrapped(console: Console, words: str) -> None:

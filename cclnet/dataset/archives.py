@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cclnet.system.errors import Problem
-from cclnet.system.files import whole_file
 from cclnet.system.names import UNPRINTABLE
 from cclnet.system.progress import Report
+from cclnet.system.writing import whole_file
 
 SUPPORTED_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 ENCRYPTED = 1

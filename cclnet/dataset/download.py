@@ -8,7 +8,6 @@ A server is not trusted: it may send nothing, a byte a second, without end, or h
 ends in one line.
 """
 
-import fcntl
 import hashlib
 import os
 import queue
@@ -17,7 +16,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,10 @@ import requests
 from cclnet.dataset.archives import damaged_members, zip_directory
 from cclnet.dataset.isic import RemoteFile
 from cclnet.system.errors import CCLNetError, DataError, Problem
+from cclnet.system.files import write_bytes
+from cclnet.system.locks import only_process
 from cclnet.system.progress import Report, silent
+from cclnet.system.writing import flush_folder, whole_file
 
 OFFICIAL = "official"
 CHUNK = 2**16
@@ -110,7 +112,7 @@ def fetch(
         destination.mkdir(parents=True, exist_ok=True)
         for path, provenance in found:
             (copy if local else link)(path, destination / provenance.name, provenance)
-        sync(destination)
+        flush_folder(destination)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise CCLNetError(f"{where}{error.strerror or error}; fix that and run it again") from None
@@ -198,25 +200,14 @@ def download(
     folder = partial_folder / hashlib.sha256(address.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     kept, record = folder / file.name, folder / f"{file.name}.sha256"
-    with locked(folder, file.name):
+    with only_process(folder / "lock", f"is fetching {file.name}"):
         if not (kept.is_file() and _text(record) == digest_of(kept, "sha256")):
             kept.unlink(missing_ok=True)
             part = fetch_verified(file, address, Part(folder / f"{file.name}.part"), report, patience)
-            write_text(record, digest_of(part, "sha256"))
+            write_bytes(record, digest_of(part, "sha256").encode())
             part.replace(kept)
-            sync(folder)
+            flush_folder(folder)
         return kept, Provenance(file.name, without_credentials(address), kept.stat().st_size, _text(record))
-
-
-@contextmanager
-def locked(folder: Path, name: str) -> Iterator[None]:
-    """Hold a folder's lock, which ends with the process however that ends."""
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CCLNetError(f"{name} is being fetched by another process: wait until it has ended") from None
-        yield
 
 
 def _text(path: Path) -> str:
@@ -244,7 +235,7 @@ class Part:
 
     def start_over(self, validator: str = "") -> None:
         self.path.unlink(missing_ok=True)
-        write_text(self.path.with_suffix(".validator"), validator)
+        write_bytes(self.path.with_suffix(".validator"), validator.encode())
 
 
 def fetch_verified(file: RemoteFile, address: str, part: Part, report: Report, patience: Patience) -> Path:
@@ -515,33 +506,10 @@ def link(path: Path, final: Path, provenance: Provenance) -> None:
 def copy(path: Path, final: Path, provenance: Provenance) -> None:
     """Copy a file, so that nothing that is done to the copy (DVC takes write permission away) reaches the original."""
     require_room(final.parent, provenance.bytes)
-    temporary = final.with_name(f"{final.name}.part")
-    try:
-        with path.open("rb") as source, temporary.open("wb") as target:
-            shutil.copyfileobj(source, target, CHUNK)
-            target.flush()
-            os.fsync(target.fileno())
-        if digest_of(temporary, "sha256") != provenance.sha256:
+    digest = hashlib.sha256()
+    with path.open("rb") as source, whole_file(final) as target:
+        while chunk := source.read(CHUNK):
+            digest.update(chunk)
+            target.write(chunk)
+        if digest.hexdigest() != provenance.sha256:
             raise DataError(f"{provenance.name} changed while it was copied: run again")
-        temporary.replace(final)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    temporary = path.with_name(f"{path.name}.new")
-    with temporary.open("w", newline="") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-
-
-def sync(folder: Path) -> None:
-    """Make the names in a folder as lasting as the files."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

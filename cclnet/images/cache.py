@@ -25,6 +25,7 @@ from cclnet.images.reading import map_members
 from cclnet.system.errors import DataError, Problem
 from cclnet.system.files import read_csv, read_json, write_csv, write_json
 from cclnet.system.progress import Report, silent
+from cclnet.system.writing import whole_file
 
 DIGEST_BLOCK = 2**24
 """Bytes that are hashed by one thread at a time."""
@@ -69,31 +70,26 @@ def build_cache(
 
     names = sorted(members)
     offset = 0
-    partial = pixels_file.with_suffix(".partial")
-    try:
-        with partial.open("wb") as pixels:
-            pixels.write(_header(0))
-            results = map_members(input_zip, [members[name] for name in names], shrink, threads)
-            for done, (name, loaded) in enumerate(zip(names, results, strict=True), start=1):
-                report("images resized", done, len(names))
-                if isinstance(loaded, ValueError):
-                    problems.append(Problem(f"{name} in {input_zip.name}", str(loaded)))
-                    continue
-                resized, digest, descriptions[name] = loaded
-                pixels.write(resized.data)
-                rows.append((name, resized.shape[0], resized.shape[1], offset, digest))
-                offset += resized.size
-            pixels.seek(0)
-            pixels.write(_header(offset))
+    with whole_file(pixels_file) as pixels:
+        pixels.write(_header(0))
+        results = map_members(input_zip, [members[name] for name in names], shrink, threads)
+        for done, (name, loaded) in enumerate(zip(names, results, strict=True), start=1):
+            report("images resized", done, len(names))
+            if isinstance(loaded, ValueError):
+                problems.append(Problem(f"{name} in {input_zip.name}", str(loaded)))
+                continue
+            resized, digest, descriptions[name] = loaded
+            pixels.write(resized.data)
+            rows.append((name, resized.shape[0], resized.shape[1], offset, digest))
+            offset += resized.size
+        pixels.seek(0)
+        pixels.write(_header(offset))
         if problems:
             raise DataError(f"{len(problems)} of {len(names)} images cannot be used; replace or remove them:", problems)
-        write_csv(index_file, pd.DataFrame(rows, columns=list(_COLUMNS)))
-        copies = find_copies({row[0]: row[4] for row in rows}, descriptions)
-        record = {"pixels": digest_of_blocks(partial), "index": _sha256(index_file)}
-        write_json(record_file(pixels_file), record | {"identical": copies.identical, "alike": copies.alike})
-        partial.replace(pixels_file)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_csv(index_file, pd.DataFrame(rows, columns=list(_COLUMNS)))
+    copies = find_copies({row[0]: row[4] for row in rows}, descriptions)
+    record = {"pixels": digest_of_blocks(pixels_file), "index": _sha256(index_file)}
+    write_json(record_file(pixels_file), record | {"identical": copies.identical, "alike": copies.alike})
     return copies
 
 

@@ -2,10 +2,15 @@
 
 import difflib
 import errno
-import sys
+import os
+import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from threading import current_thread, main_thread
+from types import FrameType
 from typing import NamedTuple
+
+from cclnet.system.streams import READER_GONE, flush_output, prepare_streams, print_error
 
 
 class CCLNetError(Exception):
@@ -69,33 +74,125 @@ def did_you_mean(given: str, options: Iterable[str] | Mapping[str, str]) -> str:
 
 @contextmanager
 def errors_in_one_line(program: str) -> Iterator[None]:
-    """End the process with the error's own words and exit status, no traceback, when a user can put it right.
+    """End the process with one line and an exit status, no traceback, for every error that a user can correct.
 
-    So ends also what no code of this project raises: a full disk, too little memory (1), Ctrl-C (130).
+    Besides the errors of this project these are files that cannot be read or written, a full disk, too little memory
+    (exit status 1), Ctrl-C (130), and standard output that nobody reads any more (141, without a line).
     """
+    prepare_streams()
+    before = len(_interrupts)
+    with _interrupts_noted():
+        try:
+            yield
+            flush_output()
+            return
+        except SystemExit:
+            _flush_before_exit()
+            raise
+        except (KeyboardInterrupt, Exception) as error:
+            ending = _INTERRUPTED if len(_interrupts) > before else _ending(error)
+            if ending is None:
+                raise
+    if ending.line:
+        print_error(f"{program}: {ending.line}")
+    raise SystemExit(ending.status) from None
+
+
+class _Ending(NamedTuple):
+    """How a program ends after an error."""
+
+    status: int
+    line: str
+
+
+_INTERRUPTED = _Ending(130, "interrupted; run it again")
+
+
+def _ending(error: BaseException) -> _Ending | None:
+    """How the program ends after this error, None if no user can correct it."""
+    if isinstance(error, CCLNetError):
+        return _Ending(error.exit_status, str(error))
+    if isinstance(error, KeyboardInterrupt):
+        return _INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        return _Ending(READER_GONE, "")
+    if reason := exhausted(error):
+        return _Ending(1, reason)
+    if isinstance(error, OSError) and (reason := _of_a_file(error)):
+        return _Ending(1, reason)
+    return None
+
+
+def _flush_before_exit() -> None:
+    try:
+        flush_output()
+    except BrokenPipeError:
+        raise SystemExit(READER_GONE) from None
+    except OSError as error:
+        print_error(f"standard output cannot be written: {error.strerror}")
+        raise SystemExit(1) from None
+
+
+_interrupts: list[int] = []
+"""Every SIGINT that came: a library that is being loaded may turn ``KeyboardInterrupt`` into another error."""
+
+
+@contextmanager
+def _interrupts_noted() -> Iterator[None]:
+    """Note every SIGINT besides raising ``KeyboardInterrupt``; one that the process was started to ignore stays so."""
+    before = signal.getsignal(signal.SIGINT)
+    if before not in (signal.default_int_handler, signal.SIG_DFL) or current_thread() is not main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
-    except CCLNetError as error:
-        status, message = error.exit_status, str(error)
-    except KeyboardInterrupt:
-        status, message = 130, "interrupted; run it again"
-    except (MemoryError, RuntimeError, OSError) as error:
-        if not (reason := exhausted(error)):
-            raise
-        status, message = 1, reason
-    else:
-        return
-    print(f"{program}: {message}", file=sys.stderr)
-    raise SystemExit(status) from None
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def exhausted(error: Exception) -> str:
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _interrupts.append(number)
+    signal.default_int_handler(number, frame)
+
+
+_CORRECTIONS = {
+    errno.ENOENT: "check the name, or make it first (in a project: dvc repro)",
+    errno.EACCES: "change its permissions, or those of its folder",
+    errno.EPERM: "change its permissions, or those of its folder",
+    errno.EROFS: "choose a place that can be written to",
+    errno.EISDIR: "a file is needed there, so move the folder away",
+    errno.ENOTDIR: "a folder is needed there, so move the file away",
+    errno.EEXIST: "a folder is needed there, so move the file away",
+    errno.ELOOP: "its links lead in a circle",
+    errno.ENAMETOOLONG: "shorten it",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n)",
+    errno.ENFILE: "too many files are open on this machine: end other programs",
+    errno.EIO: "the disk behind it fails: check it",
+    errno.ESTALE: "its network folder has changed: mount it again",
+}
+"""What to do about an error of the operating system."""
+
+
+def _of_a_file(error: OSError) -> str:
+    """What is wrong with which file and what to do, empty for an error that is not about a file or a disk."""
+    advice = _CORRECTIONS.get(error.errno or 0)
+    if error.filename is None:
+        return f"{error.strerror}: {advice}" if error.errno in (errno.EIO, errno.ESTALE, errno.EROFS) else ""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+    return f"{name}: {error.strerror}; {advice or 'correct that and run it again'}"
+
+
+def exhausted(error: BaseException) -> str:
     """What the machine has run out of and what to do, empty if the error is another."""
     if isinstance(error, OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         return f"the disk or a limit on it is full ({error}); free some space and run it again" if full else ""
-    # torch's own errors, told by their names so that this module does not load it; the second one is oneDNN's
+    if not isinstance(error, MemoryError | RuntimeError):
+        return ""
+    # torch's own errors by their names, so that this module does not load it; the second one is oneDNN's
     on_gpu = type(error).__name__ == "OutOfMemoryError"
     on_cpu = any(words in str(error) for words in ("DefaultCPUAllocator", "could not create a primitive"))
-    short = isinstance(error, MemoryError) or on_gpu or on_cpu
-    return "out of memory; lower batch_size or crop in params.yaml, or end other programs" if short else ""
+    if isinstance(error, MemoryError) or on_gpu or on_cpu:
+        return "out of memory; lower batch_size or crop in params.yaml, or end other programs"
+    return ""

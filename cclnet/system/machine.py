@@ -36,7 +36,15 @@ _PORTABLE = {
     "OMP_DYNAMIC": "FALSE",
 }
 
+_OF_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")  # whole numbers
+
 _ALWAYS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # without it, cuBLAS sums in a varying order
+
+
+def started_by_torchrun() -> bool:
+    """Whether ``torchrun`` has started this process: all of its variables are set, and not only some by a scheduler."""
+    numbers = (os.environ.get(name, "") for name in _OF_TORCHRUN)
+    return {"TORCHELASTIC_RUN_ID", "MASTER_ADDR"} <= set(os.environ) and all(number.isdecimal() for number in numbers)
 
 
 def prepare_processor(processor: Processor, threads: int | None) -> None:
@@ -51,7 +59,7 @@ def prepare_processor(processor: Processor, threads: int | None) -> None:
         RuntimeError: NumPy or torch is loaded already, so that the setting would come too late.
     """
     environment = dict(_ALWAYS)
-    if threads is None and (processes := int(os.environ.get("LOCAL_WORLD_SIZE", 1))) > 1:
+    if threads is None and started_by_torchrun() and (processes := int(os.environ["LOCAL_WORLD_SIZE"])) > 1:
         threads = max(1, _cores() // processes)
     if threads is not None:
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
@@ -108,7 +116,7 @@ def select_device(name: str) -> "torch.device":
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and "LOCAL_RANK" in os.environ:
+    if name == "cuda" and started_by_torchrun():
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

@@ -3,11 +3,13 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from cclnet.system.streams import printable
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -50,6 +52,7 @@ def plain_lines(seconds: float = SECONDS_BETWEEN_LINES) -> Report:
             return
         printed[name] = now
         share = f" of {total:,} ({done / total:.0%})" if total else ""
-        print(f"{name}: {done:,}{share}{', ' if detail else ''}{detail}", flush=True)
+        with suppress(OSError):  # nobody reads it any more: no reason to end the work
+            print(printable(f"{name}: {done:,}{share}{', ' if detail else ''}{detail}"), flush=True)
 
     return report

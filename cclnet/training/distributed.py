@@ -9,8 +9,11 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,12 +24,18 @@ from torch.distributed.rendezvous import rendezvous
 
 from cclnet.system.errors import CCLNetError
 from cclnet.system.interruption import InterruptionError
+from cclnet.system.machine import started_by_torchrun
+
+logger = logging.getLogger(__name__)
 
 IMAGES_EACH = 2
 """What batch normalisation needs at least in each process."""
 
 SECONDS_TO_END = 600
 """How long processes that are asked to end may take for the step that they are in."""
+
+TIME_TO_MEET = timedelta(minutes=10)
+"""How long a process waits for the others at the start."""
 
 
 class LostProcessError(CCLNetError):
@@ -124,7 +133,7 @@ class ProcessGroup(Processes):
         return [part.as_strided(tensor.shape, tensor.stride()) for part, tensor in zip(parts, tensors, strict=True)]
 
     def largest(self, number: int) -> int:
-        if os.getppid() != self._started_by:  # killed, so that it cannot ask its processes to end any more
+        if os.getppid() != self._started_by:  # it was killed, so that it cannot ask its processes to end
             number = max(number, signal.SIGTERM)
         numbers = torch.tensor(number)
         with _others_alive():
@@ -171,13 +180,23 @@ def _others_alive() -> Iterator[None]:
 def joined_processes(device: torch.device) -> Iterator[Processes]:
     """Join the processes that ``torchrun`` has started with this one, until the block ends.
 
-    Of what goes wrong, the process that meets it first speaks; the others end in silence, and all of them if the reason
-    comes from outside: whoever has started them says it.
+    The first process to fail reports the error; the others exit silently. All exit silently if the reason comes from
+    outside: the process that has started them reports it.
+
+    Raises:
+        CCLNetError: the other processes did not come.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if not started_by_torchrun() or os.environ["WORLD_SIZE"] == "1":
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            logger.warning(
+                "WORLD_SIZE=%s is set, but not by torchrun: this process trains alone", os.environ["WORLD_SIZE"]
+            )
         yield ALONE
         return
-    store, rank, count = next(rendezvous("env://"))
+    try:
+        store, rank, count = next(rendezvous("env://", timeout=TIME_TO_MEET))
+    except (RuntimeError, ValueError) as error:
+        raise CCLNetError(f"the processes that torchrun has started do not find each other ({error})") from None
     backend = "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -192,9 +211,8 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
     except Exception:
         if store.add("errors", 1) > 1:
             raise SystemExit(1) from None
-        signal.signal(
-            signal.SIGTERM, signal.SIG_IGN
-        )  # comes once another has ended, perhaps before this one has spoken
+        # comes once another process has ended, perhaps before this one has reported its error
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise
     finally:
         distributed.destroy_process_group()
@@ -206,7 +224,7 @@ def processes_to_start(asked_for: int | Literal["auto"], device: torch.device) -
     Raises:
         CCLNetError: there are fewer GPUs than processes.
     """
-    if distributed.is_torchelastic_launched():
+    if started_by_torchrun():
         return 1
     if device.type != "cuda":
         return 1 if asked_for == "auto" else asked_for
@@ -224,13 +242,13 @@ def start_processes(count: int, module: str) -> None:
     Raises:
         InterruptionError: they were asked to end, and have ended.
         CCLNetError: one was killed; the others have ended.
-        SystemExit: one has said what is wrong.
+        SystemExit: one has reported what is wrong.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.disable()  # torch's many lines about what is said in one here
+    logging.disable()  # torch's many lines about what is reported in one here
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -245,11 +263,40 @@ def start_processes(count: int, module: str) -> None:
         shutdown_timeout=SECONDS_TO_END,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", module)
+        with _stopped_ones_go_on():
+            elastic_launch(config, sys.executable)("-m", module)
     except SignalException as asked:
         raise InterruptionError(asked.sigval) from None
     except ChildFailedError as error:
         raise _reason([failure.exitcode for failure in error.failures.values()]) from None
+
+
+@contextmanager
+def _stopped_ones_go_on() -> Iterator[None]:
+    """Let child processes that are stopped (SIGSTOP) go on when this one gets a signal, or they would not end by it."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing)
+    threading.Thread(target=_go_on_after_signals, args=(reading,), name="stopped ones go on", daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)  # ends the thread
+
+
+def _go_on_after_signals(reading: int) -> None:
+    while os.read(reading, 1):
+        for child in _children():
+            with suppress(OSError):
+                os.kill(child, signal.SIGCONT)
+    os.close(reading)
+
+
+def _children() -> list[int]:
+    """This process's children, where the system lists them."""
+    lists = Path("/proc/self/task").glob("*/children")
+    return [int(number) for listed in lists for number in listed.read_text(encoding="ascii").split()]
 
 
 def _reason(exit_codes: list[int]) -> BaseException:
@@ -257,8 +304,11 @@ def _reason(exit_codes: list[int]) -> BaseException:
     for code in exit_codes:
         if code - 128 in (signal.SIGINT, signal.SIGTERM):
             return InterruptionError(code - 128)
-    if said := set(exit_codes) & set(range(1, 128)) - {LostProcessError.exit_status}:
-        return SystemExit(max(said))
-    killed_by = [signal.Signals(-code).name for code in sorted(exit_codes, reverse=True) if code < 0]
+    if reported := set(exit_codes) & set(range(1, 128)) - {LostProcessError.exit_status}:
+        return SystemExit(max(reported))
+    killed = {code for code in exit_codes if code < 0}
+    if LostProcessError.exit_status in exit_codes:
+        killed -= {-signal.SIGTERM}  # torch ends so those that are left
+    killed_by = [signal.Signals(-code).name for code in sorted(killed, reverse=True)]
     what = f"a process was ended by {killed_by[0]}" if killed_by else "the processes have lost each other"
     return CCLNetError(f"{what}; run it again to go on after the last finished epoch")

@@ -3,22 +3,20 @@
 They are kept outside everything that DVC manages, because DVC deletes a stage's outputs before it runs the stage.
 """
 
-import fcntl
 import hashlib
 import io
 import logging
-import os
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Self
 
 import torch
 
-from cclnet.system.errors import CCLNetError
 from cclnet.system.files import write_bytes
+from cclnet.system.locks import only_process
 
 logger = logging.getLogger(__name__)
 
@@ -38,22 +36,10 @@ class StateStore:
         self.folder = root / key
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
+        self._lock = ExitStack()
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / "lock").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            owner = self._lock.read().strip()
-            self._lock.close()
-            raise CCLNetError(
-                f"process {owner} is training this very run already; wait for it, or end it with: kill {owner}"
-            ) from None
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
+        self._lock.enter_context(only_process(self.folder / "lock", "is training this very run"))
         for unfinished in self.folder.glob("*.partial"):  # of a process that was killed while it wrote
             unfinished.unlink()
         return self

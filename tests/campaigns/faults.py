@@ -6,21 +6,18 @@
 It trains a small network (100 drawn images, 5 epochs of 4 steps, on the processor) with the stages' own code, each run
 a process of its own in a folder of its own, kills or spoils it, runs it again, and compares the sha256 of all that it
 leaves with what an undisturbed run left. It needs Linux, two cores, 2 GB of memory and 1 GB of disk, no network and no
-GPU, and takes some twelve minutes. Exit status 0: everything survived; 1 otherwise.
+GPU, and takes some twenty minutes. Exit status 0: everything survived; 1 otherwise.
 """
 
 import argparse
 import copy
 import functools
 import hashlib
-import itertools
 import json
 import logging
 import os
 import pickle
 import random
-import re
-import shutil
 import signal
 import struct
 import subprocess
@@ -30,14 +27,13 @@ import time
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
 import torch
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -49,251 +45,38 @@ from cclnet.networks.model_file import load_model, save_model
 from cclnet.params import Params
 from cclnet.system.errors import CCLNetError, ParamsError
 from cclnet.training.states import StateStore
+from tests.campaigns import surroundings
+from tests.campaigns.bench import (
+    HISTORY,
+    MODEL,
+    STATE,
+    STEPS_OF_AN_EPOCH,
+    TIMEOUT,
+    WORKERS,
+    Bench,
+    Finished,
+    Row,
+    Run,
+    environment,
+    finished,
+    in_parallel,
+    kill_problems,
+    say,
+    two_processes,
+    wait_for_lock,
+)
 from tests.campaigns.faulty_server import cut, faulty_server
-from tests.campaigns.golden import PROJECT, STAGES, small_params
+from tests.campaigns.golden import PROJECT
 from tests.dataset.test_download import CHUNK, MEBIBYTE, Folders, start_fetching, zip_of
 from tests.training.test_states import Payload
 
-TESTS = Path(__file__).resolve().parent
-PLANTED = TESTS / "planted.py"
-CODE = ("cclnet", "stages")
-TIMEOUT = 300
-WORKERS = 2
-
-CHANGES = {
-    # with dropout and batch norm; the dictionary of epoch 1 is frozen in epoch 3
-    "backbone": "mobilenet_v2",
-    "lr_ccl": 0.05,
-    "alpha_cc": 0.0,
-}
-HEAD = {"dictionary_init": "positive", "freeze_patience": 2}
-BLOCK = {"epochs": 5, "batch_size": 20, "milestones": [0.8], "lr_backbone_factor": 1.0, "lr_ccl_factor": 1.0}
-STEPS_OF_AN_EPOCH = 4
-MODEL, HISTORY = Path("models/model.safetensors"), Path("metrics/history.csv")
-STATE = "images-*"
-MADE_BY = {
-    "resize": r"data/images\.",
-    "train": r"models/|metrics/history\.csv",
-    "evaluate": r"metrics/[^/]+\.(json|csv)(?<!leakage\.csv)",
-    "plot": r"metrics/figures/",
-    "report": r"metrics/report\.html",
-}
-
-
-# the table
-
-
-@dataclass
-class Row:
-    """One kind of fault.
-
-    Attributes:
-        fault: what was planted.
-        planted: how often.
-        failures: what did not survive, and how it failed.
-        equal: how many runs gave the undisturbed run's bytes in the end, None where nothing is compared.
-        fetched_twice: bytes of a download, the most of any case.
-        remark: what else was measured.
-    """
-
-    fault: str
-    planted: int = 0
-    failures: list[str] = field(default_factory=list)
-    equal: int | None = None
-    fetched_twice: str = ""
-    remark: str = ""
-
-    def add(self, case: str, problems: Sequence[str], equal: bool | None = None) -> None:
-        """Count a case; it survived if there are no problems."""
-        self.planted += 1
-        if problems:
-            self.failures.append(f"{self.fault}: {case}: {'; '.join(problems)}")
-        if equal is not None:
-            self.equal = (self.equal or 0) + equal
-        say(f"{self.fault}: {case}: {'; '.join(problems) or 'survived'}", at_once=bool(problems))
-
-    def cells(self) -> list[str]:
-        survived = self.planted - len(self.failures)
-        equal = "" if self.equal is None else f"{self.equal}/{self.planted}"
-        return [self.fault, str(self.planted), str(survived), self.fetched_twice, equal, self.remark]
-
-
+TESTS = PROJECT / "tests"
 COLUMNS = ("fault", "planted", "survived", "bytes fetched twice", "runs equal", "remark")
-STARTED = time.monotonic()
-SECONDS_BETWEEN_LINES = 2.0
-_said_at = [-SECONDS_BETWEEN_LINES]
-
-
-def say(text: str, at_once: bool = False) -> None:
-    """A line of progress, unless there was one a moment ago."""
-    now = time.monotonic() - STARTED
-    if at_once or now - _said_at[0] >= SECONDS_BETWEEN_LINES:
-        _said_at[0] = now
-        print(f"{now:4.0f} s  {text}", flush=True)
 
 
 def markdown(rows: Sequence[Row]) -> str:
     lines = [COLUMNS, ["---"] * len(COLUMNS), *(row.cells() for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-# a run in a folder of its own
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A process that has ended; ``messages`` are the lines of stderr without the warnings of a run that goes on."""
-
-    status: int
-    stderr: str
-
-    @property
-    def messages(self) -> list[str]:
-        return [line for line in self.stderr.splitlines() if not line.startswith(("going on after", "images-"))]
-
-    def refusal_problems(self, said: str, status: int = 1) -> list[str]:
-        """Why this is no end with one clear line that says so."""
-        problems = [] if self.status == status else [f"exit status {self.status} instead of {status}"]
-        if "Traceback" in self.stderr or len(self.messages) != 1 or not re.search(said, self.stderr):
-            problems.append(f"no line that says {said!r}: {self.stderr[-300:]!r}")
-        return problems
-
-
-def environment(code: Path) -> dict[str, str]:
-    """What a run inherits. Its threads wait without spinning: two runs share the cores."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("DVC_ROOT", "OMP_NUM_THREADS")}
-    return kept | {"PYTHONPATH": str(code), "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
-
-
-@dataclass(frozen=True)
-class Run:
-    """A folder with params and data in which stages run.
-
-    Attributes:
-        folder: where.
-        code: the folder with the code, which nobody edits meanwhile.
-        expected: path → sha256 of what the undisturbed chain left under ``data``, ``models`` and ``metrics``.
-        seconds: how long undisturbed training took, from its beginning and from when it held its lock.
-    """
-
-    folder: Path
-    code: Path
-    expected: dict[str, str]
-    seconds: tuple[float, float] = (0.0, 0.0)
-
-    def start(self, stage: str, *fault: str) -> subprocess.Popen[str]:
-        command = [sys.executable, str(PLANTED), stage, *fault] if fault else [sys.executable, "-m", f"stages.{stage}"]
-        pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, cwd=self.folder, env=environment(self.code), **pipes)
-
-    def run(self, stage: str, *fault: str) -> Finished:
-        """Run a stage to its end, perhaps with a fault planted in it."""
-        return finished(self.start(stage, *fault))
-
-    def hashes(self) -> dict[str, str]:
-        tops = (self.folder / top for top in ("data", "models", "metrics"))
-        files = sorted(path for top in tops for path in top.rglob("*") if path.is_file())
-        names = {path.relative_to(self.folder).as_posix(): path for path in files}
-        return {
-            name: hashlib.sha256(path.read_bytes()).hexdigest()
-            for name, path in names.items()
-            if not name.startswith("data/raw/")
-        }
-
-    def wrong_files(self) -> list[str]:
-        """Files that no undisturbed run leaves: half-written ones, leftovers, other bytes."""
-        return [f"{name} is wrong" for name, digest in self.hashes().items() if self.expected.get(name) != digest]
-
-    def missing_files(self, *stages: str) -> list[str]:
-        """Files that these stages make and that are not there."""
-        found = self.hashes()
-        due = (name for name in self.expected if any(re.match(MADE_BY[stage], name) for stage in stages))
-        return [f"{name} is missing" for name in due if name not in found]
-
-    def difference(self, *stages: str) -> list[str]:
-        """Run stages to their ends, the train stage first; gives what is not as the undisturbed run left it."""
-        whole_states = bool(self.states())
-        for stage in stages:
-            ended = self.run(stage)
-            if ended.status or ended.messages:
-                return [f"{stage} ended with {ended.status}: {ended.stderr[-300:]!r}"]
-            if stage == "train" and whole_states != ("going on after" in ended.stderr):
-                return [f"states kept: {whole_states}, but: {ended.stderr!r}"]
-        left = [f"the state {path.name} is left" for path in self.states()]
-        return self.missing_files(*stages) + self.wrong_files() + left
-
-    def states(self) -> list[Path]:
-        return sorted((self.folder / ".cclnet" / "training").glob("*/images-????????????"))
-
-    def lock(self) -> Path | None:
-        """The lock that a training process holds or held, None before."""
-        return next((self.folder / ".cclnet" / "training").glob("*/lock"), None)
-
-
-def finished(process: subprocess.Popen[str]) -> Finished:
-    _, stderr = process.communicate(timeout=TIMEOUT)
-    return Finished(process.returncode, stderr)
-
-
-def wait_for_lock(run: Run, process: subprocess.Popen[str]) -> None:
-    """Until the process trains, or has ended."""
-    while process.poll() is None and not ((lock := run.lock()) and lock.read_text(encoding="ascii")):
-        time.sleep(0.01)
-    time.sleep(0.2)  # signals wait for the end of a step from here on
-
-
-class Bench:
-    """Makes the data, runs the undisturbed chain, and gives folders with copies of the data.
-
-    Args:
-        folder: where all of it goes.
-        stages: those of the chain.
-        block: changes of the params of the dataset's block.
-    """
-
-    def __init__(self, folder: Path, stages: Sequence[str] = STAGES, **block: Any) -> None:
-        self.folder, self.code = folder, folder / "code"
-        for package in CODE:
-            shutil.copytree(PROJECT / package, self.code / package, ignore=shutil.ignore_patterns("__pycache__"))
-        self.params = small_params("portable") | CHANGES
-        self.params["head"] |= HEAD
-        self.params["datasets"]["sample"] |= BLOCK | block
-        self.origin = Run(folder / "undisturbed", self.code, {})
-        self.origin.folder.mkdir()
-        self.write_params(self.origin, self.params)
-        for stage in stages:
-            begun = locked = time.monotonic()
-            process = self.origin.start(stage)
-            if stage == "train":
-                wait_for_lock(self.origin, process)
-                locked = time.monotonic()
-            ended = finished(process)
-            if ended.status:
-                raise RuntimeError(f"the undisturbed {stage} failed: {ended.stderr}")
-            if stage == "train":
-                self.seconds = time.monotonic() - begun, time.monotonic() - locked
-        self.expected = self.origin.hashes()
-        self._numbers = itertools.count(1)
-        say(f"undisturbed training: {self.seconds[0]:.1f} s, {self.seconds[1]:.1f} s of them with the images")
-
-    @staticmethod
-    def write_params(run: Run, params: dict[str, Any]) -> None:
-        (run.folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-
-    def copy(self, *, results: bool = False, block: dict[str, Any] | None = None, **changes: Any) -> Run:
-        """A folder of its own with the data, perhaps with the results too, and with other values in its params."""
-        run = Run(self.folder / f"run {next(self._numbers)}", self.code, self.expected, self.seconds)
-        for top in ("data", "models", "metrics") if results else ("data",):
-            shutil.copytree(self.origin.folder / top, run.folder / top)
-        sample = self.params["datasets"]["sample"] | (block or {})
-        self.write_params(run, self.params | changes | {"datasets": {"sample": sample}})
-        return run
-
-
-def in_parallel(function: Callable[..., None], cases: Sequence[Any]) -> None:
-    """As many cases at a time as there are workers; an error of one ends the campaign."""
-    with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(function, cases))
 
 
 # T1: kills, signals, and states without one of their parts
@@ -343,12 +126,6 @@ def kills(bench: Bench) -> list[Row]:
 
     in_parallel(case, list(enumerate(cases)))
     return list(rows.values())
-
-
-def kill_problems(run: Run, *fault: str) -> list[str]:
-    """Let the train stage kill itself."""
-    ended = run.run("train", "kill", *fault)
-    return [] if ended.status == -signal.SIGKILL else [f"was not killed: {ended.status} {ended.stderr[-300:]!r}"]
 
 
 def killed_at_random(bench: Bench, chance: random.Random) -> tuple[Run, str]:
@@ -408,7 +185,7 @@ def signalled(run: Run, kind: signal.Signals, seconds: float) -> tuple[Finished,
 def mutations(bench: Bench) -> list[Row]:
     """A state without one of its parts must not give the same run; counted from the tests."""
     noticed = Row("state without one of its parts", remark="survived: the difference is noticed")
-    count_tests(noticed, "test_engine.py", "test_faults.py", chosen="without_one_of_its_parts")
+    count_tests(noticed, "training/test_trainer.py", "project/test_faults.py", chosen="without_one_of_its_parts")
     return [noticed]
 
 
@@ -440,11 +217,6 @@ def processes(bench: Bench) -> list[Row]:
     return list(rows.values())
 
 
-def two_processes(bench: Bench) -> Run:
-    """A folder in which the train stage runs as two processes of one thread."""
-    return bench.copy(block={"threads": 1}, processes=2)
-
-
 # T2: the same bytes
 
 
@@ -459,7 +231,7 @@ def same_bytes(bench: Bench) -> list[Row]:
 
     def chain(where: tuple[Path, dict[str, str]]) -> dict[str, str]:
         folder, changes = where
-        command = [sys.executable, str(TESTS / "golden.py"), str(folder)]
+        command = [sys.executable, str(TESTS / "campaigns" / "golden.py"), str(folder)]
         inherited = environment(bench.code) | {"PYTHONPATH": ""} | changes
         ended = subprocess.run(command, env=inherited, capture_output=True, text=True, timeout=TIMEOUT, check=True)
         return json.loads(ended.stdout[ended.stdout.index("{") :])
@@ -511,7 +283,7 @@ def downloads(bench: Bench) -> list[Row]:
     killed.fetched_twice = f"{max(twice):,}"
 
     rest = Row("download: all tests of the faulty server and of wrong files")
-    count_tests(rest, "test_download.py")
+    count_tests(rest, "dataset/test_download.py")
     return [cuts, killed, rest]
 
 
@@ -521,13 +293,13 @@ def downloads(bench: Bench) -> list[Row]:
 def inputs(bench: Bench) -> list[Row]:
     """Damaged zips, tables and images; counted from the tests."""
     row = Row("input: all tests of damaged zips, tables and images")
-    count_tests(row, "test_tables.py", "test_images.py", "test_checks.py")
+    count_tests(row, "dataset/test_tables.py", "images/test_decoding.py", "dataset/test_checks.py")
     return [row]
 
 
 def count_tests(row: Row, *files: str, chosen: str = "") -> None:
     """Run tests, each a case."""
-    there = [str(TESTS / name) for name in files if (TESTS / name).exists()]
+    there = [str(TESTS / name) for name in files]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *there]
@@ -654,7 +426,7 @@ SAVES: dict[str, list[tuple[str, str, str]]] = {
         ("fsync", "conditions.json.*", "1"),
         ("write", "model.*", "1"),
     ],
-    "resize": [("write", "images.partial", "3"), ("write", "images.csv*", "1")],
+    "resize": [("write", "images.npy.*", "3"), ("write", "images.csv*", "1")],
     "evaluate": [
         ("write", "metrics.json.*", "1"),
         ("fsync", "classes.csv.*", "1"),
@@ -692,7 +464,7 @@ def full_disks(bench: Bench) -> list[Row]:
 def training_faults(bench: Bench) -> list[Row]:
     """NaN, too little memory, no GPU, a second trainer."""
     diverged, memory = Row("loss becomes NaN"), Row("out of memory")
-    absent, second = Row("device: cuda without a GPU"), Row("a second trainer of the same run")
+    absent, second = Row("device: cuda without a GPU"), Row("a second trainer in the same folder")
 
     run = bench.copy()
     third_epoch = str(2 * STEPS_OF_AN_EPOCH * 2 + 1)
@@ -700,12 +472,12 @@ def training_faults(bench: Bench) -> list[Row]:
     problems += [] if len(run.states()) == 2 and not (run.folder / MODEL).exists() else ["not two states and no model"]
     difference = run.difference("train")
     diverged.add("in epoch 3", problems + difference, equal=not difference)
-    run = bench.copy(optimizer=bench.params["optimizer"] | {"lr_backbone": 1e30})
+    run = bench.copy(lr_backbone=1e30)
     problems = run.run("train").refusal_problems("the loss is not finite in epoch 1")
     problems += ["a result is written"] * (run.folder / MODEL).exists()
     bench.write_params(run, bench.params)
     difference = run.difference("train")
-    diverged.add("by optimizer.lr_backbone: 1e30, then as before", problems + difference, equal=not difference)
+    diverged.add("by lr_backbone: 1e30, then as before", problems + difference, equal=not difference)
 
     for stage in ("train", "evaluate"):
         run = bench.copy(results=stage == "evaluate")
@@ -720,16 +492,18 @@ def training_faults(bench: Bench) -> list[Row]:
     difference = run.difference("train")
     absent.add("then device: cpu", problems + difference, equal=not difference)
 
-    run = bench.copy()
-    first = run.start("train")
-    wait_for_lock(run, first)
-    first.send_signal(signal.SIGSTOP)  # it would be done before the second one has loaded torch
-    problems = run.run("train").refusal_problems(f"^train: process {first.pid} is training this very run already")
-    first.send_signal(signal.SIGCONT)
-    ended = finished(first)
-    difference = run.missing_files("train") + run.wrong_files()
-    difference += [] if ended.status == 0 else [f"the first one ended with {ended.status}: {ended.stderr[-300:]!r}"]
-    second.add("while the first one trains", problems + difference, equal=not difference)
+    for changes in ({}, {"lr_ccl": 0.1}, {"seed": 1}, {"method": "baseline"}):
+        run = bench.copy()
+        first = run.start("train")
+        wait_for_lock(run, first)
+        first.send_signal(signal.SIGSTOP)  # it would be done before the second one has loaded torch
+        bench.write_params(run, bench.params | changes)
+        problems = run.run("train").refusal_problems(f"^train: process {first.pid} is training in this folder already")
+        first.send_signal(signal.SIGCONT)
+        ended = finished(first)
+        difference = run.missing_files("train") + run.wrong_files()
+        difference += [] if ended.status == 0 else [f"the first one ended with {ended.status}: {ended.stderr[-300:]!r}"]
+        second.add(f"with {changes or 'the same params'}", problems + difference, equal=not difference)
     return [diverged, memory, absent, second]
 
 
@@ -811,7 +585,6 @@ WRONG_PARAMS: list[tuple[str, Any]] = [
     ("datasets", None),
 ]
 
-
 # these are looked at only where the keys that they depend on are right
 HIDDEN_BY_OTHERS = ("datasets", "datasets.sample.crop", "datasets.sample.milestones", "weights")
 
@@ -833,7 +606,7 @@ def wrong_params(bench: Bench) -> list[Row]:
 
     together = {path: value for path, value in WRONG_PARAMS if path not in HIDDEN_BY_OTHERS}
     bench.write_params(run, changed(bench.params, together))
-    ended = run.run("params")
+    ended = run.run("train")
     heading, *lines = ended.stderr.splitlines()
     problems = [] if ended.status == 1 and heading == "params: params.yaml cannot be used:" else [ended.stderr[-300:]]
     problems += [f"{path} is not named" for path in together if not any(f"  {path}" in line for line in lines)]
@@ -865,6 +638,7 @@ CAMPAIGNS: dict[str, Callable[[Bench], list[Row]]] = {
     "training-faults": training_faults,
     "odd-data": odd_data,
     "wrong-params": wrong_params,
+    **surroundings.CAMPAIGNS,
 }
 
 

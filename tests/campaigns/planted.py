@@ -3,6 +3,8 @@
     python -m tests.campaigns.planted STAGE none
     python -m tests.campaigns.planted STAGE kill | terminate | full | nan PLACE NAME NUMBER [RANK]
     python -m tests.campaigns.planted STAGE file-size | memory BYTES
+    python -m tests.campaigns.planted STAGE lacks flock | flock-ENOSYS | fcntl | fsync | fsync-of-folders | rename
+    python -m tests.campaigns.planted STAGE unreadable NAME
 
 The fault strikes when the stage is at PLACE for the NUMBER-th time with a file whose name matches NAME:
 
@@ -15,7 +17,9 @@ The fault strikes when the stage is at PLACE for the NUMBER-th time with a file 
 
 ``kill``: SIGKILL; ``terminate``: SIGTERM; ``full``: the disk has no space left; ``nan``: the network's weights become
 NaN. With a RANK it strikes in that one of the processes that the stage starts. The limits: no file may be longer than
-BYTES; the process may have so much more memory than it has once it has loaded its code.
+BYTES; the process may have so much more memory than it has once it has loaded its code. What a file system may lack:
+locks, as NFS (ENOLCK) and Lustre (ENOSYS) say it, and Windows; flushing; renaming over a file that is mounted. NAME may
+not be read.
 """
 
 import builtins
@@ -25,6 +29,7 @@ import os
 import resource
 import runpy
 import signal
+import stat
 import sys
 from collections.abc import Callable
 from fnmatch import fnmatch
@@ -152,6 +157,57 @@ def plant_in_processes() -> None:
     api.elastic_launch = Planted
 
 
+def failing(number: int) -> Callable[..., None]:
+    def fail(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def take_away(what: str) -> None:
+    """Let the file systems lack something."""
+    from cclnet.system import locks
+
+    fsync, replace = os.fsync, os.replace
+
+    def fsync_of_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(descriptor)
+
+    def replace_nothing(source: Any, target: Any) -> None:
+        if Path(target).exists():
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        replace(source, target)
+
+    match what:
+        case "flock":
+            locks.fcntl.flock = failing(errno.ENOLCK)  # pyright: ignore[reportOptionalMemberAccess]
+        case "flock-ENOSYS":
+            locks.fcntl.flock = failing(errno.ENOSYS)  # pyright: ignore[reportOptionalMemberAccess]
+        case "fcntl":
+            locks.fcntl = None
+        case "fsync":
+            os.fsync = failing(errno.EINVAL)
+        case "fsync-of-folders":
+            os.fsync = fsync_of_files
+        case "rename":
+            os.replace = replace_nothing
+        case _:
+            raise ValueError(what)
+
+
+def make_unreadable(pattern: str) -> None:
+    original = io.open
+
+    def replacement(file: Any, *arguments: Any, **named: Any) -> Any:
+        if isinstance(file, str | Path) and fnmatch(Path(file).name, pattern):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+        return original(file, *arguments, **named)
+
+    io.open = builtins.open = replacement
+
+
 def limit(kind: int, size: int) -> None:
     resource.setrlimit(kind, (size, size))
 
@@ -177,6 +233,10 @@ if __name__ == "__main__":
             limit(resource.RLIMIT_FSIZE, int(size))
         case ["memory", size]:
             limit_further_memory(int(size))
+        case ["lacks", what]:
+            take_away(what)
+        case ["unreadable", pattern]:
+            make_unreadable(pattern)
         case [action, place, pattern, number, rank] if "RANK" in os.environ:
             if os.environ["RANK"] == rank:
                 plant(action, place, pattern, int(number))

@@ -1,9 +1,15 @@
 import json
+import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
+import threading
 import tomllib
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -468,6 +474,83 @@ def test_no_file_is_written_if_ids_are_repeated(run, model: Path):
     assert not Path("p.csv").exists()
 
 
+@contextmanager
+def standard_output_in(file: Path) -> Iterator[None]:
+    """Redirect the process's standard output below Python, as a shell does."""
+    before = os.dup(1)
+    with file.open("wb") as stream:
+        os.dup2(stream.fileno(), 1)
+    try:
+        yield
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
+
+
+@pytest.mark.parametrize("output", ["-", "/dev/stdout"])
+def test_standard_output_gets_nothing_but_what_it_is_asked_for(run, model: Path, output: str):
+    commands: dict[str, list[str]] = {
+        "p.csv": ["predict", "model", "in.zip", "-o"],
+        "m.json": ["evaluate", "model", "--images", "in.zip", "--labels", "truth.csv", "-o"],
+        "m.csv": ["matrix", "model", "--csv"],
+    }
+    for name, command in commands.items():
+        with standard_output_in(Path("out")):
+            ended = run(*command, output)
+        assert (ended.status, ended.out) == (0, "")
+        assert run(*command, name).status == 0
+        assert Path("out").read_bytes() == Path(name).read_bytes()
+    assert not Path("-").exists()
+    assert Path("/dev/stdout").is_symlink()
+
+
+def test_predictions_go_through_a_link_and_into_a_pipe(run, model: Path):
+    Path("real.csv").write_bytes(b"before")
+    Path("link.csv").symlink_to("real.csv")
+    assert run("predict", model, "in.zip", "-o", "link.csv").status == 0
+    assert Path("link.csv").is_symlink()
+    os.mkfifo("pipe")
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(Path("pipe").read_bytes()))
+    reader.start()
+    assert run("predict", model, "in.zip", "-o", "pipe").status == 0
+    reader.join(timeout=60)
+    assert read == [Path("real.csv").read_bytes()]
+    assert Path("pipe").is_fifo()
+
+
+@pytest.mark.parametrize(
+    ("output", "problem"),
+    [
+        ("model", "model is also read"),
+        ("truth.csv/x", "truth.csv/x cannot be written: FOLDER/truth.csv is no folder"),
+        ("protected", "protected is write-protected"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["predict", "model", "in.zip", "-o"],
+        ["evaluate", "model", "--images", "in.zip", "--labels", "truth.csv", "-o"],
+        ["evaluate", "model", "--images", "in.zip", "--labels", "truth.csv", "--predictions"],
+        ["export", "model", "--onnx"],
+        ["matrix", "model", "--csv"],
+    ],
+    ids=" ".join,
+)
+def test_an_output_that_cannot_be_written_is_found_out_before_the_work(
+    run, model: Path, command: list[str], output: str, problem: str, monkeypatch: pytest.MonkeyPatch
+):
+    Path("protected").write_bytes(b"precious")
+    Path("protected").chmod(0o444)
+    before = {path: path.read_bytes() for path in Path.cwd().iterdir()}
+    monkeypatch.setattr("cclnet.networks.model_file.load_model", None)  # the work
+    ended = run(*command, output)
+    said = f"cclnet: {problem.replace('FOLDER', str(Path.cwd()))}: choose another file to write\n"
+    assert ended == (1, "", said)
+    assert {path: path.read_bytes() for path in Path.cwd().iterdir()} == before
+
+
 @pytest.mark.parametrize("lesions", [[], ["--lesions", "lesions.csv"]])
 def test_a_labelled_set_is_evaluated(run, model: Path, lesions: list[str]):
     files = ["-o", "metrics.json", "--predictions", "p.csv"]
@@ -505,6 +588,52 @@ def test_a_figure_is_png_or_svg(run, model: Path):
     status, out, err = run("matrix", model, "--figure", "m.pdf")
     assert (status, out) == (2, "")
     assert "m.pdf ends neither in .png nor in .svg" in err
+
+
+def test_ctrl_c_and_a_reader_that_is_gone_end_without_a_traceback(run, model: Path, monkeypatch: pytest.MonkeyPatch):
+    for error, status, said in (
+        (KeyboardInterrupt, 130, "cclnet: interrupted; run it again\n"),
+        (BrokenPipeError, 141, ""),
+    ):
+
+        def fail(*_: object, error: type[BaseException] = error) -> None:
+            raise error
+
+        monkeypatch.setattr("cclnet.cli.matrix.show_matrix", fail)
+        assert run("matrix", model, "--csv", "m.csv") == (status, "", said)
+        assert Path("m.csv").exists()
+
+
+SLOW = """
+import sys, time
+print("loading", file=sys.stderr, flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    raise ImportError("a part of it cannot be loaded")
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "library", "status", "said"),
+    [
+        ("cclnet", "typer", 130, "cclnet: interrupted; run it again\n"),
+        ("cclnet", "torch", 130, "cclnet: interrupted; run it again\n"),
+        ("stages.split", "pydantic", 130, "params: interrupted; run it again\n"),
+        ("stages.split", "pandas", -signal.SIGINT, ""),
+    ],
+)
+def test_ctrl_c_while_libraries_load_is_no_traceback(tmp_path: Path, module: str, library: str, status: int, said: str):
+    (tmp_path / f"{library}.py").write_text(SLOW, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT}"}
+    shutil.copy(PROJECT / "params.yaml", tmp_path)
+    command = [sys.executable, "-m", module, *(["matrix", "none"] if module == "cclnet" else [])]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        assert process.stderr.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (status, said)
 
 
 def test_no_model(run, model: Path):

@@ -1,4 +1,6 @@
 import io
+import os
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -193,3 +195,13 @@ def test_without_a_terminal_the_screen_is_as_wide_as_its_tables(monkeypatch: pyt
     assert screen.screen().width == screen.UNBOUNDED
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert screen.screen().width == 40
+
+
+def test_a_reader_that_is_gone_is_an_error_for_the_whole_program(monkeypatch: pytest.MonkeyPatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    monkeypatch.setattr(sys, "stdout", os.fdopen(writing, "w"))
+    with pytest.raises(BrokenPipeError):
+        screen.say(screen.screen(), "nobody reads this")
+    with pytest.raises(BrokenPipeError):
+        sys.stdout.close()

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import os
 import shutil
 import socket
 import subprocess
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 
 import cclnet
-from cclnet.dataset.download import CHUNK, Patience, Provenance, fetch, locked
+from cclnet.dataset.download import CHUNK, Patience, Provenance, fetch
 from cclnet.dataset.isic import RemoteFile
 from cclnet.system.errors import CCLNetError, DataError
+from cclnet.system.locks import only_process
 from tests.campaigns.faulty_server import (
     FaultyServer,
     Reply,
@@ -386,7 +388,11 @@ def test_credentials_reach_the_server_and_nothing_else(server, folders):
 
 def test_a_second_process_is_refused(server, folders):
     folders.fetch(server.source)
-    with locked(next(folders.partial.iterdir()), "a.zip"), pytest.raises(CCLNetError, match="by another process"):
+    lock = next(folders.partial.iterdir()) / "lock"
+    with (
+        only_process(lock, "waits"),
+        pytest.raises(CCLNetError, match=f"process {os.getpid()} is fetching a.zip already"),
+    ):
         folders.fetch(server.source)
 
 

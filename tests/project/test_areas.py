@@ -116,6 +116,6 @@ def test_the_mathematics_needs_torch_alone():
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_only_progress_and_errors_print(module: str):
+def test_only_progress_and_streams_print(module: str):
     prints = [node.lineno for node in calls(TREES[module]) if called(node) == "print"]
-    assert prints == [] or module in {"cclnet.system.progress", "cclnet.system.errors"}
+    assert prints == [] or module in {"cclnet.system.progress", "cclnet.system.streams"}

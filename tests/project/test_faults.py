@@ -8,10 +8,11 @@ import pytest
 
 from cclnet.system.files import read_json
 from cclnet.system.interruption import InterruptionError
-from cclnet.training.history import Row
 from cclnet.training.states import StateStore
-from tests.campaigns.faults import STAGES, Bench, Finished, Run, two_processes
-from tests.campaigns.faults import Row as FaultRow
+from cclnet.training.trainer import Row
+from tests.campaigns.bench import Bench, Finished, Run, two_processes
+from tests.campaigns.bench import Row as FaultRow
+from tests.campaigns.golden import STAGES
 from tests.training.test_trainer import (  # noqa: F401 - the two fixtures apply by themselves
     FREEZES_IN_EPOCH_3,
     STEPS_OF_AN_EPOCH,
@@ -25,7 +26,7 @@ from tests.training.test_trainer import (  # noqa: F401 - the two fixtures apply
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("bench"), STAGES[:5], epochs=2, milestones=[])
+    return Bench(tmp_path_factory.mktemp("bench"), STAGES[:4], epochs=2, milestones=[])
 
 
 def test_a_run_that_meets_one_fault_after_the_other_ends_as_an_undisturbed_one(bench: Bench) -> None:

@@ -1,4 +1,6 @@
 import errno
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +58,62 @@ def test_memory_that_no_processor_has_is_one_line(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit), errors_in_one_line("train"):
         torch.empty(2**60)
     assert capsys.readouterr().err.startswith("train: out of memory; ")
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOENT, "No such file or directory; check the name, or make it first (in a project: dvc repro)"),
+        (errno.EACCES, "Permission denied; change its permissions, or those of its folder"),
+        (errno.EROFS, "Read-only file system; choose a place that can be written to"),
+        (errno.EISDIR, "Is a directory; a file is needed there, so move the folder away"),
+        (errno.ENOTDIR, "Not a directory; a folder is needed there, so move the file away"),
+        (errno.ELOOP, "Too many levels of symbolic links; its links lead in a circle"),
+        (errno.EMFILE, "Too many open files; too many files are open: raise the limit (ulimit -n)"),
+        (errno.EIO, "Input/output error; the disk behind it fails: check it"),
+        (errno.ETXTBSY, "Text file busy; correct that and run it again"),
+    ],
+)
+@pytest.mark.parametrize("name", ["data/split.csv", b"data/split.csv", Path("data/split.csv")])
+def test_a_file_that_cannot_be_used_is_one_line_with_its_name(
+    number: int, said: str, name: object, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as ended, errors_in_one_line("train"):
+        raise OSError(number, os.strerror(number), name)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == f"train: data/split.csv: {said}\n"
+
+
+def test_a_disk_that_fails_while_it_is_read_is_one_line(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit), errors_in_one_line("train"):
+        raise OSError(errno.EIO, "Input/output error")
+    assert capsys.readouterr().err == "train: Input/output error: the disk behind it fails: check it\n"
+
+
+def test_an_error_that_ctrl_c_has_become_is_no_traceback(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended, errors_in_one_line("train"):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("numpy.core.multiarray failed to import") from None  # as a library does
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "train: interrupted; run it again\n"
+    with pytest.raises(ImportError), errors_in_one_line("train"):  # the next one is a mistake again
+        raise ImportError("no module")
+
+
+def test_the_handler_of_ctrl_c_is_as_before_and_one_that_is_ignored_stays_so():
+    before = signal.getsignal(signal.SIGINT)
+    with errors_in_one_line("train"):
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with errors_in_one_line("train"):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(

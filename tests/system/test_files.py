@@ -1,14 +1,10 @@
-import errno
 import json
-import os
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
-from cclnet.system.errors import CCLNetError
-from cclnet.system.files import read_csv, read_json, whole_file, write_bytes, write_csv, write_json
+from cclnet.system.files import read_csv, read_json, write_bytes, write_csv, write_json
 
 
 def test_the_parts_are_written_one_after_the_other_into_new_folders(tmp_path: Path):
@@ -24,41 +20,6 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path):
         write_bytes(path, b"new")
         assert reader.read() == b"the old and longer content"
     assert path.read_bytes() == b"new"
-
-
-def test_what_is_renamed_is_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    events = []
-    fsync, replace = os.fsync, Path.replace
-
-    def noting_fsync(descriptor: int) -> None:
-        events.append(f"fsync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
-        fsync(descriptor)
-
-    def noting_replace(self: Path, target: Path) -> Path:
-        assert self.read_bytes() == b"content"
-        events.append(f"rename to {target.name}")
-        return replace(self, target)
-
-    monkeypatch.setattr(os, "fsync", noting_fsync)
-    monkeypatch.setattr(Path, "replace", noting_replace)
-    write_bytes(tmp_path / "file", b"content")
-    assert events == ["fsync file.partial", "rename to file", f"fsync {tmp_path.name}"]
-
-
-def no_space(*_: Any) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@pytest.mark.parametrize(("owner", "name"), [(os, "fsync"), (Path, "replace")])
-def test_a_failure_leaves_the_file_before_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
-):
-    write_bytes(tmp_path / "file", b"before")
-    monkeypatch.setattr(owner, name, no_space)
-    with pytest.raises(Exception, match="No space left on device"):
-        write_bytes(tmp_path / "file", b"after")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert (tmp_path / "file").read_bytes() == b"before"
 
 
 def test_json_is_sorted_and_ends_its_line(tmp_path: Path):
@@ -100,10 +61,3 @@ def test_what_is_written_is_read(tmp_path: Path):
     rows = [{"image": "007", "label": "NA", "value": 0.1 + 0.2}, {"image": "1e5", "label": "", "value": 2}]
     write_csv(tmp_path / "a.csv", rows)
     assert read_csv(tmp_path / "a.csv", ["image", "label"]).to_dict("records") == rows
-
-
-def test_a_file_that_is_given_up_is_not_there(tmp_path: Path):
-    with pytest.raises(CCLNetError, match="given up"), whole_file(tmp_path / "file") as file:
-        file.write(b"half")
-        raise CCLNetError("given up")
-    assert list(tmp_path.iterdir()) == []

@@ -37,7 +37,7 @@ def python(code: str) -> Any:
 
 def test_the_environment_is_set_before_numpy_and_torch():
     environment, loaded = python(
-        "from cclnet.processor import prepare_processor\n"
+        "from cclnet.system.machine import prepare_processor\n"
         "prepare_processor('portable', 2)\n"
         "print(json.dumps([dict(os.environ), sorted({'numpy', 'torch'} & {*sys.modules})]))"
     )
@@ -49,7 +49,7 @@ def test_the_environment_is_set_before_numpy_and_torch():
 
 def test_native_leaves_the_kernels_and_the_threads_alone():
     environment = python(
-        "from cclnet.processor import prepare_processor\n"
+        "from cclnet.system.machine import prepare_processor\n"
         "prepare_processor('native', None)\n"
         "print(json.dumps(dict(os.environ)))"
     )
@@ -62,7 +62,7 @@ def test_processes_divide_the_cores_among_them(processes: int, threads: int | No
     found = python(
         f"os.environ['LOCAL_WORLD_SIZE'] = '{processes}'\n"
         "os.sched_getaffinity = lambda process: set(range(7))\n"
-        "from cclnet.processor import prepare_processor\n"
+        "from cclnet.system.machine import prepare_processor\n"
         "prepare_processor('native', None)\n"
         "left = os.environ.get('OMP_NUM_THREADS')\n"
         "prepare_processor('native', 5)\n"
@@ -91,7 +91,7 @@ def test_it_is_not_too_late_for_what_is_set_already(monkeypatch: pytest.MonkeyPa
 def test_freed_memory_is_handed_out_again():
     before, after = (
         python(
-            "from cclnet.processor import keep_freed_memory\n"
+            "from cclnet.system.machine import keep_freed_memory\n"
             f"{preparation}\n"
             "import numpy, resource\n"
             "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
@@ -108,7 +108,7 @@ def test_freed_memory_is_handed_out_again():
 
 def test_portable_uses_the_kernels_of_avx2():
     capability, threads, ran_on, reason, kernels = python(
-        "from cclnet.processor import conditions, not_portable_because, prepare_processor, select_device\n"
+        "from cclnet.system.machine import conditions, not_portable_because, prepare_processor, select_device\n"
         "prepare_processor('portable', 2)\n"
         "import torch\n"
         "from numpy.lib.introspect import opt_func_info\n"

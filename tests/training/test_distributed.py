@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +26,7 @@ from cclnet.networks.model import CCLNet
 from cclnet.networks.model_file import build_model
 from cclnet.system.errors import CCLNetError
 from cclnet.system.interruption import InterruptionError, interruptible
+from cclnet.system.machine import select_device
 from cclnet.training.batches import split_into_batches
 from cclnet.training.distributed import ALONE, LostProcessError, Processes, joined_processes, processes_to_start
 from cclnet.training.loop import fit
@@ -107,11 +110,15 @@ def collectives(processes: Processes) -> dict[str, Any]:
     }
 
 
+def variables_of_torchrun(rank: int, count: int, port: int) -> dict[str, str]:
+    here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
+    return {name: str(value) for name, value in here.items()} | {"TORCHELASTIC_RUN_ID": "1", "MASTER_ADDR": "localhost"}
+
+
 def in_both(rank: int, folder: Path, port: int) -> None:
     """What each of the two processes does; it leaves what it has found in a file."""
     torch.set_num_threads(1)
-    here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in here.items()})
+    os.environ.update(variables_of_torchrun(rank, 2, port))
     found: dict[str, Any] = {}
     with joined_processes(CPU) as processes:
         found["warns"] = logging.getLogger("cclnet.training.trainer").isEnabledFor(logging.WARNING)
@@ -274,7 +281,8 @@ def test_how_many_processes_are_started(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     assert processes_to_start(asked_for, torch.device(device)) == expected
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    for name, value in variables_of_torchrun(0, 2, 1).items():
+        monkeypatch.setenv(name, value)
     assert processes_to_start(asked_for, torch.device(device)) == 1
 
 
@@ -330,6 +338,39 @@ def test_the_end_of_processes_is_said_once(tmp_path: Path) -> None:
     }
 
 
+STOPPED = """
+import os, signal, sys, time
+from pathlib import Path
+from cclnet.system.interruption import interruptible
+with interruptible(insist=False) as end_if_asked_to:
+    Path(f"pid{os.environ['RANK']}").write_text(str(os.getpid()))
+    try:
+        while True:
+            time.sleep(0.1)
+            end_if_asked_to()
+    except Exception as error:
+        Path(f"kept{os.environ['RANK']}").touch()
+        sys.exit(error.exit_status)
+"""
+
+
+def test_a_process_that_is_stopped_ends_with_the_others(tmp_path: Path) -> None:
+    (tmp_path / "steps.py").write_text(STOPPED, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": f"{PROJECT}{os.pathsep}{tmp_path}"}
+    code = "from cclnet.training.distributed import start_processes\nstart_processes(2, 'steps')"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    ) as launcher:
+        pids = [tmp_path / f"pid{rank}" for rank in (0, 1)]
+        while launcher.poll() is None and not all(pid.exists() and pid.read_text() for pid in pids):
+            time.sleep(0.05)
+        os.kill(int(pids[1].read_text()), signal.SIGSTOP)
+        launcher.terminate()
+        _, err = launcher.communicate(timeout=60)
+    assert "ended by SIGTERM; what is done is kept" in err
+    assert sorted(path.name for path in tmp_path.glob("kept*")) == ["kept0", "kept1"]
+
+
 class Store:
     """The store that two processes share, for one that has met an error before or after the other."""
 
@@ -362,8 +403,11 @@ def test_the_first_to_meet_an_error_speaks(
         get_world_size=lambda: 2,
     )
     monkeypatch.setattr("cclnet.training.distributed.distributed", group)
-    monkeypatch.setattr("cclnet.training.distributed.rendezvous", lambda url: iter([(Store(errors_before), 0, 2)]))
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(
+        "cclnet.training.distributed.rendezvous", lambda url, timeout: iter([(Store(errors_before), 0, 2)])
+    )
+    for name, value in variables_of_torchrun(0, 2, 1).items():
+        monkeypatch.setenv(name, value)
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(SystemExit if silent else type(error)) as ended, joined_processes(CPU):
@@ -374,11 +418,46 @@ def test_the_first_to_meet_an_error_speaks(
         assert ended.value.code == getattr(error, "exit_status", 1)
 
 
+WHOLE_SET = variables_of_torchrun(1, 4, 29500)
+
+
+@pytest.mark.parametrize("missing", [*WHOLE_SET, None])
+def test_variables_that_a_scheduler_has_left_are_no_processes(
+    missing: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cclnet.training.distributed.distributed", None)
+    monkeypatch.setattr("cclnet.training.distributed.rendezvous", None)
+    for name, value in WHOLE_SET.items():
+        if name == missing:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    if missing is None:
+        monkeypatch.setenv("LOCAL_RANK", "%t")  # a template that a scheduler has not filled in
+    with caplog.at_level(logging.WARNING), joined_processes(CPU) as processes:
+        assert processes is ALONE
+    expected = (
+        [] if missing == "WORLD_SIZE" else ["WORLD_SIZE=4 is set, but not by torchrun: this process trains alone"]
+    )
+    assert caplog.messages == expected
+    assert processes_to_start(3, CPU) == 3
+    assert select_device("cpu") == CPU
+
+
+def test_processes_that_do_not_find_each_other_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables_of_torchrun(1, 2, 1).items():  # nobody listens there
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("cclnet.training.distributed.TIME_TO_MEET", timedelta(seconds=1))
+    said = "the processes that torchrun has started do not find each other"
+    with pytest.raises(CCLNetError, match=said), joined_processes(CPU):
+        pass
+
+
 def test_one_process_does_without_torch_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cclnet.training.distributed.distributed", None)
-    for count in (None, "1"):
-        if count:
-            monkeypatch.setenv("WORLD_SIZE", count)
+    for variables in ({}, {"WORLD_SIZE": "1"}, variables_of_torchrun(0, 1, 1)):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
         with joined_processes(CPU) as processes:
             assert (processes.rank, processes.count) == (0, 1)
             images, rows = np.arange(5), np.ones((5, 2))
