@@ -6,32 +6,30 @@ import pandas as pd
 
 from cclnet.dataset.sample import PLANTED_SIMILARITY
 from cclnet.dataset.splits import read_split
+from cclnet.experiments.run import read_run
 from cclnet.images.cache import ImageCache
 from cclnet.params import ReportParams
 from cclnet.system.errors import errors_in_one_line
 from cclnet.system.files import read_json, write_bytes
-from cclnet.views.page import Experiment, report_page
+from cclnet.views.page import Report, report_page
 from stages import PARAMS
 
 
 def main() -> None:
     params = PARAMS.stage(ReportParams)
-    experiment = Experiment(
+    report = Report(
+        run=read_run("workspace", Path()),
         params=params,
-        metrics=read_json(Path("metrics/metrics.json")),
-        soft_labels=read_json(Path("metrics/soft_labels.json")),
-        confusion=read_json(Path("metrics/confusion.json")),
-        classes=pd.read_csv("metrics/classes.csv"),
+        class_table=pd.read_csv("metrics/classes.csv"),
         reliability=pd.read_csv("metrics/reliability.csv"),
         history=pd.read_csv("metrics/history.csv"),
-        predictions=pd.read_csv("metrics/predictions.csv", dtype={"image": str}),
         split=read_split(Path("data/split.csv")),
         cache=ImageCache.open(Path("data/images.npy"), Path("data/images.csv")),
         provenance=read_json(Path("data/provenance.json")),
         conditions=read_json(Path("models/conditions.json")),
         planted=PLANTED_SIMILARITY if params.dataset == "sample" else None,
     )
-    write_bytes(Path("metrics/report.html"), report_page(experiment).encode())
+    write_bytes(Path("metrics/report.html"), report_page(report).encode())
 
 
 if __name__ == "__main__":
