@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from cclnet.metrics.matrices import read_confusion, read_soft_labels
 from cclnet.params import Params, PlotParams
 from cclnet.system.errors import errors_in_one_line
-from cclnet.system.files import read_json
 from cclnet.views import figures
 
 METRICS, FIGURES = Path("metrics"), Path("metrics/figures")
@@ -19,14 +19,11 @@ METRICS, FIGURES = Path("metrics"), Path("metrics/figures")
 
 def main() -> None:
     params = Params.load().stage(PlotParams)
-    cells = pd.DataFrame(read_json(METRICS / "soft_labels.json"))
-    classes = cells["true_class"].unique().tolist()
-    matrix = cells["value"].to_numpy().reshape(len(classes), len(classes))
-    confusion = pd.DataFrame(read_json(METRICS / "confusion.json"))
-    counts = confusion["count"].to_numpy().reshape(len(classes), len(classes))
+    classes, soft_labels = read_soft_labels(METRICS / "soft_labels.json")
+    _, confusion = read_confusion(METRICS / "confusion.json")
     drawn = {
-        "soft_labels": figures.soft_label_figure(matrix, classes, f"Soft labels, {params.dataset}"),
-        "confusion": figures.confusion_figure(counts, classes),
+        "soft_labels": figures.soft_label_figure(soft_labels, classes, f"Soft labels, {params.dataset}"),
+        "confusion": figures.confusion_figure(confusion, classes),
         "history": figures.history_figure(pd.read_csv(METRICS / "history.csv"), len(classes)),
         "reliability": figures.reliability_figure(pd.read_csv(METRICS / "reliability.csv")),
     }

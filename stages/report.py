@@ -11,32 +11,30 @@ import pandas as pd
 
 from cclnet.dataset.sample import PLANTED_SIMILARITY, was_drawn
 from cclnet.dataset.splits import read_split
+from cclnet.experiments.run import read_run
 from cclnet.images.cache import ImageCache
 from cclnet.params import Params, ReportParams
 from cclnet.system.errors import errors_in_one_line
-from cclnet.system.files import read_csv, read_json, write_bytes
-from cclnet.views.page import Experiment, report_page
+from cclnet.system.files import read_json, write_bytes
+from cclnet.views.page import Report, report_page
 
 
 def main() -> None:
     params = Params.load().stage(ReportParams)
     drawn = params.dataset == "sample" and was_drawn(Path("data/provenance.json"))
-    experiment = Experiment(
+    report = Report(
+        run=read_run("workspace", Path()),
         params=params,
-        metrics=read_json(Path("metrics/metrics.json")),
-        soft_labels=read_json(Path("metrics/soft_labels.json")),
-        confusion=read_json(Path("metrics/confusion.json")),
-        classes=pd.read_csv("metrics/classes.csv", dtype={"class": str}, keep_default_na=False, na_values=[""]),
+        class_table=pd.read_csv("metrics/classes.csv", dtype={"class": str}, keep_default_na=False, na_values=[""]),
         reliability=pd.read_csv("metrics/reliability.csv"),
         history=pd.read_csv("metrics/history.csv"),
-        predictions=read_csv(Path("metrics/predictions.csv"), ["image"]),
         split=read_split(Path("data/split.csv")),
         cache=ImageCache.open(Path("data/images.npy"), Path("data/images.csv")),
         provenance=read_json(Path("data/provenance.json")),
         conditions=read_json(Path("models/conditions.json")),
         planted=PLANTED_SIMILARITY if drawn else None,
     )
-    write_bytes(Path("metrics/report.html"), report_page(experiment).encode())
+    write_bytes(Path("metrics/report.html"), report_page(report).encode())
 
 
 if __name__ == "__main__":

@@ -5,13 +5,10 @@ from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from cclnet.cli.options import JsonFile
-from cclnet.cli.terminal import Screen, give
+from cclnet.cli.terminal import give, say, screen, show_table
 from cclnet.system.names import shown
 from cclnet.system.progress import progress
 
@@ -27,29 +24,25 @@ def check(
 ) -> None:
     """Find everything that is wrong with a dataset: zips, tables and every image. Nothing in FOLDER is changed.
 
-    Notes are about what may be meant so, such as copies: the exit status is 1 for problems alone.
+    Notes are about what may be intended, such as copies: the exit status is 1 for problems alone.
     """
-    from cclnet.cli.check import show
     from cclnet.dataset.checks import check_dataset
     from cclnet.system.writing import require_writable
 
     require_writable([json_file])
     with redirect_stdout(sys.stderr), progress() as report:
         findings = check_dataset(folder, report)
-    give(findings.as_dict(), lambda: show(findings, Screen()), json_file)
+    give(findings.as_dict(), lambda: show_findings(screen(), findings), json_file)
     raise typer.Exit(1 if findings.problems else 0)
 
 
-def show(findings: "Findings", console: Console) -> None:
-    """Print the problems, the notes and the summary: tables in a terminal, elsewhere a line for each, never cut."""
-    for heading, found in (("what", findings.problems), ("note", findings.notes)):
-        if found and console.is_terminal:
-            table = Table("where", heading, box=box.SIMPLE)
-            for lines in found:
-                table.add_row(*(Text(shown(words), overflow="fold") for words in lines))
-            console.print(table)
-        elif found:
-            for where, what in found:
-                prefix = "note: " if heading == "note" else ""
-                console.print(Text(f"{prefix}{shown(where)}: {shown(what)}"), soft_wrap=True)
-    console.print(Text(findings.summary()), soft_wrap=True)
+def show_findings(console: Console, findings: "Findings") -> None:
+    """Print the problems, the notes and the summary: tables in a terminal, elsewhere a line for each."""
+    for heading, prefix, found in (("what", "", findings.problems), ("note", "note: ", findings.notes)):
+        rows = [(shown(where), shown(what)) for where, what in found]
+        if rows and console.is_terminal:
+            show_table(console, ("where", heading), rows, justify="left")
+        else:
+            for where, what in rows:
+                say(console, f"{prefix}{where}: {what}")
+    say(console, findings.summary())

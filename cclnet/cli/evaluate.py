@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from cclnet.cli.options import Device, DeviceOption, ModelFile
-from cclnet.cli.terminal import add_row, empty_table, number, say, screen, with_progress
+from cclnet.cli.terminal import UNDEFINED, number, say, screen, show_table, with_progress
 
 if TYPE_CHECKING:
     from cclnet.inference.labelled import Evaluation
@@ -67,20 +67,24 @@ def evaluate(
 
 def show_evaluation(console: Console, evaluation: "Evaluation") -> None:
     """Print the figures with their intervals, the table of the classes, and what they were got from."""
+    from cclnet.metrics.matrices import records
+    from cclnet.metrics.names import title
     from cclnet.metrics.resampling import RESAMPLES
 
-    table = empty_table(console, "figure", "value", "95 % interval", *["note"] * bool(evaluation.notes))
-    for name, value in evaluation.figures.items():
-        interval = evaluation.intervals.get(name)
-        between = f"{interval.low:.4f} … {interval.high:.4f}" if interval else "–"
-        note = [evaluation.notes.get(name, "")] if evaluation.notes else []
-        add_row(table, name.replace("_", " "), number(value), between, *note)
-    console.print(table)
-    classes = empty_table(console, *evaluation.classes.columns, justify="right")
-    for row in evaluation.class_rows():
+    rows = []
+    for name, score in evaluation.scores.items():
+        interval = UNDEFINED if score.low is None else f"{score.low:.4f} … {score.high:.4f}"
+        rows.append((title(name), number(score.value), interval, score.note))
+    headings = ("metric", "value", "95 % interval", "note")
+    shown = len(headings) if any(score.note for score in evaluation.scores.values()) else len(headings) - 1
+    show_table(console, headings[:shown], [row[:shown] for row in rows], justify="left")
+
+    classes = []
+    for row in records(evaluation.classes):
         name, images, *figures = row.values()
-        add_row(classes, name, f"{images:,}", *map(number, figures))
-    console.print(classes)
+        classes.append((name, f"{images:,}", *map(number, figures)))
+    show_table(console, evaluation.classes.columns, classes)
+
     if evaluation.lesions is None:
         whole, drawn = "", "the images, too narrow if lesions have several (--lesions)"
     else:

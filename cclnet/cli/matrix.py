@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cclnet.cli.options import ModelFile
-from cclnet.cli.terminal import add_row, coloured, empty_table, say, screen
+from cclnet.cli.terminal import Cell, coloured, say, screen, show_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,11 +48,15 @@ def matrix(
 def show_matrix(console: Console, description: "ModelDescription") -> None:
     """Print the labels that trained the model, p̄ and, where they were learned, what looks most like each class."""
     similar = similar_classes(description)
-    table = empty_table(console, "", *description.classes, *["looks most like"] * bool(similar))
-    for place, (name, row) in enumerate(zip(description.classes, description.label_matrix, strict=True)):
-        cells = [Text(f"{value:.2f}", coloured(value)) for value in row]
-        add_row(table, Text(name, "bold"), *cells, *([similar[place][0][0]] if similar else []))
-    console.print(table)
+    headings = ["", *description.classes]
+    rows: list[list[Cell]] = []
+    for name, row in zip(description.classes, description.label_matrix, strict=True):
+        rows.append([Text(name, "bold"), *(Text(f"{value:.2f}", coloured(value)) for value in row)])
+    if similar:
+        headings.append("looks most like")
+        for cells, others in zip(rows, similar, strict=True):
+            cells.append(others[0][0])
+    show_table(console, headings, rows, justify="left")
     say(console, f"p̄ = {description.softness:.4f}, the mean of the diagonal; of hard labels it is 1")
     if not similar:
         say(console, f"these labels were not learned: the model was trained with method: {description.method}")

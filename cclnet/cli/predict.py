@@ -9,7 +9,7 @@ from rich.console import Console
 
 from cclnet.cli.matrix import similar_classes
 from cclnet.cli.options import Device, DeviceOption, ModelFile
-from cclnet.cli.terminal import add_row, empty_table, say, screen, with_progress
+from cclnet.cli.terminal import say, screen, show_table, with_progress
 
 if TYPE_CHECKING:
     from cclnet.inference.prediction import Predictions
@@ -79,12 +79,17 @@ def show_predictions(
     """
     classes, similar = predictions.classes, similar_classes(description)
     shown = min(SHOWN_CLASSES, len(classes))
-    table = empty_table(console, "image", "predicted", *["then"] * (shown - 1), *["looks like it"] * bool(similar))
+    headings = ["image", "predicted", *["then"] * (shown - 1)]
+    if similar:
+        headings.append("looks like it")
+    rows = []
     for image, row in zip(predictions.images[:SHOWN_IMAGES], predictions.probabilities, strict=False):
         order = (-row).argsort(kind="stable")[:shown].tolist()
-        likeness = [", ".join(f"{name} {value:.2f}" for name, value in similar[order[0]][:2])] if similar else []
-        add_row(table, image, *(f"{classes[label]} {row[label]:.3f}" for label in order), *likeness)
-    console.print(table)
+        cells = [image, *(f"{classes[label]} {row[label]:.3f}" for label in order)]
+        if similar:
+            cells.append(", ".join(f"{name} {value:.2f}" for name, value in similar[order[0]][:2]))
+        rows.append(cells)
+    show_table(console, headings, rows, justify="left")
     if similar:
         say(console, "looks like it: to what the learned soft label of the predicted class gives most besides itself")
     images, predicted = len(predictions.images), predictions.probabilities.argmax(axis=1)

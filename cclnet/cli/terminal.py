@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 UNBOUNDED = 10_000
 """Columns: more than any table needs."""
+UNDEFINED = "–"
+
+Cell = str | Text
 
 
 class Screen(Console):
@@ -42,6 +45,51 @@ def screen() -> Console:
     return console if console.is_terminal else Screen(width=UNBOUNDED)
 
 
+def show_table(
+    console: Console,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    justify: Literal["left", "right"] = "right",
+) -> None:
+    """Print a table: with a line below its headings in a terminal, and nothing but its words elsewhere.
+
+    Args:
+        console: where to.
+        headings: of its columns.
+        rows: cells, whose text is no markup; as many as there are headings.
+        justify: the side to which the columns after the first are set.
+    """
+    if console.is_terminal:
+        table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    else:
+        table = Table(box=None, pad_edge=False)
+    for place, heading in enumerate(headings):
+        table.add_column(Text(heading), overflow="fold", justify=justify if place else "left")
+    for row in rows:
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    console.print(table)
+
+
+def say(console: Console, words: str) -> None:
+    """Print a line that is no markup; a terminal wraps it between words, and nothing cuts it."""
+    console.print(Text(words), soft_wrap=not console.is_terminal)
+
+
+def number(value: float | None) -> str:
+    """Four decimals, a dash for what is undefined."""
+    return UNDEFINED if value is None else f"{value:.4f}"
+
+
+def signed(value: float | None) -> str:
+    """Four decimals with the sign, a dash for what is undefined."""
+    return UNDEFINED if value is None else f"{value:+.4f}"
+
+
+def probability(p: float | None) -> str:
+    """Four decimals, never 0, a dash for what was not tested."""
+    return "<0.0001" if p is not None and p < 0.0001 else number(p)
+
+
 def coloured(value: float) -> "Style":
     """The colours of a cell in [0, 1], those of the figures."""
     import matplotlib
@@ -55,39 +103,10 @@ def coloured(value: float) -> "Style":
     return Style(color="#ffffff" if is_dark(red, green, blue) else "#000000", bgcolor=background)
 
 
-def number(value: float | None) -> str:
-    """Four decimals, or a dash for what is null."""
-    return "–" if value is None else f"{value:.4f}"
-
-
-def empty_table(console: Console, *headings: str, justify: Literal["left", "right"] = "left") -> Table:
-    """A table with a line below its headings in a terminal, and nothing but words elsewhere.
-
-    Args:
-        console: where it is to be printed.
-        headings: of its columns.
-        justify: where the text of its columns stands, but for the first one.
-    """
-    table = Table(box=box.SIMPLE if console.is_terminal else None, pad_edge=False)
-    for place, heading in enumerate(headings):
-        table.add_column(Text(heading), overflow="fold", justify=justify if place else "left")
-    return table
-
-
-def add_row(table: Table, *cells: str | Text) -> None:
-    """Add cells whose text is no markup."""
-    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
-
-
-def say(console: Console, line: str) -> None:
-    """Print a line that is no markup, and is not cut."""
-    console.print(Text(line), soft_wrap=True)
-
-
 def with_progress(
     model: "CCLNet", description: "ModelDescription", pictures: "Sequence[Picture]", device: Device
 ) -> "Predictions":
-    """Predict pictures, telling of it on standard error."""
+    """Predict pictures and report the progress on standard error."""
     from cclnet.inference.prediction import predict_pictures
     from cclnet.system.machine import select_device
 
@@ -106,8 +125,3 @@ def give(findings: dict[str, Any], show: Callable[[], None], json_file: Path | N
     if json_file:
         write_json(json_file, findings)  # first: whoever reads the screen may have gone
     show()
-
-
-def say_wrapped(console: Console, words: str) -> None:
-    """Print a line that is no markup, which a terminal wraps and nothing cuts."""
-    console.print(Text(words), soft_wrap=not console.is_terminal)

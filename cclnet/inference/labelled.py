@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from cclnet.dataset.layouts import LABELS, read_layout
 from cclnet.dataset.tables import absent, labels_in, lesions_in, require_none
 from cclnet.inference.pictures import Picture, pictures_in, repeated_images
-from cclnet.metrics.resampling import Interval, clustered_bootstrap, weighted_scores
-from cclnet.metrics.scores import class_table, evaluate
-from cclnet.metrics.scores import notes as score_notes
+from cclnet.metrics.matrices import records
+from cclnet.metrics.score_table import Score, score_predictions
+from cclnet.metrics.scores import class_table
 from cclnet.system.errors import Problem
 
 
@@ -104,38 +104,32 @@ def _by_stem_if_labelled_so(pictures: Sequence[Picture], labels: Container[str])
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What predictions of labelled images are worth.
+    """The scores of predictions of labelled images.
 
     Attributes:
         images, lesions: how many of them; None where the lesions are unknown.
-        figures: those of ``metrics.evaluate``.
-        intervals: 95 % of the figures that the bootstrap knows, over lesions or, where they are unknown, over images.
+        scores: every figure of ``metrics.evaluate`` by name, with its interval over the lesions or, where they are
+            unknown, over the images.
         classes: ``metrics.class_table``.
-        notes: why figures are null or leave classes out, as ``metrics.notes`` says it.
     """
 
     images: int
     lesions: int | None
-    figures: dict[str, float | None]
-    intervals: dict[str, Interval | None]
+    scores: dict[str, Score]
     classes: pd.DataFrame
-    notes: dict[str, str]
 
     def as_dict(self) -> dict[str, Any]:
         """The evaluation as JSON takes it: the figures by their names, and the rest beside them."""
-        known = {name: interval for name, interval in self.intervals.items() if interval}
         return {
-            **self.figures,
-            "intervals": {name: [interval.low, interval.high] for name, interval in known.items()},
+            **{name: score.value for name, score in self.scores.items()},
+            "intervals": {
+                name: [score.low, score.high] for name, score in self.scores.items() if score.low is not None
+            },
             "images": self.images,
             "lesions": self.lesions,
-            "classes": self.class_rows(),
-            "notes": self.notes,
+            "classes": records(self.classes),
+            "notes": {name: score.note for name, score in self.scores.items() if score.note},
         }
-
-    def class_rows(self) -> list[dict[str, Any]]:
-        """The table of the classes as rows in which None stands for what is null."""
-        return self.classes.astype(object).where(self.classes.notna(), None).to_dict("records")
 
 
 def evaluate_predictions(
@@ -146,8 +140,6 @@ def evaluate_predictions(
     return Evaluation(
         images=len(labels),
         lesions=len(set(lesions)) if lesions else None,
-        figures=evaluate(labels, probabilities),
-        intervals=clustered_bootstrap(weighted_scores(labels, probabilities), clusters),
+        scores=score_predictions(labels, probabilities, classes, clusters),
         classes=class_table(labels, probabilities, classes),
-        notes=score_notes(labels, probabilities, classes),
     )

@@ -15,6 +15,7 @@ from cclnet.metrics.predictions import checked_predictions
 from cclnet.system.errors import DataError
 
 CALIBRATION_BINS = 15
+_MOST_CELLS_AT_ONCE = 4_000_000  # images × classes: 32 MB
 
 
 def reliability_table(true_labels: ArrayLike, probabilities: ArrayLike, bins: int = CALIBRATION_BINS) -> pd.DataFrame:
@@ -63,7 +64,14 @@ def brier_score(true_labels: ArrayLike, probabilities: ArrayLike) -> float:
 
 def image_brier(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
     """Each image's (n) sum over the K classes of the squared difference between probability and truth, in [0, 2]."""
-    return ((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(axis=1)
+    brier = np.empty(len(labels), dtype=probabilities.dtype)
+    at_once = max(1, _MOST_CELLS_AT_ONCE // probabilities.shape[1])
+    for first in range(0, len(labels), at_once):
+        block = slice(first, first + at_once)
+        differences = probabilities[block].copy()
+        differences[np.arange(len(differences)), labels[block]] -= 1
+        brier[block] = (differences**2).sum(axis=1)
+    return brier
 
 
 def image_nll(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -1,11 +1,11 @@
 """What a K × K matrix of classes follows: another matrix, the class counts, or nothing.
 
-Permutation tests over the orders of the classes are exact up to ``LARGEST_EXACT`` classes, above that sampled.
+Permutation tests go through all orders of the classes up to ``LARGEST_EXACT`` classes, and through a sample above.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import permutations
-from math import sqrt
+from math import factorial, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +15,10 @@ from scipy.stats import rankdata
 
 from cclnet.system.errors import DataError
 
-SAMPLED_ORDERS = 9_999
 LARGEST_EXACT = 8  # classes; 8! = 40,320 orders
+SAMPLED_ORDERS = 9_999
+FEWEST_ORDERS = 999  # the smallest p is .001
+MOST_REORDERED_CELLS = 1_000_000_000  # ten seconds: 9,999 orders of up to 316 classes, 1,000 orders of 1,000
 REORDERED_CELLS = 4_000_000  # at once: 32 MB
 
 
@@ -74,7 +76,7 @@ def mantel_test(a: ArrayLike, b: ArrayLike, seed: int = 0) -> MantelTest:
     """Test ``rank_correlation`` by giving b's rows and columns every other order of the classes (Mantel, 1967).
 
     Cells that share a class are not independent, so the usual p of a correlation does not hold. Exact up to eight
-    classes (all K! orders, 5,040 for seven); above, 9,999 seeded orders and the observed one.
+    classes (all K! orders, 5,040 for seven); above, seeded orders and the observed one: see ``number_of_orders``.
     """
     correlation = rank_correlation(a, b)
     ranks_a, ranks_b = _centred_ranks(a), _centred_ranks(b)
@@ -145,7 +147,7 @@ def confused_similarity(confusion: ArrayLike) -> NDArray[np.float64] | None:
 
 
 def notes(matrix: ArrayLike, counts: ArrayLike, similarity: ArrayLike | None, classes: Sequence[str]) -> dict[str, str]:
-    """Why ``not_explained_by_counts`` and ``follows_confusion`` of a soft-label matrix are null, as ``metrics.notes``.
+    """Why scores of a soft-label matrix are undefined, by name; empty when none is.
 
     Args:
         matrix: the soft labels, K×K.
@@ -153,11 +155,11 @@ def notes(matrix: ArrayLike, counts: ArrayLike, similarity: ArrayLike | None, cl
         similarity: what ``confused_similarity`` gives for the validation images.
         classes: the K names.
     """
+    names = ("not_explained_by_counts", "follows_confusion", "planted_similarity")
     if len(classes) == 2:
-        return dict.fromkeys(("not_explained_by_counts", "follows_confusion"), "undefined: two classes are one pair")
+        return dict.fromkeys(names, "undefined: two classes are one pair")
     if not _centred_ranks(matrix).any():
-        reason = "undefined: the labels hold no class for more alike than another"
-        return dict.fromkeys(("not_explained_by_counts", "follows_confusion"), reason)
+        return dict.fromkeys(names, "undefined: no two classes are more alike than others in the labels")
     found: dict[str, str] = {}
     if absent := ", ".join(name for name, count in zip(classes, np.asarray(counts), strict=True) if not count):
         found["not_explained_by_counts"] = f"undefined: no training image of {absent}"
@@ -166,6 +168,14 @@ def notes(matrix: ArrayLike, counts: ArrayLike, similarity: ArrayLike | None, cl
     elif not _centred_ranks(similarity).any():
         found["follows_confusion"] = "undefined: no two classes are confused more often than others"
     return found
+
+
+def number_of_orders(num_classes: int) -> int:
+    """How many orders of the classes, the observed one among them, a permutation test goes through."""
+    if num_classes <= LARGEST_EXACT:
+        return factorial(num_classes)
+    affordable = MOST_REORDERED_CELLS // num_classes**2
+    return 1 + min(SAMPLED_ORDERS, max(FEWEST_ORDERS, affordable))
 
 
 def _checked_counts(counts: ArrayLike) -> NDArray[np.float64]:
@@ -188,12 +198,13 @@ def _orders(num_classes: int, seed: int) -> NDArray[np.integer]:
     identity = np.arange(num_classes)
     if num_classes <= LARGEST_EXACT:
         return np.array(list(permutations(range(num_classes))))
-    shuffled = np.random.default_rng(seed).permuted(np.tile(identity, (SAMPLED_ORDERS, 1)), axis=1)
+    sampled = number_of_orders(num_classes) - 1
+    shuffled = np.random.default_rng(seed).permuted(np.tile(identity, (sampled, 1)), axis=1)
     return np.vstack([identity, shuffled])
 
 
 def _reordered(matrix: NDArray[np.int64], orders: NDArray[np.integer]) -> Iterator[NDArray[np.int64]]:
-    """Rows and columns alike in every order: orders × K × K, in blocks that the memory holds."""
+    """The matrix with its rows and columns in every order: orders × K × K, in blocks of ``REORDERED_CELLS``."""
     at_once = max(1, REORDERED_CELLS // matrix.size)
     for first in range(0, len(orders), at_once):
         block = orders[first : first + at_once]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
 from scipy.stats import binomtest
 
 from cclnet.metrics.calibration import CALIBRATION_BINS, confidence_bins, image_brier, image_nll
@@ -13,7 +14,9 @@ from cclnet.metrics.predictions import checked_predictions
 from cclnet.system.errors import DataError
 
 RESAMPLES = 2_000
-BLOCK = 250  # resamples at once: their weights for every image are what memory goes to
+MOST_RESAMPLES_AT_ONCE = 250
+MOST_WEIGHTS_AT_ONCE = 8_000_000
+"""Resamples × images: 64 MB for each array of them, however many images there are."""
 
 Statistic = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
 """Figures by name, one value per resample (NaN where undefined), from resamples × n: how often each image was drawn."""
@@ -47,15 +50,17 @@ class McNemar(NamedTuple):
 def weighted_scores(true_labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
     """The figures of ``metrics.evaluate`` but AUC and classwise ECE for many resamples of the images at once.
 
-    With every weight 1 they are those of ``evaluate``; with whole weights, those of the images repeated so often.
+    With every weight 1 they are those of ``evaluate``; with whole weights, those of the images repeated so often. Time
+    and memory grow with the images and with the classes, not with the pairs of classes.
     """
     labels, probabilities = checked_predictions(true_labels, probabilities)
     num_classes = probabilities.shape[1]
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    cells = np.eye(num_classes**2)[labels * num_classes + predicted]  # n × K²
+    hits = predicted == labels
+    of_class, of_prediction = _members(labels, num_classes), _members(predicted, num_classes)
+    of_hit = _members(labels, num_classes, hits)
     losses = np.column_stack([image_nll(labels, probabilities), image_brier(labels, probabilities)])  # n × 2
-    hits_beyond_confidence = ((predicted == labels) - confidence)[:, None]
-    gaps = np.eye(CALIBRATION_BINS)[confidence_bins(confidence)] * hits_beyond_confidence  # n × bins
+    gaps = np.eye(CALIBRATION_BINS)[confidence_bins(confidence)] * (hits - confidence)[:, None]  # n × bins
 
     def statistic(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         if weights.shape[1] != len(labels):
@@ -63,8 +68,8 @@ def weighted_scores(true_labels: ArrayLike, probabilities: ArrayLike) -> Statist
         images = weights.sum(axis=1)
         nll, brier = (weights @ losses).T / images
         ece = np.abs(weights @ gaps).sum(axis=1) / images
-        confusions = (weights @ cells).reshape(-1, num_classes, num_classes)
-        return _confusion_scores(confusions) | {"nll": nll, "brier": brier, "ece": ece}
+        counts = (_counts(weights, members) for members in (of_hit, of_class, of_prediction))
+        return _class_scores(*counts) | {"nll": nll, "brier": brier, "ece": ece}
 
     return statistic
 
@@ -144,10 +149,22 @@ def mean_and_deviation(values: ArrayLike) -> tuple[float, float | None]:
     return float(repetitions.mean()), float(repetitions.std(ddof=1)) if repetitions.size > 1 else None
 
 
-def _confusion_scores(confusions: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Figures of confusion matrices (resamples × K × K, true class first), macro over the classes with images."""
-    hits = confusions.diagonal(axis1=1, axis2=2)  # resamples × K
-    images, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
+def _members(groups: NDArray[np.integer], num_groups: int, counted: ArrayLike = True) -> csr_array:
+    """n × groups: 1 where an image is in a group and counted."""
+    images = len(groups)
+    ones = np.broadcast_to(np.asarray(counted, dtype=np.float64), images)
+    return csr_array((ones, (np.arange(images), groups)), shape=(images, num_groups))
+
+
+def _counts(weights: NDArray[np.float64], members: csr_array) -> NDArray[np.float64]:
+    """How many images of each group every resample holds, resamples × groups; exact, as the weights are whole."""
+    return np.ascontiguousarray(weights @ members)  # the sums over a row keep the order of its groups
+
+
+def _class_scores(
+    hits: NDArray[np.float64], images: NDArray[np.float64], predicted: NDArray[np.float64]
+) -> dict[str, NDArray[np.float64]]:
+    """Figures of what was counted of each class (resamples × K), macro over the classes with images."""
     total, present = images.sum(axis=1), (images > 0).sum(axis=1)
 
     def macro(numerators: NDArray[np.float64], denominators: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -173,12 +190,16 @@ def _resampled(
     if not cluster_of_image.size or cluster_of_image.min() < 0:
         raise DataError("the bootstrap needs the cluster (lesion) of every image: some or all have none")
     generator = np.random.default_rng(seed)
-    estimates = statistic(np.ones((1, len(cluster_of_image))))
+    images = len(cluster_of_image)
+    estimates = statistic(np.ones((1, images)))
+    at_once = min(MOST_RESAMPLES_AT_ONCE, max(1, MOST_WEIGHTS_AT_ONCE // images))
     blocks: list[dict[str, NDArray[np.float64]]] = []
-    for first in range(0, n_resamples, BLOCK):
-        draws = generator.integers(len(names), size=(min(BLOCK, n_resamples - first), len(names)))
-        times_drawn = np.stack([np.bincount(draw, minlength=len(names)) for draw in draws])
-        blocks.append(statistic(times_drawn[:, cluster_of_image].astype(np.float64)))
+    for first in range(0, n_resamples, at_once):
+        weights = np.empty((min(at_once, n_resamples - first), images))
+        for row in weights:
+            times_drawn = np.bincount(generator.integers(len(names), size=len(names)), minlength=len(names))
+            row[:] = times_drawn[cluster_of_image]
+        blocks.append(statistic(weights))
     values = {name: np.concatenate([block[name] for block in blocks]) for name in estimates}
     return {
         name: (float(estimate[0]), values[name][np.isfinite(values[name]) & np.isfinite(estimate[0])])

@@ -81,7 +81,7 @@ def class_table(true_labels: ArrayLike, probabilities: ArrayLike, classes: Seque
         and the last case.
     """
     labels, scaled = checked_predictions(true_labels, probabilities, classes)
-    confusion = _confusion(labels, scaled.argmax(axis=1), len(classes))
+    confusion = confusion_counts(labels, scaled.argmax(axis=1), len(classes))
     images, predicted, hits = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
     others = len(labels) - images
     return pd.DataFrame(
@@ -109,19 +109,20 @@ def confusion_table(true_labels: ArrayLike, predicted: ArrayLike, classes: Seque
     if labels.shape != predicted.shape:
         problems.append(f"labels {labels.shape} and predicted labels {predicted.shape} differ in shape")
     _refuse(problems)
-    confusion = _confusion(labels, predicted, len(classes))
+    confusion = confusion_counts(labels, predicted, len(classes))
     table = pd.DataFrame(product(classes, repeat=2), columns=["true_class", "predicted_class"])
     images = confusion.sum(axis=1).repeat(len(classes))
     return table.assign(count=confusion.ravel(), share=_ratio(confusion.ravel(), images))
 
 
+def confusion_counts(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> NDArray[np.integer]:
+    """The images of each true (row) and predicted class, K×K."""
+    return confusion_matrix(labels, predicted, labels=np.arange(num_classes))
+
+
 def _one_class_only(labels: np.ndarray, predicted: np.ndarray) -> bool:
     """Chance alone agrees always then, and kappa is 0 / 0."""
     return bool((labels == labels[0]).all() and (predicted == labels[0]).all())
-
-
-def _confusion(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> NDArray[np.integer]:
-    return confusion_matrix(labels, predicted, labels=np.arange(num_classes))
 
 
 def _class_areas(labels: np.ndarray, probabilities: ArrayLike) -> list[float | None]:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
+from cclnet.metrics.names import LOSSES, VALIDATION_METRICS
 from cclnet.system.files import write_bytes
 
 # The eight colours of Okabe and Ito (2008) without black and yellow: distinct for the colour-blind, visible on white.
@@ -47,19 +48,6 @@ LEGIBLE_CLASSES = 40
 """A matrix of more has no numbers in its cells."""
 SHORT_NAME = 5
 """Letters of a class's name that the margins have room for."""
-
-LOSSES = {
-    "classification_loss": "classification",
-    "ccl_loss": "CCL head",
-    "class_correlation_loss": "class correlation",
-}
-VALIDATION_METRICS = {
-    "validation_accuracy": "accuracy",
-    "validation_balanced_accuracy": "balanced accuracy",
-    "validation_f1": "macro F1",
-    "validation_kappa": "Cohen's kappa",
-    "validation_jaccard": "macro Jaccard",
-}
 
 
 def soft_label_figure(matrix: ArrayLike, classes: Sequence[str], title: str) -> Figure:

@@ -4,12 +4,13 @@ The page is complete in itself. Nothing in it depends on when, where or as whom 
 """
 
 import base64
+import hashlib
 import io
 import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,23 +25,26 @@ from PIL import Image
 from cclnet import (
     __version__,
 )
+from cclnet.dataset.isic import CLASS_NAMES
+from cclnet.experiments.run import Run
 from cclnet.images.cache import ImageCache
 from cclnet.images.decoding import central_crop, resize
 from cclnet.metrics.calibration import CALIBRATION_BINS
 from cclnet.metrics.likeness import (
-    LARGEST_EXACT,
-    SAMPLED_ORDERS,
     CountShare,
     MantelTest,
     confused_similarity,
     count_pattern,
     mantel_test,
+    number_of_orders,
     share_explained_by_counts,
 )
-from cclnet.metrics.resampling import RESAMPLES, Interval, clustered_bootstrap, weighted_scores
+from cclnet.metrics.names import HIGHER_IS_BETTER, LOSSES, LOWER_IS_BETTER, METRICS, VALIDATION_METRICS, Metric
+from cclnet.metrics.resampling import RESAMPLES
+from cclnet.metrics.score_table import Score
 from cclnet.params import Peers, ReportParams
 from cclnet.views import charts
-from cclnet.views.figures import LOSSES, VALIDATION_METRICS, has_numbers
+from cclnet.views.figures import LEGIBLE_CLASSES, has_numbers
 
 PAGES = Path(__file__).parent / "pages"
 
@@ -57,33 +61,10 @@ METHODS = {
     "label_confusion": "Label confusion learning",
     "class_means": "Labels from class means",
 }
-SCORES = {
-    "higher is better": {
-        "accuracy": "accuracy",
-        "balanced_accuracy": "balanced accuracy",
-        "f1": "F1, macro",
-        "jaccard": "Jaccard index, macro",
-        "kappa": "Cohen's κ",
-        "auc": "AUC, one against the rest",
-    },
-    "lower is better": {
-        "nll": "negative log-likelihood",
-        "brier": "Brier score",
-        "ece": "calibration error",
-        "classwise_ece": "classwise calibration error",
-    },
-}
 MISTAKES = 12
+PAIRS = 20  # of the classes of a matrix that is too large to print
 THUMBNAIL = 128  # pixels
-
-
-class Score(NamedTuple):
-    """A figure of ``metrics/metrics.json``, None where it is undefined; the note says why, or what it leaves out."""
-
-    name: str
-    value: float | None
-    interval: Interval | None
-    note: str
+CELL_COLOUR = (86, 180, 233)  # of the cells of a matrix that is too large to print, on light and on dark paper
 
 
 class Likeness(NamedTuple):
@@ -104,16 +85,31 @@ class Mistake(NamedTuple):
     thumbnail: str
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """What the other stages left of an experiment, as they left it.
+class Matrix(NamedTuple):
+    """A K×K matrix as the page shows it.
 
     Attributes:
+        shares: the cells in [0, 1], which give the colours.
+        numbers: the cells as they are printed.
+        picture: where there are too many cells to print, the shares off the diagonal as a PNG in base64, as a part of
+            the largest; else empty.
+        pairs: then also the largest cells off the diagonal: the row's class, the column's class, the number.
+    """
+
+    shares: NDArray[np.float64]
+    numbers: ArrayLike
+    picture: str
+    pairs: list[tuple[str, str, float]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run, and what its stages left about its data and its training.
+
+    Attributes:
+        run: what was predicted and measured.
         params: what was asked for.
-        metrics: every figure, and the notes on them.
-        soft_labels, confusion: the K² cells of a matrix each, the true class the slower to change.
-        classes, reliability, history: tables by class, bin and epoch.
-        predictions: the K probabilities (columns) of each validation image.
+        class_table, reliability, history: tables by class, bin and epoch.
         split: the class, lesion and subset of each image.
         cache: the images.
         provenance: of each file of the dataset.
@@ -121,24 +117,16 @@ class Experiment:
         planted: the similarity of the classes (K×K) where it is known.
     """
 
+    run: Run
     params: ReportParams
-    metrics: dict[str, Any]
-    soft_labels: list[dict[str, Any]]
-    confusion: list[dict[str, Any]]
-    classes: pd.DataFrame
+    class_table: pd.DataFrame
     reliability: pd.DataFrame
     history: pd.DataFrame
-    predictions: pd.DataFrame
     split: pd.DataFrame
     cache: ImageCache
     provenance: list[dict[str, Any]]
     conditions: dict[str, Any]
     planted: ArrayLike | None
-
-    @cached_property
-    def class_names(self) -> list[str]:
-        """The K classes in the order of the data."""
-        return list(dict.fromkeys(cell["true_class"] for cell in self.soft_labels))
 
     @property
     def learns_soft_labels(self) -> bool:
@@ -146,46 +134,22 @@ class Experiment:
         return self.params.method == "ccl"
 
     @cached_property
-    def label_matrix(self) -> NDArray[np.float64]:
-        """The labels that trained the classifier, K×K."""
-        return self._matrix(self.soft_labels, "value")
-
-    @cached_property
-    def confusion_matrix(self) -> NDArray[np.float64]:
-        """Images by true class (row) and predicted class, K×K."""
-        return self._matrix(self.confusion, "count")
-
-    @cached_property
-    def validation(self) -> pd.DataFrame:
-        """The validation images as the split has them, in the order of the predictions."""
-        return self.split.set_index("image", drop=False).loc[self.predictions["image"]]
-
-    @cached_property
-    def labels(self) -> NDArray[np.int64]:
-        """The true class of each validation image, 0 … K − 1."""
-        return np.array([self.class_names.index(name) for name in self.validation["label"]])
-
-    @cached_property
-    def probabilities(self) -> NDArray[np.float64]:
-        """What was predicted for the validation images, n×K."""
-        return self.predictions[self.class_names].to_numpy(np.float64)
-
-    @cached_property
     def training_counts(self) -> list[int]:
         """The training images of each class."""
         counts = Counter(self.split.loc[self.split["subset"] == "train", "label"])
-        return [counts[name] for name in self.class_names]
+        return [counts[name] for name in self.run.classes]
 
-    @cached_property
-    def confusion_shares(self) -> NDArray[np.float64]:
-        """The same, as shares of the true class; 0 where it has no image."""
-        return np.nan_to_num(self._matrix(self.confusion, "share"))
+    @property
+    def glossary(self) -> dict[str, str]:
+        """What the abbreviations among the classes mean."""
+        return {name: CLASS_NAMES[name] for name in self.run.classes if name in CLASS_NAMES}
 
-    def _matrix(self, cells: list[dict[str, Any]], key: str) -> NDArray[np.float64]:
-        return np.array([cell[key] for cell in cells], dtype=np.float64).reshape(len(self.class_names), -1)
+    def score(self, name: str) -> float | None:
+        """The value of a metric, None where it is undefined."""
+        return self.run.scores[name].value
 
 
-def report_page(experiment: Experiment) -> str:
+def report_page(report: Report) -> str:
     """The page as HTML, the same for the same experiment."""
     environment = Environment(
         loader=FileSystemLoader(PAGES),
@@ -195,156 +159,200 @@ def report_page(experiment: Experiment) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"decimals": decimals, "setting": setting}
+    environment.filters |= {"decimals": _decimals, "setting": _setting}
     return environment.get_template("report.html").render(
-        experiment=experiment,
-        method=METHODS[experiment.params.method],
-        scores=scores(experiment),
+        report=report,
+        run=report.run,
+        method=METHODS[report.params.method],
+        scores=_scores(report),
         resamples=RESAMPLES,
-        training_charts=training_charts(experiment),
-        epochs=epoch_table(experiment),
-        likenesses=likenesses(experiment),
-        orders=number_of_orders(len(experiment.class_names)),
-        count_share=count_share(experiment),
+        training_charts=_training_charts(report),
+        epochs=_epoch_table(report),
+        soft_labels=_soft_label_matrix(report),
+        confusion=_confusion_matrix(report),
+        likenesses=_likenesses(report),
+        orders=number_of_orders(len(report.run.classes)),
+        count_share=_count_share(report),
         reliability_charts={
-            "Reliability: accuracy by confidence": charts.reliability_chart(experiment.reliability),
-            "Images in each bin": charts.confidence_chart(experiment.reliability, CALIBRATION_BINS),
+            "Reliability: accuracy by confidence": charts.reliability_chart(report.reliability),
+            "Images in each bin": charts.confidence_chart(report.reliability, CALIBRATION_BINS),
         },
         bins=CALIBRATION_BINS,
-        mistakes=confident_mistakes(experiment),
-        settings=settings(experiment.params),
-        conditions=flat({"cclnet": __version__} | experiment.conditions),
-        libraries=drawing_libraries(),
+        mistakes=_confident_mistakes(report),
+        settings=_settings(report.params),
+        conditions=_flat({"cclnet": __version__} | report.conditions),
+        libraries=_drawing_libraries(),
+        script_sources=_script_sources(),
     )
 
 
-def scores(experiment: Experiment) -> dict[str, list[Score]]:
-    """Every figure of merit with its interval where the bootstrap gives one, under which way is the better one."""
-    intervals = clustered_bootstrap(
-        weighted_scores(experiment.labels, experiment.probabilities), experiment.validation["lesion"]
-    )
-    notes = experiment.metrics.get("notes", {})
+def _scores(report: Report) -> dict[str, list[tuple[Metric, Score]]]:
+    """The scores of the predictions, under which way is the better one."""
     return {
-        better: [
-            Score(title, experiment.metrics[name], intervals.get(name), notes.get(name, ""))
-            for name, title in titles.items()
+        group: [
+            (metric, report.run.scores[name])
+            for name, metric in METRICS.items()
+            if metric.group == group and name in report.run.scores
         ]
-        for better, titles in SCORES.items()
+        for group in (HIGHER_IS_BETTER, LOWER_IS_BETTER)
     }
 
 
-def training_charts(experiment: Experiment) -> dict[str, charts.Chart]:
+def _training_charts(report: Report) -> dict[str, charts.Chart]:
     """Title → chart, of what the method has."""
-    history, metrics = experiment.history, experiment.metrics
+    history = report.history
     drawn = {
         "Losses on the training images": charts.curves_chart(history, LOSSES, "Training losses by epoch"),
         "Metrics on the validation images": charts.curves_chart(
             history, VALIDATION_METRICS, "Validation metrics by epoch"
         ),
     }
-    if experiment.learns_soft_labels:
+    if report.learns_soft_labels:
         drawn["Softness p̄ of the soft labels"] = charts.softness_chart(
-            history, metrics["lowest_softness_epoch"], metrics["converged_epoch"]
+            history, report.score("lowest_softness_epoch"), report.score("converged_epoch")
         )
     return drawn
 
 
-def epoch_table(experiment: Experiment) -> pd.DataFrame:
+def _epoch_table(report: Report) -> pd.DataFrame:
     """What the training charts show, a row each epoch."""
-    history = experiment.history
-    titles = LOSSES | ({"softness": "p̄"} if experiment.learns_soft_labels else {}) | VALIDATION_METRICS
-    shown = {column: title for column, title in titles.items() if has_numbers(history, column)}
-    return pd.DataFrame(history.set_index("epoch"), columns=list(shown)).rename(columns=shown)
+    titles = dict(LOSSES)
+    if report.learns_soft_labels:
+        titles["softness"] = "p̄"
+    titles |= VALIDATION_METRICS
+    shown = {column: title for column, title in titles.items() if has_numbers(report.history, column)}
+    return pd.DataFrame(report.history.set_index("epoch"), columns=list(shown)).rename(columns=shown)
 
 
-def likenesses(experiment: Experiment) -> list[Likeness]:
+def _soft_label_matrix(report: Report) -> Matrix | None:
+    """The learned soft labels; None for a method that learns none."""
+    soft_labels = report.run.learned_soft_labels
+    return None if soft_labels is None else _matrix(soft_labels, soft_labels, report.run.classes)
+
+
+def _confusion_matrix(report: Report) -> Matrix:
+    """The images of each true and predicted class, coloured by their share of the true class."""
+    counts = report.run.confusion
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return _matrix(shares, counts, report.run.classes)
+
+
+def _matrix(shares: NDArray[np.float64], numbers: NDArray[Any], classes: Sequence[str]) -> Matrix:
+    if len(classes) <= LEGIBLE_CLASSES:
+        return Matrix(shares, numbers, "", [])
+    beside = np.where(np.eye(len(classes), dtype=bool), 0, shares)
+    largest = np.argsort(-beside, axis=None, kind="stable")[:PAIRS]
+    places = zip(*np.unravel_index(largest, shares.shape), strict=True)
+    pairs = [(classes[row], classes[column], numbers[row, column]) for row, column in places]
+    return Matrix(shares, numbers, _matrix_picture(beside), pairs)
+
+
+def _matrix_picture(shares: NDArray[np.float64]) -> str:
+    """A pixel for each cell, the more opaque the larger."""
+    opacity = np.rint(255 * shares / (shares.max() or 1)).astype(np.uint8)
+    pixels = np.dstack([*(np.full_like(opacity, channel) for channel in CELL_COLOUR), opacity])
+    return _png(Image.fromarray(pixels))
+
+
+def _likenesses(report: Report) -> list[Likeness]:
     """What the learned matrix is compared with; empty for a method that learns none."""
-    if not experiment.learns_soft_labels:
+    soft_labels = report.run.learned_soft_labels
+    if soft_labels is None:
         return []
-    counts = experiment.training_counts
+    counts = report.training_counts
     others: list[tuple[str, ArrayLike | None, str]] = [
-        (
-            "class counts alone",
-            count_pattern(counts) if all(counts) else None,
-            "a class has no training image",
-        ),
+        ("class counts alone", count_pattern(counts) if all(counts) else None, "a class has no training image"),
         (
             "the model's own confusions",
-            confused_similarity(experiment.confusion_matrix),
+            confused_similarity(report.run.confusion),
             "a class has no validation image",
         ),
     ]
-    if experiment.planted is not None:
-        others.append(("the similarity planted in the sample", experiment.planted, ""))
-    return [
-        Likeness(name, None, note) if other is None else Likeness(name, mantel_test(experiment.label_matrix, other), "")
-        for name, other, note in others
-    ]
+    if report.planted is not None:
+        others.append(("the similarity planted in the sample", report.planted, ""))
+    found: list[Likeness] = []
+    for name, other, note in others:
+        if other is None:
+            found.append(Likeness(name, None, note))
+        else:
+            found.append(Likeness(name, mantel_test(soft_labels, other), ""))
+    return found
 
 
-def count_share(experiment: Experiment) -> CountShare | None:
+def _count_share(report: Report) -> CountShare | None:
     """How much of the learned matrix class counts explain; None where that has no answer, or nothing was learned."""
-    if not experiment.learns_soft_labels or not all(experiment.training_counts):
+    soft_labels = report.run.learned_soft_labels
+    if soft_labels is None or not all(report.training_counts):
         return None
-    return share_explained_by_counts(experiment.label_matrix, experiment.training_counts)
+    return share_explained_by_counts(soft_labels, report.training_counts)
 
 
-def number_of_orders(num_classes: int) -> int:
-    """How many orders of the classes a Mantel test goes through."""
-    if num_classes <= LARGEST_EXACT:
-        return math.factorial(num_classes)
-    return 1 + SAMPLED_ORDERS
-
-
-def confident_mistakes(experiment: Experiment, most: int = MISTAKES) -> list[Mistake]:
-    """The mistakes with the highest probability, the surest first and equals in the order of the predictions."""
-    predicted, confidence = experiment.probabilities.argmax(axis=1), experiment.probabilities.max(axis=1)
+def _confident_mistakes(report: Report, most: int = MISTAKES) -> list[Mistake]:
+    """The mistakes with the highest probability, the most confident first and equals in the order of their names."""
+    run = report.run
+    confidence = run.probabilities.max(axis=1)
     surest = np.argsort(-confidence, kind="stable")
-    chosen = surest[(predicted != experiment.labels)[surest]][:most]
-    images = [str(experiment.predictions["image"].iloc[row]) for row in chosen]
-    rows = experiment.cache.rows(images)
-    crops = [central_crop(experiment.cache[row], experiment.params.crop) for row in rows]
-    names = experiment.class_names
+    chosen = surest[~run.hits[surest]][:most]
+    images = [str(run.truth.index[row]) for row in chosen]
+    crops = [central_crop(report.cache[row], report.params.crop) for row in report.cache.rows(images)]
+    names = run.classes
     return [
-        Mistake(image, names[experiment.labels[row]], names[predicted[row]], float(confidence[row]), thumbnail(crop))
+        Mistake(image, names[run.labels[row]], names[run.predicted[row]], float(confidence[row]), _thumbnail(crop))
         for image, row, crop in zip(images, chosen, crops, strict=True)
     ]
 
 
-def thumbnail(pixels: NDArray[np.uint8]) -> str:
-    """A square image (RGB) as PNG in base64, no larger than ``THUMBNAIL``."""
+def _thumbnail(pixels: NDArray[np.uint8]) -> str:
+    """A square image (RGB), no larger than ``THUMBNAIL``, as PNG in base64."""
+    return _png(Image.fromarray(resize(Image.fromarray(pixels), min(THUMBNAIL, len(pixels)))))
+
+
+def _png(image: Image.Image) -> str:
+    """An image as PNG in base64."""
     picture = io.BytesIO()
-    Image.fromarray(resize(Image.fromarray(pixels), min(THUMBNAIL, len(pixels)))).save(picture, format="PNG")
+    image.save(picture, format="PNG")
     return base64.b64encode(picture.getvalue()).decode("ascii")
 
 
-def settings(params: ReportParams) -> dict[str, Any]:
+def _settings(params: ReportParams) -> dict[str, Any]:
     """The params by name; those of the drawn sample and of other works' methods only where they were used."""
     unused = set() if params.dataset == "sample" else {"sample"}
     if params.method not in Peers.model_fields:
         unused.add("peers")
-    return dict(sorted(flat(params.model_dump(exclude=unused)).items()))
+    return dict(sorted(_flat(params.model_dump(exclude=unused)).items()))
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested tables as one: ``{"sample": {"seed": 0}}`` as ``{"sample.seed": 0}``."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
 
 
-def setting(value: Any) -> str:
+def _setting(value: Any) -> str:
     """A param as ``params.yaml`` has it."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def decimals(value: float | None, places: int = 3) -> str:
+def _decimals(value: float | None, places: int = 3) -> str:
     """A number as text, a dash for none."""
     return "–" if value is None or math.isnan(value) else f"{value:.{places}f}".replace("-", "−")
 
 
-def drawing_libraries() -> str:
+def _drawing_libraries() -> str:
     """Vega, Vega-Lite and Vega-Embed as script elements, with their licences, out of the page of DVC's plots."""
-    page = (PAGES / "plots.html").read_text(encoding="utf-8")
-    return "\n".join(re.findall(r"<!-- Vega.*?-->|<script data-file=.*?</script>", page, re.DOTALL))
+    return "\n".join(re.findall(r"<!-- Vega.*?-->|<script data-file=.*?</script>", _page("plots.html"), re.DOTALL))
+
+
+def _script_sources() -> str:
+    """The only scripts that a browser may run, for the Content-Security-Policy: the libraries and the page's own."""
+    scripts = re.findall(
+        r"<script(?: data-file=[^>]*)?>(.*?)</script>", _drawing_libraries() + _page("report.html"), re.DOTALL
+    )
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+
+def _page(name: str) -> str:
+    return (PAGES / name).read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """Draws the plots of ``dvc.yaml`` and the report from made-up numbers in a browser without network.
 
-    pytest tests/browser.py
+    pytest tests/campaigns/browser.py
 
 Not collected by a plain ``pytest``: it needs Chromium, and fails where there is none.
 """
@@ -19,9 +19,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from cclnet.metrics.calibration import reliability_table
+from cclnet.metrics.matrices import write_confusion, write_soft_labels
+from cclnet.metrics.score_table import score_predictions, write_scores
+from cclnet.metrics.scores import class_table, confusion_table
+from cclnet.system.files import write_csv
 from cclnet.views.page import report_page
-from tests.views.test_page import HOSTILE, made_up_experiment
+from tests.views.test_page import HOSTILE, made_up_report
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]
@@ -33,42 +39,31 @@ CURVES = [
 ALONE = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 ALONE += ["--disable-background-networking", "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND"]
 """Chromium without a window and without a network."""
-CHANGE = "against the first commit shown"
+SOFT_LABELS, CHANGE = "Soft labels: which classes look alike", "Change of the soft labels"
+SCRIPT = '</script><script>document.title = "run"</script><img src=x onerror="document.title = 1">'
 
 
-def write_metrics(folder: Path, seed: int, head: bool = True) -> np.ndarray:
+def write_metrics(folder: Path, seed: int, head: bool = True, classes: list[str] = CLASSES) -> np.ndarray:
     """Made-up metrics of a run, as the stages write them; returns its soft-label matrix."""
     rng = np.random.default_rng(seed)
     matrix = rng.dirichlet(np.ones(7), 7)
-    counts = rng.integers(0, 50, (7, 7))
-    pairs = [(row, column) for row in range(7) for column in range(7)]
-    soft_labels = [
-        {"true_class": CLASSES[row], "soft_class": CLASSES[column], "value": matrix[row, column]}
-        for row, column in pairs
-    ]
-    confusion = [
-        {
-            "true_class": CLASSES[row],
-            "predicted_class": CLASSES[column],
-            "count": int(counts[row, column]),
-            "share": counts[row, column] / counts[row].sum(),
-        }
-        for row, column in pairs
-    ]
     folder.mkdir(exist_ok=True)
-    (folder / "soft_labels.json").write_text(json.dumps(soft_labels if head else []))
-    (folder / "confusion.json").write_text(json.dumps(confusion))
+    if head:
+        write_soft_labels(folder / "soft_labels.json", matrix, classes)
+    else:
+        (folder / "soft_labels.json").write_text("[]")
+    labels, probabilities = np.arange(140) % 7, rng.dirichlet(np.ones(7), 140)
+    write_confusion(folder / "confusion.json", confusion_table(labels, probabilities.argmax(axis=1), classes))
+    write_csv(folder / "reliability.csv", reliability_table(labels, probabilities))
+    write_csv(folder / "classes.csv", class_table(labels, probabilities, classes))
+    write_scores(folder / "scores.csv", score_predictions(labels, probabilities, classes, labels))
     missing = [] if head else ["ccl_loss", "class_correlation_loss", "softness", "lr_ccl", "gradient_norm_ccl"]
     epochs = [[epoch, *("" if name in missing else rng.random() for name in CURVES)] for epoch in range(1, 6)]
     write_table(folder / "history.csv", ["epoch", *CURVES], epochs)
-    bins = [[number, (number - 0.5) / 15, rng.random(), number] for number in range(3, 16)]
-    write_table(folder / "reliability.csv", ["bin", "confidence", "accuracy", "count"], bins)
-    leakage = [[name, "" if name == "DF" else rng.random()] for name in CLASSES]
+    leakage = [[name, "" if name == "DF" else rng.random()] for name in classes]
     write_table(folder / "leakage.csv", ["class", "leakage"], leakage)
-    table = [[name, 20, *rng.random(4), "" if name == "DF" else 0.9] for name in CLASSES]
-    write_table(
-        folder / "classes.csv", ["class", "images", "sensitivity", "specificity", "precision", "f1", "auc"], table
-    )
+    (folder / "figures").mkdir(exist_ok=True)
+    Image.new("RGB", (4, 4)).save(folder / "figures" / "soft_labels.png")
     return matrix
 
 
@@ -90,29 +85,46 @@ def repository(tmp_path: Path) -> Path:
     """The project's plots and nothing else of it, under git, without numbers yet."""
     folder = tmp_path / "repository"
     shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache", "config.local"))
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, folder)
+    for name in ("dvc.yaml", "params.yaml", "cclnet/views/pages/plots.html"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
     git("init", "--quiet", folder=folder)
     return folder
 
 
-def commit_run(repository: Path, seed: int, tag: str, head: bool = True) -> np.ndarray:
-    matrix = write_metrics(repository / "metrics", seed, head)
+def commit_run(repository: Path, seed: int, tag: str, head: bool = True, classes: list[str] = CLASSES) -> np.ndarray:
+    matrix = write_metrics(repository / "metrics", seed, head, classes)
     git("add", "--all", folder=repository)
     git("commit", "--quiet", "--message", tag, folder=repository)
     git("tag", tag, folder=repository)
     return matrix
 
 
-def draw(repository: Path, *arguments: str) -> tuple[str, dict[str, str]]:
-    """The page's source and, for each plot's element that Chromium has drawn, its SVG."""
+def write_page(repository: Path, *arguments: str) -> Path:
+    """The page that DVC writes."""
     run(sys.executable, "-m", "dvc", "plots", *arguments, "--out", "drawn", folder=repository)
     page = repository / "drawn" / "index.html"
     assert page.is_file(), "DVC drew nothing: does dvc.yaml declare plots?"
-    document, complaints = browse(page)
-    assert [line for line in complaints if "Infinite extent" not in line] == []
-    drawn = re.findall(r'<div id="(\w+)" class="vega-embed.*?(<svg .*?</svg>)', document, re.DOTALL)
-    return page.read_text(encoding="utf-8"), dict(drawn)
+    return page
+
+
+def draw(repository: Path, *arguments: str) -> dict[str, str]:
+    """Title → SVG of what Chromium has drawn, in the order of the page."""
+    document, complaints = browse(write_page(repository, *arguments))
+    assert complaints == []
+    sections = re.findall(r"<section>(.*?)</section>", visible(document), re.DOTALL)
+    drawn = {}
+    for section in sections:
+        [title], [svg] = re.findall(r"<h2>(.*?)</h2>", section), re.findall(r"<svg .*?</svg>", section, re.DOTALL)
+        drawn[unescape(title)] = svg
+    assert len(drawn) == len(sections)
+    return drawn
+
+
+def visible(document: str) -> str:
+    """What the page's script has put into it."""
+    [content] = re.findall(r"<main>.*</footer>", document, re.DOTALL)
+    return content
 
 
 def browse(page: Path, *options: str) -> tuple[str, list[str]]:
@@ -134,28 +146,27 @@ def numbers(svg: str, pattern: str) -> list[str]:
     return [word for word in words(svg) if re.fullmatch(pattern, word)]
 
 
-def soft_label_plots(plots: dict[str, str]) -> tuple[str, str]:
-    """The matrix, and its change."""
-    [matrix] = [svg for svg in plots.values() if "probability given to" in svg and CHANGE not in svg]
-    [change] = [svg for svg in plots.values() if CHANGE in svg]
-    return matrix, change
+TITLES = [
+    *(SOFT_LABELS, CHANGE, "Confusion matrix: images by true and predicted class", "Scores with 95 % intervals"),
+    *("Training, epoch by epoch", "Reliability: accuracy by confidence"),
+    *("Leakage: validation images of a lesion that is also trained on", "Each class against the others"),
+]
 
 
-def test_one_run_draws_every_plot_with_the_numbers_of_the_matrix(repository):
+def test_one_run_draws_every_plot_but_the_change_with_the_numbers_of_the_matrix(repository):
     matrix = commit_run(repository, 1, "first")
-    page, plots = draw(repository, "show")
-    assert len(plots) == page.count("vegaEmbed('#") > 5
-    svg, change = soft_label_plots(plots)
+    plots = draw(repository, "show")
+    assert list(plots) == [title for title in TITLES if title != CHANGE]
+    svg = plots[SOFT_LABELS]
     assert numbers(svg, r"\d\.\d\d") == [f"{value:.2f}" for value in matrix.ravel()]
     assert [word for word in words(svg) if word in CLASSES] == [*CLASSES, *CLASSES]
-    assert numbers(change, r"[+−]\d\.\d\d") == []
 
 
-def test_three_runs_stand_side_by_side_in_the_order_asked_for_with_their_change_against_the_first(repository):
+def test_three_runs_are_side_by_side_in_the_order_asked_for_with_their_change_against_the_first(repository):
     matrices = [commit_run(repository, seed, tag) for seed, tag in enumerate(["zebra", "ant", "cat"])]
-    page, plots = draw(repository, "diff", "zebra", "ant", "cat")
-    assert len(plots) == page.count("vegaEmbed('#")
-    svg, change = soft_label_plots(plots)
+    plots = draw(repository, "diff", "zebra", "ant", "cat")
+    assert list(plots) == TITLES
+    svg, change = plots[SOFT_LABELS], plots[CHANGE]
     assert [word for word in words(svg) if word in ("zebra", "ant", "cat")] == ["zebra", "ant", "cat"]
     assert numbers(svg, r"\d\.\d\d") == [f"{value:.2f}" for matrix in matrices for value in matrix.ravel()]
     assert [word for word in words(change) if "minus" in word] == ["ant minus zebra", "cat minus zebra"]
@@ -167,15 +178,68 @@ def test_three_runs_stand_side_by_side_in_the_order_asked_for_with_their_change_
 def test_the_workspace_is_compared_with_the_commit_not_the_other_way_round(repository):
     commit_run(repository, 1, "first")
     write_metrics(repository / "metrics", 2)
-    _, plots = draw(repository, "diff")
-    assert [word for word in words(soft_label_plots(plots)[1]) if "minus" in word] == ["workspace minus HEAD"]
+    assert [word for word in words(draw(repository, "diff")[CHANGE]) if "minus" in word] == ["workspace minus HEAD"]
 
 
 def test_a_method_without_a_head_draws_what_it_has(repository):
     commit_run(repository, 1, "first", head=False)
-    page, plots = draw(repository, "show")
-    assert len(plots) == page.count("vegaEmbed('#") > 3
-    assert "probability given to" not in "".join(plots.values())
+    plots = draw(repository, "show")
+    assert list(plots) == TITLES[2:]
+    assert {"classification loss", "accuracy"} <= set(words(plots["Training, epoch by epoch"]))
+    assert "CCL head loss" not in words(plots["Training, epoch by epoch"])
+
+
+def test_epochs_are_whole_numbers_and_scores_have_their_titles(repository):
+    commit_run(repository, 1, "first")
+    plots = draw(repository, "show")
+    words_of_curves = words(plots["Training, epoch by epoch"])
+    axis = words_of_curves[words_of_curves.index("epoch") - 5 : words_of_curves.index("epoch")]
+    assert axis == ["1", "2", "3", "4", "5"]
+    assert {"higher is better", "Cohen's kappa", "lower is better", "NLL"} <= set(words(plots[TITLES[3]]))
+
+
+def test_images_of_the_same_charts_are_links_and_not_shown(repository):
+    commit_run(repository, 1, "first")
+    document, _ = browse(write_page(repository, "show"))
+    assert "<img" not in visible(document)
+    [address] = re.findall(r'<a href="(.*?)"', visible(document))
+    assert (repository / "drawn" / address).read_bytes().startswith(b"\x89PNG")
+
+
+def test_images_alone_are_shown(repository):
+    commit_run(repository, 1, "first")
+    document, complaints = browse(write_page(repository, "show", "metrics/figures"))
+    assert complaints == []
+    assert visible(document).count('<img src="static/') == 1
+
+
+def test_a_class_that_is_markup_is_drawn_and_runs_nothing(repository):
+    classes = [SCRIPT, "</plaintext></template>", "<!--", "{plot_divs}", *CLASSES[4:]]
+    commit_run(repository, 1, "first", classes=classes)
+    document, complaints = browse(write_page(repository, "show"))
+    assert complaints == []  # a script that the policy stops would be one
+    assert "<title>Plots</title>" in document
+    assert list(draw(repository, "show")) == [title for title in TITLES if title != CHANGE]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_plots_are_drawn_within_the_window_and_are_seen_against_its_paper(repository, tmp_path, scheme, width):
+    for seed, tag in enumerate(["first", "second"]):
+        commit_run(repository, seed, tag)
+    source = write_page(repository, "diff", "first", "second").read_text(encoding="utf-8")
+    seen = look(tmp_path, source, scheme, width)
+    assert (luminance(seen["paper"]) < 0.1) == seen["dark"] == (scheme == "dark")
+    assert seen["needed"] == seen["width"] == width
+    charts = [chart for place in seen["charts"] for chart in place["drawn"]]
+    assert len(charts) == len(TITLES)
+    assert max(chart["width"] for chart in charts) <= width
+    marks = [colour for chart in charts[3:] for colours in chart["marks"] for colour in colours]
+    assert marks and min(contrast(colour, seen["paper"]) for colour in marks if "gray" not in colour) >= 2.5
+    for ink, ground in seen["texts"]:
+        assert contrast(ink, seen["paper"] if ground == "rgba(0, 0, 0, 0)" else ground) >= 4.5
+    for chart in charts[3:]:
+        assert min(contrast(colour, seen["paper"]) for colour in chart["writing"]) >= 4.5
 
 
 # the report
@@ -244,7 +308,7 @@ def contrast(a: str, b: str) -> float:
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_report_is_drawn_within_its_window_and_stands_out_from_its_paper(tmp_path, scheme, width):
     classes = [*HOSTILE, "a long name of a class", "F", "G"]
-    seen = look(tmp_path, report_page(made_up_experiment(classes, images=140)), scheme, width)
+    seen = look(tmp_path, report_page(made_up_report(classes, images=140)), scheme, width)
     assert seen["dark"] == (scheme == "dark")
     assert (luminance(seen["paper"]) < 0.1) == seen["dark"]
     assert seen["width"] == width
@@ -269,9 +333,8 @@ def test_report_is_drawn_within_its_window_and_stands_out_from_its_paper(tmp_pat
 
 
 def test_report_of_a_method_without_a_head_and_of_one_epoch(tmp_path):
-    experiment = made_up_experiment(method="baseline")
-    history = experiment.history.head(1)
-    seen = look(tmp_path, report_page(replace(experiment, history=history)), "light", DESK)
+    report = made_up_report(method="baseline")
+    seen = look(tmp_path, report_page(replace(report, history=report.history.head(1))), "light", DESK)
     charts = [chart for place in seen["charts"] for chart in place["drawn"]]
     assert len(charts) == len(seen["charts"]) == 4
     assert all(chart["marks"] for chart in charts)

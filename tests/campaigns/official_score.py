@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cclnet.dataset.isic import CLASSES
+from cclnet.metrics.score_table import read_scores
 from cclnet.metrics.scores import class_table, evaluate
 from cclnet.system.files import write_csv
 
@@ -194,13 +195,13 @@ def test_predictions_of_real_images(official, table: Path):
 
 
 def test_what_the_pipeline_leaves_is_a_submission(tmp_path: Path):
-    chain = [sys.executable, ROOT / "tests" / "golden.py", tmp_path]
+    chain = [sys.executable, ROOT / "tests" / "campaigns" / "golden.py", tmp_path]
     subprocess.run(chain, check=True, capture_output=True)
     predictions = tmp_path / "metrics" / "predictions.csv"
     split = pd.read_csv(tmp_path / "data" / "split.csv").set_index("image")
     labels = split.loc[pd.read_csv(predictions)["image"], "label"]
     write_table(tmp_path / "truth.csv", labels.index.tolist(), np.eye(7)[[CLASSES.index(label) for label in labels]])
     score = score_of_files(tmp_path / "truth.csv", predictions)
-    metrics = json.loads((tmp_path / "metrics" / "metrics.json").read_text(encoding="utf-8"))
-    assert score["overall"] == same(metrics["balanced_accuracy"])
-    assert score["macro_average"]["auc"] == same(metrics["auc"])
+    scores = read_scores(tmp_path / "metrics" / "scores.csv")
+    assert score["overall"] == same(scores["balanced_accuracy"].value)
+    assert score["macro_average"]["auc"] == same(scores["auc"].value)

@@ -36,8 +36,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import stages  # noqa: F401 - sets up the processor, before anything loads NumPy or torch
-
 
 class HalfWritten:
     """A file, of whose next content only one half is written before the fault strikes."""

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from cclnet.cli.check import show
+from cclnet.cli.check import show_findings
 from cclnet.dataset.checks import Findings, UncheckedError, check_dataset
 from cclnet.dataset.isic import GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 from cclnet.system.errors import Problem
@@ -166,7 +166,7 @@ def findings_with(*found: Problem) -> Findings:
 
 def printed(findings: Findings, terminal: bool = False) -> str:
     file = io.StringIO()
-    show(findings, Console(file=file, width=60, color_system=None, force_terminal=terminal))
+    show_findings(Console(file=file, width=60, color_system=None, force_terminal=terminal), findings)
     return file.getvalue()
 
 

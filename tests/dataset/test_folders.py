@@ -21,6 +21,8 @@ from cclnet.dataset.folders import holds_own_images, import_folder
 from cclnet.dataset.isic import GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 from cclnet.dataset.splits import read_split
 from cclnet.dataset.tables import OWN_LABELS, dataset_problems, image_members, read_classes, read_table
+from cclnet.metrics.names import HEADLINE
+from cclnet.metrics.score_table import read_scores
 from cclnet.system.errors import CCLNetError, DataError, Problem
 from cclnet.system.files import read_csv, read_json
 from studies.running.projects import start_project
@@ -338,16 +340,13 @@ def test_the_chain_with_two_and_with_ten_classes(tmp_path: Path, classes: list[s
     assert list(predictions) == ["image", *classes]
     assert len(predictions) == 2 * len(classes)
     assert pd.read_csv(tmp_path / "metrics/classes.csv", dtype={"class": str})["class"].tolist() == classes
-    scores = read_json(tmp_path / "metrics/metrics.json")
-    assert all(value is not None or name in scores["notes"] for name, value in scores.items() if name not in UNDEFINED)
+    scores = read_scores(tmp_path / "metrics/scores.csv")
+    assert all(score.value is not None or score.note for score in scores.values())
+    assert list(read_json(tmp_path / "metrics/metrics.json")) == sorted(set(HEADLINE) - {"planted_similarity"})
     if len(classes) == 2:
-        assert scores["notes"]["not_explained_by_counts"] == "undefined: two classes are one pair"
+        assert scores["not_explained_by_counts"].note == "undefined: two classes are one pair"
     for figure in ("soft_labels", "confusion", "history", "reliability"):
         assert (tmp_path / f"metrics/figures/{figure}.png").stat().st_size > 10_000
-
-
-UNDEFINED = {"converged_epoch", "planted_similarity"}
-"""Null without a note: a dictionary that was never frozen, and what only the drawn sample has."""
 
 
 def test_the_chain_with_three_classes_and_groups(tmp_path: Path):
@@ -364,9 +363,9 @@ def test_the_chain_with_three_classes_and_groups(tmp_path: Path):
     assert split["label"].value_counts().to_dict() == dict.fromkeys(classes, 10)
     assert max(split.groupby("lesion")["subset"].nunique().tolist()) == 1
     assert len(set(split["lesion"])) == 15
-    scores = read_json(tmp_path / "metrics/metrics.json")
-    assert scores["leakage"] == 0
-    assert "not_explained_by_counts" in scores["notes"]
+    scores = read_scores(tmp_path / "metrics/scores.csv")
+    assert scores["leakage"].value == 0
+    assert scores["not_explained_by_counts"].note
     provenance = read_json(tmp_path / "data/provenance.json")
     assert [file["name"] for file in provenance] == [LESION_TABLE, GROUND_TRUTH_ZIP, INPUT_ZIP, "labels.csv"]
     assert {file["source"] for file in provenance} == {"mine"}

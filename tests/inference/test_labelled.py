@@ -109,25 +109,25 @@ def test_figures_and_their_intervals():
     labels, probabilities = predictions()
     by_image = evaluate_predictions(labels, probabilities, "abc", None)
     predicted = probabilities.argmax(axis=1)
-    assert by_image.figures["accuracy"] == sklearn.metrics.accuracy_score(labels, predicted)
-    assert by_image.figures["kappa"] == pytest.approx(sklearn.metrics.cohen_kappa_score(labels, predicted))
+    assert by_image.scores["accuracy"].value == sklearn.metrics.accuracy_score(labels, predicted)
+    assert by_image.scores["kappa"].value == pytest.approx(sklearn.metrics.cohen_kappa_score(labels, predicted))
     hits = [sklearn.metrics.recall_score(labels == label, predicted == label) for label in range(3)]
     assert by_image.classes["sensitivity"].tolist() == hits
     assert by_image.images == len(labels)
     assert by_image.lesions is None
 
     # a binomial's interval, and no narrower one where every image is there twice, as two of one lesion
-    share = by_image.figures["accuracy"]
-    interval = by_image.intervals["accuracy"]
-    assert share and interval
+    share, low, high, _ = by_image.scores["accuracy"]
+    assert share and low and high
     width = 2 * 1.96 * np.sqrt(share * (1 - share) / len(labels))
-    assert interval.high - interval.low == pytest.approx(width, rel=0.1)
+    assert high - low == pytest.approx(width, rel=0.1)
     twice = evaluate_predictions(
         np.tile(labels, 2), np.tile(probabilities, (2, 1)), "abc", [f"HAM_{n}" for n in range(90)] * 2
     )
     assert twice.lesions == 90
-    assert twice.figures == pytest.approx(by_image.figures)
-    assert twice.intervals["accuracy"] == pytest.approx(interval)
+    for name, score in by_image.scores.items():
+        assert twice.scores[name].value == pytest.approx(score.value)
+    assert twice.scores["accuracy"][1:3] == pytest.approx((low, high))
 
 
 def test_json_has_null_for_what_is_undefined_and_says_why():

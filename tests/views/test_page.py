@@ -5,6 +5,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from hashlib import sha256
 from html.parser import HTMLParser
 from itertools import permutations
 from pathlib import Path
@@ -21,12 +22,13 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, log_loss, roc_auc
 from cclnet import (
     __version__,
 )
+from cclnet.experiments.run import Run
 from cclnet.images.cache import ImageCache
 from cclnet.metrics.calibration import reliability_table
-from cclnet.metrics.scores import class_table, confusion_table, evaluate
-from cclnet.metrics.scores import notes as score_notes
+from cclnet.metrics.score_table import Score, score_predictions
+from cclnet.metrics.scores import class_table, evaluate
 from cclnet.params import Params, ReportParams
-from cclnet.views.page import Experiment, report_page
+from cclnet.views.page import Report, report_page
 
 PROJECT = Path(__file__).parents[2]
 HOSTILE = ["<script>alert(1)</script>", 'A & "B"', "</table>'", "{{ 7 * 7 }}"]
@@ -101,9 +103,9 @@ class Page(HTMLParser):
         return [attrs for tag, attrs in self.elements if tag in tags]
 
 
-def made_up_experiment(
+def made_up_report(
     classes: list[str] = HOSTILE, images: int = 100, lacking: str | None = None, **changed: Any
-) -> Experiment:
+) -> Report:
     """An experiment with random predictions of random images, evaluated as the stage does."""
     rng = np.random.default_rng(3)
     values = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
@@ -122,34 +124,32 @@ def made_up_experiment(
             "subset": ["validation"] * validated + ["train"] * (images - validated),
         }
     )
-    shown = rng.permutation(validated)
+    truth, true = split[:validated].set_index("image")[["label", "lesion"]], labels[:validated]
     # float32 as the network's; some images are as sure as others
-    scores = rng.integers(0, 3, (validated, num_classes)) + np.eye(num_classes)[labels[shown]]
-    probabilities = (np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)).astype(np.float32)
-    predictions = pd.DataFrame(probabilities, columns=classes)
-    predictions.insert(0, "image", [names[row] for row in shown])
-    soft_labels = rng.dirichlet(np.ones(num_classes), num_classes)
+    logits = rng.integers(0, 3, (validated, num_classes)) + np.eye(num_classes)[true]
+    probabilities = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
     history = pd.DataFrame(rng.random((6, 9)), columns=["classification_loss", *HEAD, "softness", *VALIDATION])
     history.insert(0, "epoch", range(1, 7))
-    if params.method != "ccl":
+    learns = params.method == "ccl"
+    if not learns:
         history[HEAD] = np.nan
-    confusion = confusion_table(labels[shown], probabilities.argmax(axis=1), classes)
-    figures: dict[str, Any] = {**evaluate(labels[shown], probabilities), "leakage": 0.25}
-    figures |= {"softness": 0.4321, "softness_epoch": 2, "lowest_softness_epoch": 2, "converged_epoch": 5}
+    epochs = {"softness_epoch": 2, "lowest_softness_epoch": 2, "converged_epoch": 5}
+    scores = score_predictions(true, probabilities, classes, truth["lesion"]) | {"leakage": Score(0.25)}
+    scores |= {"softness": Score(0.4321)} | {name: Score(epoch if learns else None) for name, epoch in epochs.items()}
     size = params.short_side, params.short_side + 12
-    return Experiment(
+    return Report(
+        run=Run(
+            name="workspace",
+            classes=classes,
+            truth=truth,
+            probabilities=probabilities.astype(np.float64),
+            soft_labels=rng.dirichlet(np.ones(num_classes), num_classes),
+            scores=scores,
+        ),
         params=params,
-        metrics=figures | {"notes": score_notes(labels[shown], probabilities, classes)},
-        soft_labels=[
-            {"true_class": true, "soft_class": soft, "value": soft_labels[row, column]}
-            for row, true in enumerate(classes)
-            for column, soft in enumerate(classes)
-        ],
-        confusion=confusion.astype(object).where(confusion.notna(), None).to_dict("records"),
-        classes=class_table(labels[shown], probabilities, classes),
-        reliability=reliability_table(labels[shown], probabilities),
+        class_table=class_table(true, probabilities, classes),
+        reliability=reliability_table(true, probabilities),
         history=history,
-        predictions=predictions,
         split=split,
         cache=ImageCache(
             rng.integers(0, 256, images * size[0] * size[1] * 3, dtype=np.uint8),
@@ -165,13 +165,13 @@ def made_up_experiment(
 
 
 @pytest.fixture(scope="module")
-def experiment() -> Experiment:
-    return made_up_experiment()
+def report() -> Report:
+    return made_up_report()
 
 
 @pytest.fixture(scope="module")
-def source(experiment: Experiment) -> str:
-    return report_page(experiment)
+def source(report: Report) -> str:
+    return report_page(report)
 
 
 @pytest.fixture(scope="module")
@@ -179,22 +179,20 @@ def page(source: str) -> Page:
     return Page(source)
 
 
-def truth(experiment: Experiment) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def truth(report: Report) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Labels, probabilities and lesions of the validation images, image by image."""
-    rows = {row["image"]: row for row in experiment.split.to_dict("records")}
-    names = [cell["soft_class"] for cell in experiment.soft_labels][: len(experiment.classes)]
-    predicted = experiment.predictions.to_dict("records")
-    labels = np.array([names.index(rows[row["image"]]["label"]) for row in predicted])
-    probabilities = np.array([[row[name] for name in names] for row in predicted], dtype=np.float64)
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    return labels, probabilities, [rows[row["image"]]["lesion"] for row in predicted]
+    rows = {row["image"]: row for row in report.split.to_dict("records")}
+    images = report.run.truth.index
+    labels = np.array([report.run.classes.index(rows[image]["label"]) for image in images])
+    probabilities = report.run.probabilities / report.run.probabilities.sum(axis=1, keepdims=True)
+    return labels, probabilities, [rows[image]["lesion"] for image in images]
 
 
 # numbers
 
 
-def test_metrics_and_their_intervals_are_those_of_resampled_lesions(experiment: Experiment, page: Page):
-    labels, probabilities, lesions = truth(experiment)
+def test_metrics_and_their_intervals_are_those_of_resampled_lesions(report: Report, page: Page):
+    labels, probabilities, lesions = truth(report)
     predicted = probabilities.argmax(axis=1)
     names = list(dict.fromkeys(lesions))
     members = [[image for image, lesion in enumerate(lesions) if lesion == name] for name in names]
@@ -209,9 +207,9 @@ def test_metrics_and_their_intervals_are_those_of_resampled_lesions(experiment: 
     accuracy = accuracy_score(labels, predicted)
     assert page.row("Of the model", "accuracy") == [f"{accuracy:.3f}", f"{accuracy_low:.3f} to {accuracy_high:.3f}"]
     nll = log_loss(labels, probabilities)
-    assert page.row("Of the model", "negative") == [f"{nll:.3f}", f"{nll_low:.3f} to {nll_high:.3f}"]
+    assert page.row("Of the model", "NLL") == [f"{nll:.3f}", f"{nll_low:.3f} to {nll_high:.3f}"]
     kappa = cohen_kappa_score(labels, predicted)
-    assert page.row("Of the model", "Cohen's κ")[0] == f"{kappa:.3f}".replace("-", "−")
+    assert page.row("Of the model", "Cohen's kappa")[0] == f"{kappa:.3f}".replace("-", "−")
     assert page.row("Of the model", "AUC")[1] == "–"
 
 
@@ -220,8 +218,8 @@ def test_the_table_has_all_figures_of_merit(page: Page):
     assert len(rows) - 1 == len(evaluate([0, 1], np.eye(2)))
 
 
-def test_images_lesions_and_leakage(experiment: Experiment, page: Page):
-    lesions = truth(experiment)[2]
+def test_images_lesions_and_leakage(report: Report, page: Page):
+    lesions = truth(report)[2]
     text = " ".join(page.text.split())
     for words in (
         f"validation images {len(lesions)} their lesions {len(set(lesions))} training images 50 leakage 25.0 %",
@@ -232,7 +230,7 @@ def test_images_lesions_and_leakage(experiment: Experiment, page: Page):
 
 
 def test_an_undefined_metric_says_why():
-    page = Page(report_page(made_up_experiment(["A", "B", "C"], lacking="C")))
+    page = Page(report_page(made_up_report(["A", "B", "C"], lacking="C")))
     assert page.row("Of the model", "AUC") == ["–", "–"]
     assert "undefined: no image of C" in page.text
     assert "without C: no image" in page.text
@@ -242,14 +240,14 @@ def test_an_undefined_metric_says_why():
     assert page.row("Each class", "C")[1] == "–"
 
 
-def test_matrices_hold_their_numbers_in_the_order_of_the_data(experiment: Experiment, page: Page):
-    names = list(experiment.classes["class"])
-    soft = np.array([cell["value"] for cell in experiment.soft_labels]).reshape(len(names), -1)
+def test_matrices_hold_their_numbers_in_the_order_of_the_data(report: Report, page: Page):
+    names = list(report.run.classes)
+    soft = np.asarray(report.run.soft_labels)
     title, header, *rows = page.table("Learned soft labels")
     assert title == ["", "probability given to"]
     assert header == ["class", *names]
     assert rows == [[name, *(f"{value:.2f}" for value in row)] for name, row in zip(names, soft, strict=True)]
-    labels, probabilities, _ = truth(experiment)
+    labels, probabilities, _ = truth(report)
     counts = np.zeros((len(names), len(names)), dtype=int)
     np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
     assert [row[1:] for row in page.table("Confusion matrix")[2:]] == counts.astype(str).tolist()
@@ -262,17 +260,17 @@ def off_diagonal(matrix: np.ndarray) -> np.ndarray:
     return matrix[~np.eye(len(matrix), dtype=bool)]
 
 
-def test_what_the_matrix_follows_has_exact_p(experiment: Experiment, page: Page):
-    names = list(experiment.classes["class"])
-    soft = np.array([cell["value"] for cell in experiment.soft_labels]).reshape(len(names), -1)
-    trained = experiment.split[experiment.split["subset"] == "train"]
+def test_what_the_matrix_follows_has_exact_p(report: Report, page: Page):
+    names = list(report.run.classes)
+    soft = np.asarray(report.run.soft_labels)
+    trained = report.split[report.split["subset"] == "train"]
     images = np.array([(trained["label"] == name).sum() for name in names])
-    labels, probabilities, _ = truth(experiment)
+    labels, probabilities, _ = truth(report)
     rates = np.array([np.eye(len(names))[probabilities.argmax(axis=1)][labels == k].mean(axis=0) for k in range(4)])
     others = {
         "class counts": 1 / np.outer(images, images),
         "the model's own": (rates + rates.T) / 2,
-        "the similarity planted": np.asarray(experiment.planted),
+        "the similarity planted": np.asarray(report.planted),
     }
     for name, other in others.items():
         found = [
@@ -284,10 +282,10 @@ def test_what_the_matrix_follows_has_exact_p(experiment: Experiment, page: Page)
     assert "the share of 24 orders" in page.text
 
 
-def test_what_counts_leave_unexplained_and_would_by_chance(experiment: Experiment, page: Page):
-    soft = np.array([cell["value"] for cell in experiment.soft_labels]).reshape(4, 4)
-    trained = experiment.split[experiment.split["subset"] == "train"]
-    rank = rankdata([(trained["label"] == name).sum() for name in experiment.classes["class"]])
+def test_what_counts_leave_unexplained_and_would_by_chance(report: Report, page: Page):
+    soft = np.asarray(report.run.soft_labels)
+    trained = report.split[report.split["subset"] == "train"]
+    rank = rankdata([(trained["label"] == name).sum() for name in report.run.classes])
     rank -= rank.mean()
     explained = []
     for order in map(list, permutations(range(4))):
@@ -304,9 +302,9 @@ def test_what_counts_leave_unexplained_and_would_by_chance(experiment: Experimen
     assert sentence in " ".join(page.text.split())
 
 
-def test_classes_and_bins_are_tabled(experiment: Experiment, page: Page):
-    labels, probabilities, _ = truth(experiment)
-    for number, name in enumerate(experiment.classes["class"]):
+def test_classes_and_bins_are_tabled(report: Report, page: Page):
+    labels, probabilities, _ = truth(report)
+    for number, name in enumerate(report.run.classes):
         said, true = probabilities.argmax(axis=1) == number, labels == number
         hits = (said & true).sum()
         area = roc_auc_score(true, probabilities[:, number])
@@ -326,24 +324,24 @@ def test_classes_and_bins_are_tabled(experiment: Experiment, page: Page):
         )
 
 
-def test_epochs_are_drawn_and_tabled(experiment: Experiment, page: Page):
+def test_epochs_are_drawn_and_tabled(report: Report, page: Page):
     losses, validation, softness, _, bins = page.charts()
     assert len(losses["data"]["values"]) == 3 * 6
     assert len(validation["data"]["values"]) == 5 * 6
-    assert [point["softness"] for point in softness["data"]["values"]] == list(experiment.history["softness"])
+    assert [point["softness"] for point in softness["data"]["values"]] == list(report.history["softness"])
     assert softness["description"].endswith("dictionary frozen in epoch 5; lowest in epoch 2")
-    assert sum(bar["count"] for bar in bins["data"]["values"]) == len(experiment.predictions)
+    assert sum(bar["count"] for bar in bins["data"]["values"]) == len(report.run.truth)
     header, *rows = page.table("Training losses")
-    assert [row[header.index("p̄")] for row in rows] == [f"{value:.3f}" for value in experiment.history["softness"]]
+    assert [row[header.index("p̄")] for row in rows] == [f"{value:.3f}" for value in report.history["softness"]]
     assert "The dictionary is that of epoch 2, frozen in epoch 5." in " ".join(page.text.split())
 
 
 # images
 
 
-def test_mistakes_are_the_most_confident_ones_in_order_as_the_network_saw_them(experiment: Experiment, page: Page):
-    labels, probabilities, _ = truth(experiment)
-    names = list(experiment.classes["class"])
+def test_mistakes_are_the_most_confident_ones_in_order_as_the_network_saw_them(report: Report, page: Page):
+    labels, probabilities, _ = truth(report)
+    names = list(report.run.classes)
     wrong = [
         (-probabilities[row].max(), row, names[labels[row]], names[probabilities[row].argmax()])
         for row in range(len(labels))
@@ -353,7 +351,7 @@ def test_mistakes_are_the_most_confident_ones_in_order_as_the_network_saw_them(e
     wrong = sorted(wrong)[:12]
     assert len({sure for sure, *_ in wrong}) < 12  # there are equals
     pictures = page.all("img")
-    images = [experiment.predictions["image"][row] for _, row, _, _ in wrong]
+    images = [report.run.truth.index[row] for _, row, _, _ in wrong]
     assert [picture["alt"] for picture in pictures] == [
         f"{image}: {true}, taken for {said}" for image, (_, _, true, said) in zip(images, wrong, strict=True)
     ]
@@ -361,25 +359,23 @@ def test_mistakes_are_the_most_confident_ones_in_order_as_the_network_saw_them(e
     for image, picture in zip(images, pictures, strict=True):
         data = str(picture["src"]).removeprefix("data:image/png;base64,")
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
-        row = experiment.cache.images.index(str(image))
-        np.testing.assert_array_equal(pixels, experiment.cache[row][2:34, 8:40])  # 32 of 36 × 48 pixels
+        row = report.cache.images.index(str(image))
+        np.testing.assert_array_equal(pixels, report.cache[row][2:34, 8:40])  # 32 of 36 × 48 pixels
     assert "do not publish it" in page.text
 
 
 def test_large_images_are_made_small():
     values = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))["datasets"]
     values["sample"] |= {"short_side": 260, "crop": 250}
-    page = Page(report_page(made_up_experiment(datasets=values)))
+    page = Page(report_page(made_up_report(datasets=values)))
     pictures = [str(picture["src"]).removeprefix("data:image/png;base64,") for picture in page.all("img")]
     assert {Image.open(io.BytesIO(base64.b64decode(picture))).size for picture in pictures} == {(128, 128)}
 
 
-def test_without_a_mistake_there_is_no_image(experiment: Experiment):
-    labels, _, _ = truth(experiment)
-    names = list(experiment.classes["class"])
-    right = pd.DataFrame(np.eye(4)[labels], columns=names)
-    right.insert(0, "image", experiment.predictions["image"])
-    page = Page(report_page(replace(experiment, predictions=right)))
+def test_without_a_mistake_there_is_no_image(report: Report):
+    labels, _, _ = truth(report)
+    right = replace(report.run, probabilities=np.eye(4)[labels])
+    page = Page(report_page(replace(report, run=right)))
     assert page.all("img") == []
     assert "every validation image was recognised" in page.text
     assert "do not publish" not in page.text
@@ -390,7 +386,7 @@ def test_without_a_mistake_there_is_no_image(experiment: Experiment):
 
 @pytest.mark.parametrize("method", ["baseline", "lsr"])
 def test_a_method_without_a_head_has_no_learned_matrix(method: str):
-    page = Page(report_page(made_up_experiment(method=method)))
+    page = Page(report_page(made_up_report(method=method)))
     assert "There is no learned matrix: this method has no CCL head." in page.text
     assert not [caption for caption in page.tables if caption.startswith(("Learned", "What the matrix"))]
     assert len(page.charts()) == 4
@@ -401,7 +397,7 @@ def test_a_method_without_a_head_has_no_learned_matrix(method: str):
 @pytest.mark.parametrize(("num_classes", "orders"), [(2, "2"), (9, "10,000")])
 def test_any_number_of_classes(num_classes: int, orders: str):
     classes = [f"class {number}" for number in range(num_classes)]
-    page = Page(report_page(made_up_experiment(classes)))
+    page = Page(report_page(made_up_report(classes)))
     assert [row[0] for row in page.table("Learned soft labels")[2:]] == classes
     assert f"the share of {orders} orders" in page.text
 
@@ -413,7 +409,7 @@ def test_title_says_what_was_trained_on_what(page: Page):
 
 
 def test_a_control_is_said_to_be_one():
-    page = Page(report_page(made_up_experiment(training_labels="shuffled")))
+    page = Page(report_page(made_up_report(training_labels="shuffled")))
     assert "A control: the labels of the training images were shuffled." in page.text
 
 
@@ -421,9 +417,9 @@ def definitions(source: str) -> dict[str, str]:
     return dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", source))
 
 
-def test_params_and_provenance_are_complete(experiment: Experiment, source: str, page: Page):
+def test_params_and_provenance_are_complete(report: Report, source: str, page: Page):
     shown = definitions(source)
-    params = experiment.params.model_dump()
+    params = report.params.model_dump()
     assert not any(name.startswith("peers") for name in shown)  # none was the method
     del params["peers"]
     for group in [name for name, value in params.items() if isinstance(value, dict)]:
@@ -435,13 +431,13 @@ def test_params_and_provenance_are_complete(experiment: Experiment, source: str,
 
 
 def test_the_drawn_sample_is_no_param_of_another_dataset():
-    source = report_page(made_up_experiment(dataset="isic2018_64"))
+    source = report_page(made_up_report(dataset="isic2018_64"))
     assert not [name for name in definitions(source) if name.startswith("sample")]
     assert "planted" not in Page(source).text
 
 
-def test_nothing_depends_on_when_where_and_as_whom(experiment: Experiment, source: str):
-    assert source == report_page(replace(experiment))
+def test_nothing_depends_on_when_where_and_as_whom(report: Report, source: str):
+    assert source == report_page(replace(report))
     assert "somebody" not in source
     assert str(PROJECT) not in source
 
@@ -465,11 +461,44 @@ def test_page_loads_nothing_and_forbids_to(page: Page):
 
 
 def test_libraries_and_their_licence_are_those_of_the_plots(page: Page):
-    plots = Page((PROJECT / "cclnet" / "views" / "pages" / "plots.html").read_text(encoding="utf-8"))
-    assert page.scripts[:3] == plots.scripts[:3]
+    plots = (PROJECT / "cclnet" / "views" / "pages" / "plots.html").read_text(encoding="utf-8")
+    assert page.scripts[:3] == re.findall(r"<script data-file=.*?>(.*?)</script>", plots, re.DOTALL)
     [licence] = page.comments
-    assert licence == plots.comments[1]
+    assert f"<!--{licence}-->" in plots
     assert "Redistributions of source code must retain the above copyright notice" in licence
+
+
+def test_the_policy_allows_the_page_s_own_scripts_alone(page: Page):
+    [policy] = [str(attrs["content"]) for attrs in page.all("meta") if "http-equiv" in attrs]
+    scripts = [
+        text
+        for attrs, text in zip(page.all("script"), page.scripts, strict=True)
+        if attrs.get("type") != "application/json"
+    ]
+    digests = [base64.b64encode(sha256(script.encode()).digest()).decode() for script in scripts]
+    [allowed] = re.findall(r"script-src (.*?);", policy)
+    assert allowed.split() == [f"'sha256-{digest}'" for digest in digests]
+
+
+def test_abbreviations_of_classes_are_explained():
+    page = Page(report_page(made_up_report(["MEL", "NV", "other"])))
+    assert "MEL: melanoma; NV: melanocytic nevus." in page.text
+    assert "melanoma" not in Page(report_page(made_up_report(["cat", "dog"]))).text
+
+
+def test_many_classes_are_a_picture_and_the_largest_cells():
+    classes = [f"class {number}" for number in range(50)]
+    report = made_up_report(classes, images=300)
+    page = Page(report_page(report))
+    picture = next(attrs for attrs in page.all("img") if str(attrs["alt"]).startswith("Learned soft labels"))
+    data = str(picture["src"]).removeprefix("data:image/png;base64,")
+    opacity = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))[..., 3]
+    beside = np.where(np.eye(50, dtype=bool), 0, np.asarray(report.run.soft_labels))
+    np.testing.assert_allclose(opacity / 255, beside / beside.max(), atol=0.5 / 255 + 1e-9)
+    _, *rows = page.table("Learned soft labels, coloured from 0 to 1: the largest cells")
+    order = np.argsort(-beside, axis=None)[:20]
+    assert rows == [[classes[cell // 50], classes[cell % 50], f"{beside.flat[cell]:.2f}"] for cell in order]
+    assert not [attrs for attrs in page.all("td") if "style" in attrs]
 
 
 def test_everything_has_a_name_for_who_cannot_see_it(page: Page):

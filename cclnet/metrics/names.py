@@ -1,0 +1,60 @@
+"""What every metric is called: one table of titles for figures, pages, tables, the terminal and the studies."""
+
+from typing import NamedTuple
+
+HIGHER_IS_BETTER, LOWER_IS_BETTER = "higher is better", "lower is better"
+SOFT_LABELS, DATA, EPOCHS = "soft labels", "data", "epochs"
+
+
+class Metric(NamedTuple):
+    """The title of a metric, the group that it is listed in, and its meaning where the title needs one."""
+
+    title: str
+    group: str
+    meaning: str = ""
+
+
+METRICS = {
+    "accuracy": Metric("accuracy", HIGHER_IS_BETTER),
+    "balanced_accuracy": Metric("balanced accuracy", HIGHER_IS_BETTER, "mean sensitivity of the classes"),
+    "f1": Metric("macro F1", HIGHER_IS_BETTER),
+    "kappa": Metric("Cohen's kappa", HIGHER_IS_BETTER),
+    "jaccard": Metric("macro Jaccard", HIGHER_IS_BETTER),
+    "auc": Metric("AUC", HIGHER_IS_BETTER, "area under the ROC curve, each class against the rest, averaged"),
+    "nll": Metric("NLL", LOWER_IS_BETTER, "negative log-likelihood in nats"),
+    "brier": Metric("Brier score", LOWER_IS_BETTER),
+    "ece": Metric("ECE", LOWER_IS_BETTER, "expected calibration error"),
+    "classwise_ece": Metric("classwise ECE", LOWER_IS_BETTER, "calibration error of each class, averaged"),
+    "softness": Metric("softness p̄", SOFT_LABELS, "mean probability of the own class"),
+    "not_explained_by_counts": Metric("not explained by class counts", SOFT_LABELS, "share of the rank variance"),
+    "follows_confusion": Metric("agreement with confusions", SOFT_LABELS, "rank correlation"),
+    "planted_similarity": Metric("agreement with planted similarity", SOFT_LABELS, "rank correlation"),
+    "leakage": Metric("leakage", DATA, "share of validation images of a lesion that is also trained on"),
+    "softness_epoch": Metric("epoch of the soft labels", EPOCHS),
+    "lowest_softness_epoch": Metric("epoch of the lowest softness", EPOCHS),
+    "converged_epoch": Metric("epoch of the freeze", EPOCHS),
+}
+"""Name → metric, in the order in which they are listed."""
+
+HEADLINE = (
+    *("accuracy", "balanced_accuracy", "f1", "kappa", "jaccard"),
+    *("ece", "softness", "planted_similarity"),
+)
+"""The metrics that ``dvc metrics`` shows; ``metrics/scores.csv`` holds all of them."""
+
+LOSSES = {
+    "classification_loss": "classification",
+    "ccl_loss": "CCL head",
+    "class_correlation_loss": "class correlation",
+}
+"""Column of ``metrics/history.csv`` → title."""
+
+VALIDATION_METRICS = {
+    f"validation_{name}": METRICS[name].title for name in ("accuracy", "balanced_accuracy", "f1", "kappa", "jaccard")
+}
+"""Column of ``metrics/history.csv`` → title."""
+
+
+def title(name: str) -> str:
+    """The title of a metric."""
+    return METRICS[name].title

@@ -1,0 +1,121 @@
+"""All scores of an experiment with their intervals and notes, and the file that holds them."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from cclnet.metrics import likeness, scores
+from cclnet.metrics.names import HEADLINE, METRICS
+from cclnet.metrics.resampling import clustered_bootstrap, weighted_scores
+from cclnet.system.errors import DataError
+from cclnet.system.files import write_csv
+
+COLUMNS = ("name", "title", "group", "value", "low", "high", "note")
+
+
+class Score(NamedTuple):
+    """The value of a metric, None where it is undefined.
+
+    ``low`` and ``high`` are the ends of its 95 % interval, None where it has none. ``note`` says why the value is
+    undefined, or what it leaves out.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+
+def score_predictions(
+    labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str], clusters: ArrayLike
+) -> dict[str, Score]:
+    """Every figure of ``metrics.evaluate`` by name, with its interval where the bootstrap gives one.
+
+    Args:
+        labels: the true class of each image, 0 … K − 1 (n).
+        probabilities: of each image and class, n×K.
+        classes: the K names.
+        clusters: what is resampled as a whole, the lesion of each image (n).
+
+    Raises:
+        DataError: the arrays are not labels and probabilities of the same images.
+    """
+    values = scores.evaluate(labels, probabilities)
+    intervals = clustered_bootstrap(weighted_scores(labels, probabilities), clusters)
+    notes = scores.notes(labels, probabilities, classes)
+    scored: dict[str, Score] = {}
+    for name, value in values.items():
+        interval = intervals.get(name)
+        low, high = (interval.low, interval.high) if interval else (None, None)
+        scored[name] = Score(value, low, high, notes.get(name, ""))
+    return scored
+
+
+def score_soft_labels(
+    soft_labels: ArrayLike,
+    classes: Sequence[str],
+    counts: ArrayLike,
+    confusion: ArrayLike,
+    planted: ArrayLike | None = None,
+) -> dict[str, Score]:
+    """What a soft-label matrix (K×K) follows, by name.
+
+    Args:
+        soft_labels: the matrix.
+        classes: the K names.
+        counts: the training images of each class (K).
+        confusion: the validation images of each true (row) and predicted class, K×K.
+        planted: the similarity that the data were drawn from (K×K), None where it is unknown.
+    """
+    similarity = likeness.confused_similarity(confusion)
+    notes = likeness.notes(soft_labels, counts, similarity, classes)
+    share = likeness.share_explained_by_counts(soft_labels, counts) if np.all(counts) else None
+    values = {
+        "not_explained_by_counts": None if share is None else share.beyond,
+        "follows_confusion": None if similarity is None else likeness.rank_correlation(soft_labels, similarity),
+    }
+    if planted is not None:
+        values["planted_similarity"] = likeness.rank_correlation(soft_labels, planted)
+    return {name: Score(value, note=notes.get(name, "")) for name, value in values.items()}
+
+
+def headline(scored: Mapping[str, Score]) -> dict[str, float | None]:
+    """The values of the metrics that ``dvc metrics`` shows, of those that there are."""
+    return {name: scored[name].value for name in HEADLINE if name in scored}
+
+
+def write_scores(path: Path, scored: Mapping[str, Score]) -> None:
+    """Write the scores as a table, in the order of ``names.METRICS``; what is undefined stays empty."""
+    rows = [(name, metric.title, metric.group, *scored[name]) for name, metric in METRICS.items() if name in scored]
+    write_csv(path, pd.DataFrame(rows, columns=list(COLUMNS), dtype=object))
+
+
+def read_scores(path: Path) -> dict[str, Score]:
+    """Read the scores that ``write_scores`` wrote, by name.
+
+    Raises:
+        DataError: the file is not such a table.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return {
+                row["name"]: Score(_number(row["value"]), _number(row["low"]), _number(row["high"]), row["note"])
+                for row in csv.DictReader(file, strict=True)
+            }
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise DataError(
+            f"{path.name} is not what the evaluate stage writes ({error!r}): make it again with dvc repro"
+        ) from None
+
+
+def _number(text: str) -> float | None:
+    """A whole number stays one, so that epochs are written as they were."""
+    if not text:
+        return None
+    return int(text) if text.isdecimal() else float(text)

@@ -1,0 +1,58 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cclnet.metrics.matrices import read_confusion, read_soft_labels, write_confusion, write_soft_labels
+from cclnet.metrics.scores import confusion_table
+from cclnet.system.errors import DataError
+
+CLASSES = ["NA", "1", "dog, old"]
+MATRIX = np.array([[0.5, 0.25, 0.25], [0.1, 0.7, 0.2], [0.0, 1 / 3, 2 / 3]])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "matrix.json"
+
+
+def test_soft_labels_come_back_to_the_last_bit(path: Path):
+    write_soft_labels(path, MATRIX, CLASSES)
+    classes, soft_labels = read_soft_labels(path)
+    assert classes == CLASSES
+    np.testing.assert_array_equal(soft_labels, MATRIX)
+
+
+def test_a_cell_is_a_row_that_names_the_class_and_what_its_label_gives_to_another(path: Path):
+    write_soft_labels(path, MATRIX, CLASSES)
+    cells = json.loads(path.read_text(encoding="utf-8"))
+    assert len(cells) == 9
+    assert cells[5] == {"true_class": "1", "soft_class": "dog, old", "value": 0.2}
+
+
+def test_a_confusion_matrix_has_the_true_class_as_its_row(path: Path):
+    write_confusion(path, confusion_table(np.array([0, 0, 0, 1]), np.array([0, 2, 2, 1]), CLASSES))
+    classes, counts = read_confusion(path)
+    assert classes == CLASSES
+    assert counts.tolist() == [[1, 0, 2], [0, 1, 0], [0, 0, 0]]
+    assert json.loads(path.read_text(encoding="utf-8"))[-1]["share"] is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no JSON",
+        "3",
+        "[3]",
+        '[{"value": 1}]',
+        '[{"true_class": "a", "soft_class": "a", "value": "much"}]',
+        '[{"true_class": "a", "soft_class": "a", "value": NaN}]',
+        '[{"true_class": "a", "soft_class": "b", "value": 1}]',
+        '[{"true_class": "a", "soft_class": "a", "value": 1}, {"true_class": "b", "soft_class": "b", "value": 1}]',
+    ],
+)
+def test_what_is_no_matrix_is_refused_in_one_line(path: Path, text: str):
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"^matrix\.json is not what the evaluate stage writes .* dvc repro$"):
+        read_soft_labels(path)
