@@ -26,11 +26,11 @@ def compare(
     json_file: JsonFile = None,
 ) -> None:
     """Say whether two experiments differ on the same validation images, or only by chance. Differences are B − A."""
-    from cclnet.experiments.comparison import compare_runs, load_run
+    from cclnet.experiments.comparison import compare_experiments, load_experiment
     from cclnet.system.writing import require_writable
 
     require_writable([json_file], [Path(a), Path(b), labels])
-    comparison = compare_runs(load_run(a, labels), load_run(b, labels))
+    comparison = compare_experiments(load_experiment(a, labels), load_experiment(b, labels))
     give(comparison.as_dict(), lambda: show_comparison(screen(), comparison), json_file)
 
 

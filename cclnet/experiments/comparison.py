@@ -108,7 +108,7 @@ class Comparison:
         )
 
 
-def load_run(name: str, label_table: Path) -> Run:
+def load_experiment(name: str, label_table: Path) -> Run:
     """Read what an experiment predicted for its validation images.
 
     Args:
@@ -126,7 +126,7 @@ def load_run(name: str, label_table: Path) -> Run:
         return read_run(name, folder)
 
 
-def compare_runs(a: Run, b: Run) -> Comparison:
+def compare_experiments(a: Run, b: Run) -> Comparison:
     """Compare what two experiments predicted for the same images.
 
     Raises:

@@ -23,7 +23,7 @@ from sklearn.metrics import (
 
 from cclnet.cli.compare import show_comparison
 from cclnet.cli.terminal import UNBOUNDED
-from cclnet.experiments.comparison import Change, Comparison, compare_runs, load_run
+from cclnet.experiments.comparison import Change, Comparison, compare_experiments, load_experiment
 from cclnet.experiments.run import Run
 from cclnet.metrics.likeness import MantelTest
 from cclnet.metrics.names import title
@@ -71,11 +71,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def load(name: str) -> Run:
-    return load_run(name, Path("data/split.csv"))
+    return load_experiment(name, Path("data/split.csv"))
 
 
 def compared(a: str, b: str) -> Comparison:
-    return compare_runs(load(a), load(b))
+    return compare_experiments(load(a), load(b))
 
 
 def change_of(comparison: Comparison, name: str) -> Change:
@@ -212,7 +212,7 @@ def test_learned_matrices_are_compared(folder: Path):
     matrices = np.random.default_rng(3).random((2, 4, 4))
     matrices[1] += matrices[0]
     runs = [with_soft_labels(load("a.csv"), matrix, epoch=5) for matrix in matrices]
-    found = compare_runs(*runs).soft_labels
+    found = compare_experiments(*runs).soft_labels
     assert found is not None
     off_diagonal = ~np.eye(4, dtype=bool)
 
@@ -227,9 +227,9 @@ def test_learned_matrices_are_compared(folder: Path):
 
 def test_labels_that_no_head_learned_are_not_compared(folder: Path):
     learned, fixed = (with_soft_labels(load("a.csv"), np.eye(4), epoch) for epoch in (5, None))
-    assert compare_runs(learned, learned).soft_labels is not None
-    assert compare_runs(learned, fixed).soft_labels is None
-    assert compare_runs(learned, load("a.csv")).soft_labels is None
+    assert compare_experiments(learned, learned).soft_labels is not None
+    assert compare_experiments(learned, fixed).soft_labels is None
+    assert compare_experiments(learned, load("a.csv")).soft_labels is None
 
 
 # what cannot be compared
@@ -251,7 +251,7 @@ def test_experiments_on_other_images_are_not_compared(folder: Path):
         split[line] = ",".join([*split[line].split(",")[:2], "other", "validation"])
     (folder / "data/split.csv").write_text("\n".join(split))
     with pytest.raises(DataError) as caught:
-        compare_runs(a, load("b.csv"))
+        compare_experiments(a, load("b.csv"))
     assert str(caught.value).splitlines() == [
         "a.csv and b.csv did not predict the same images: compare runs of one dataset, split and split_seed",
         "  only a.csv: has predicted 1 image (i00)",
