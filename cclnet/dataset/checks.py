@@ -270,7 +270,8 @@ def _several_classes(labels: Mapping[str, str], groups: Mapping[str, str]) -> li
             classes[group][labels[image]] += 1
     notes = [
         Problem(
-            f"lesion or group {group!r}", f"has images of {_and(f'{name} ({count})' for name, count in found.items())}"
+            f"lesion or group {group!r}",
+            f"has images of {_and(f'{name} ({count})' for name, count in found.most_common())}",
         )
         for group, found in sorted(classes.items())
         if len(found) > 1

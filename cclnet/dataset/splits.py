@@ -98,7 +98,7 @@ def lesion_split(table: pd.DataFrame, validation_fraction: float, seed: int) -> 
     for label, lesions in sorted(lesions_of.items()):
         shuffled = [lesions[position] for position in random.permutation(len(lesions))]
         sizes = [classes_of[lesion].total() for lesion in shuffled]
-        chosen.update(shuffled[position] for position in _fill(sizes, wanted[label]))
+        chosen.update(shuffled[position] for position in fill(sizes, wanted[label]))
     chosen = _with_each_class_on_both_sides(classes_of, chosen)
     return _divided(split, np.array([lesion in chosen for lesion in split["lesion"]]))
 
@@ -111,7 +111,7 @@ def _classes_by_lesion(table: pd.DataFrame) -> dict[str, Counter[str]]:
     return classes
 
 
-def _fill(sizes: Sequence[int], wanted: int) -> list[int]:
+def fill(sizes: Sequence[int], wanted: int) -> list[int]:
     """Choose sizes whose sum is ``wanted``, or else the nearest to it, taking each one that still leads there.
 
     At least one is chosen if any is wanted, and never all of them.

@@ -10,14 +10,18 @@ from rich.console import Console
 from cclnet.cli.check import show_findings
 from cclnet.dataset.checks import Findings, UncheckedError, check_dataset
 from cclnet.dataset.isic import GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
+from cclnet.dataset.tables import read_table
 from cclnet.system.errors import Problem
 from tests.dataset.test_tables import LABELS, LESIONS, good_rows, row, write_labels, write_lesions, write_zip
+from tests.images.test_copies import blobs
 from tests.images.test_decoding import encoded, noise
 
 
 def pictures(files: Mapping[str, bytes] = {}) -> dict[str, bytes]:
     """A JPEG for each labelled image, with some files added or replaced."""
-    images = {f"Input/{image}.jpg": encoded(Image.fromarray(noise(12, 9)), "JPEG") for image in LABELS}
+    images = {
+        f"Input/{image}.jpg": encoded(Image.fromarray(noise(12, 9, seed)), "JPEG") for seed, image in enumerate(LABELS)
+    }
     return {"Input/ATTRIBUTION.txt": b"by", **images, **files}
 
 
@@ -36,7 +40,12 @@ def problems(folder: Path) -> list[Problem]:
 
 def test_a_good_dataset_is_counted(folder: Path):
     counts = {"MEL": 1, "NV": 2, "BCC": 0, "AKIEC": 0, "BKL": 0, "DF": 1, "VASC": 0}
-    assert check_dataset(str(folder)) == Findings(str(folder), 4, 4, 3, counts, [])
+    notes = [
+        ("class MEL", "has a single image, and each subset needs one"),
+        ("class NV", "has a single lesion or group, which split: lesion cannot divide"),
+        ("class DF", "has a single image, and each subset needs one"),
+    ]
+    assert check_dataset(str(folder)) == Findings(str(folder), 4, 4, 3, counts, [], notes)
 
 
 def test_a_subset_has_its_own_lesions_only(folder: Path):
@@ -109,10 +118,14 @@ def test_images_that_are_no_zip(folder: Path, contents: bytes):
     assert problems(folder) == [(INPUT_ZIP, "is no zip, or not the whole of one")]
 
 
-def test_an_empty_folder_lacks_all_three_files(tmp_path: Path):
+def test_an_empty_folder_lacks_everything(tmp_path: Path):
     findings = check_dataset(str(tmp_path))
-    assert findings.problems == [(name, "is missing") for name in (INPUT_ZIP, GROUND_TRUTH_ZIP, LESION_TABLE)]
+    lacking = "holds neither the official files nor labels.csv nor a folder for each class"
+    assert findings.problems == [("the folder", lacking)]
     assert (findings.images, findings.labels, findings.lesions) == (0, 0, 0)
+    (tmp_path / LESION_TABLE).write_bytes(b"image,lesion_id\na,b\n")
+    findings = check_dataset(str(tmp_path))
+    assert findings.problems == [(name, "is missing") for name in (INPUT_ZIP, GROUND_TRUTH_ZIP)]
 
 
 def test_both_files_of_one_image_are_decoded(folder: Path):
@@ -153,6 +166,108 @@ def test_a_file_that_the_system_does_not_give(folder: Path, monkeypatch: pytest.
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(UncheckedError, match=f"{LESION_TABLE}: Permission denied; fix that and run it again"):
         check_dataset(str(folder))
+
+
+# what deserves a look
+
+
+def notes(folder: Path) -> list[Problem]:
+    """The notes apart from those about classes of one image or lesion."""
+    return [
+        note
+        for note in check_dataset(str(folder)).notes
+        if "each subset" not in note.what and "split:" not in note.what
+    ]
+
+
+def picture(seed: int) -> bytes:
+    return encoded(blobs(seed))
+
+
+def test_equal_files_and_copies_of_different_lesions_are_named(folder: Path):
+    same = {"Input/ISIC_0000001.jpg": picture(1), "Input/ISIC_0000002.jpg": picture(1)}
+    changed = encoded(blobs(2).transpose(Image.Transpose.FLIP_LEFT_RIGHT), "JPEG", quality=70)
+    alike = {"Input/ISIC_0000003.jpg": picture(2), "Input/ISIC_0000004.jpg": changed}
+    write_zip(folder / INPUT_ZIP, pictures(same | alike))
+    assert notes(folder) == [
+        ("ISIC_0000001, ISIC_0000002", "are the same file, but are labelled MEL and NV"),
+        ("ISIC_0000003, ISIC_0000004", "hardly differ, but are labelled NV and DF"),
+    ]
+    assert check_dataset(str(folder)).problems == []
+
+
+def test_copies_within_a_lesion_are_counted(folder: Path):
+    same = {"Input/ISIC_0000001.jpg": picture(1), "Input/ISIC_0000003.jpg": picture(1)}
+    write_zip(folder / INPUT_ZIP, pictures(same))
+    assert notes(folder) == [("the folder", "has 1 image that another of the same lesion or group shows too")]
+
+
+def test_a_lesion_of_several_classes_is_named(folder: Path):
+    write_lesions(folder, [f"{image},{'HAM_9' if image != 'ISIC_0000004' else 'HAM_1'},x" for image in LABELS])
+    assert notes(folder) == [("lesion or group 'HAM_9'", "has images of NV (2) and MEL (1)")]
+
+
+def test_an_image_of_a_few_pixels_is_named(folder: Path):
+    tiny = encoded(Image.fromarray(noise(5, 3)), "PNG")
+    write_zip(folder / INPUT_ZIP, pictures({"Input/ISIC_0000002.jpg": tiny}))
+    assert notes(folder) == [("ISIC_0000002", "has 5 × 3 pixels; half of the images have a shorter side of 9")]
+    small = encoded(Image.fromarray(noise(30, 20)), "PNG")
+    large = {f"Input/{image}.jpg": encoded(Image.fromarray(noise(400, 300, n))) for n, image in enumerate(LABELS)}
+    write_zip(folder / INPUT_ZIP, pictures(large | {"Input/ISIC_0000002.jpg": small}))
+    assert notes(folder) == [("ISIC_0000002", "has 30 × 20 pixels; half of the images have a shorter side of 300")]
+
+
+def test_lesions_that_nobody_names_are_unknown_and_not_counted(folder: Path):
+    write_lesions(folder, [f"{image},{image},x" for image in LABELS])
+    findings = check_dataset(str(folder))
+    assert findings.lesions is None
+    assert findings.summary().startswith("no problem: 4 images, 4 labels, lesions unknown")
+    unknown = "does not say the lesion or group of any image: leakage between subsets is unknown there"
+    assert ("the folder", unknown) in findings.notes
+    write_lesions(folder, [f"{image},{lesion if n else image},x" for n, (image, lesion) in enumerate(LESIONS.items())])
+    findings = check_dataset(str(folder))
+    assert findings.lesions == 4
+    unknown = "does not say the lesion or group of 1 image: leakage between subsets is unknown there"
+    assert ("the folder", unknown) in findings.notes
+
+
+def test_lesions_count_as_the_split_counts_them(folder: Path):
+    """One lesion in three spellings is one for both."""
+    composed, decomposed = "H\u00e4M", "Ha\u0308M"
+    spelt = dict(zip(LABELS, (composed, decomposed, f"{composed} ", "other"), strict=True))
+    write_lesions(folder, [f"{image},{lesion},x" for image, lesion in spelt.items()])
+    findings = check_dataset(str(folder))
+    assert findings.lesions == 2 == read_table(folder)["lesion"].nunique()
+    assert findings.notes[0] == (
+        LESION_TABLE,
+        "writes lesion 'HäM' in 3 ways, which count as one: 'Ha\\u0308M', 'H\\xe4M', 'H\\xe4M '",
+    )
+
+
+def test_many_notes_of_a_kind_are_counted(folder: Path):
+    names = [f"ISIC_{number:07d}" for number in range(100)]
+    write_zip(folder / INPUT_ZIP, {f"{name}.png": picture(number // 2) for number, name in enumerate(names)})
+    write_labels(folder, [row(name, ("MEL", "NV")[number % 2]) for number, name in enumerate(names)])
+    write_lesions(folder, [f"{name},HAM_{number},x" for number, name in enumerate(names)])
+    found = notes(folder)
+    assert len(found) == 21
+    assert found[-1] == ("the folder", "has 30 more groups of images that are the same file")
+
+
+def test_a_folder_of_images_is_checked_as_it_is(tmp_path: Path):
+    for number in range(6):
+        path = tmp_path / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(picture(number))
+    (tmp_path / "cat" / "0.png").write_bytes(b"<html>")
+    (tmp_path / "cat" / "notes.txt").write_text("?")
+    before = sorted(tmp_path.rglob("*"))
+    findings = check_dataset(str(tmp_path))
+    assert findings.class_counts == {"cat": 3, "dog": 3}
+    assert (findings.images, findings.labels, findings.lesions) == (6, 6, None)
+    assert findings.problems == [("cat/0.png", "cannot be decoded: not in any known image format")]
+    assert ("the folder", "holds other files, which are passed over: .txt 1") in findings.notes
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 # what is printed
@@ -197,6 +312,18 @@ def test_a_terminal_gets_a_table_that_cuts_nothing():
 def test_a_good_dataset_needs_no_table(terminal: bool):
     text = printed(findings_with(), terminal)
     assert text.splitlines() == ["no problem: 10,015 images, 10,000 labels, 7,470 lesions", "MEL 1,113, NV 0"]
+
+
+def test_notes_come_between_problems_and_summary():
+    findings = Findings("data", 2, 2, 2, {"MEL": 2}, [Problem("a", "is bad")], [Problem("b", "is\x1b[31m odd")])
+    assert printed(findings).splitlines() == [
+        "a: is bad",
+        "note: b: 'is\\x1b[31m odd'",
+        "1 problem in 2 images",
+        "MEL 2",
+    ]
+    assert "note" in printed(findings, terminal=True)
+    assert "\x1b[31m" not in printed(findings, terminal=True)
 
 
 def test_one_is_not_many():

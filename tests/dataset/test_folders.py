@@ -124,7 +124,7 @@ def test_equal_folders_give_equal_bytes(tmp_path: Path):
     for number, name in enumerate(["b/1.png", "a/2.png", "a/1.png"]):
         (tmp_path / "two" / name).write_bytes(picture(number))
         os.utime(tmp_path / "two" / name, (0, 0))
-    records = [import_folder(str(tmp_path / copy), tmp_path / f"raw-{copy}") for copy in ("one", "two")]
+    records = [import_folder(str(tmp_path / copy), tmp_path / f"raw-{copy}")[0] for copy in ("one", "two")]
     for name in (INPUT_ZIP, GROUND_TRUTH_ZIP, LESION_TABLE):
         assert (tmp_path / "raw-one" / name).read_bytes() == (tmp_path / "raw-two" / name).read_bytes()
     assert [(record.name, record.sha256) for record in records[0]] == [
@@ -138,7 +138,7 @@ def test_equal_folders_give_equal_bytes(tmp_path: Path):
 def test_what_was_read_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_folder(tmp_path / "mine", ["1.png", "2.png"], "image,label\n1.png,a\n2.png,b\n")
     monkeypatch.chdir(tmp_path)
-    records = import_folder("mine", Path("raw"))
+    records, _ = import_folder("mine", Path("raw"))
     assert [record.name for record in records] == [LESION_TABLE, GROUND_TRUTH_ZIP, INPUT_ZIP, "labels.csv"]
     assert {record.source for record in records} == {"mine"}
     paths = ["raw/" + record.name for record in records[:3]] + ["mine/labels.csv"]
@@ -162,24 +162,25 @@ def test_progress_is_told(tmp_path: Path):
 
 
 def test_everything_that_is_wrong_with_folders_comes_at_once(tmp_path: Path):
-    names = ["a/1.png", "a/1.jpg", "a/A.png", "a/a.png", "A/2.png", "stray.png", "train/a/1.png", "label/1.png"]
+    names = ["a/1.png", "a/1.jpg", "a/A.png", "a/a.png", "A/2.png", "stray.png", "label/1.png"]
     write_folder(tmp_path, [*names, "a/new\nline.png"])
+    os.mkfifo(tmp_path / "a" / "pipe.png")
     (tmp_path / "empty").mkdir()
     (tmp_path / "a" / "photo.heic").write_bytes(b"?")
     (tmp_path / "a" / os.fsdecode(b"\xff.png")).write_bytes(picture(1))
-    no_image = "is neither .jpg, .jpeg, .png, .tif, .tiff, .bmp, .gif, .webp nor a note: take it out"
+    no_image = "is an image that is not read: convert it to one of .jpg, .jpeg, .png, .tif, .tiff, .bmp, .gif, .webp"
     unprintable = "has control characters, or bytes that are no UTF-8, in its name"
     assert problems(tmp_path) == [
         ("'a/new\\nline.png'", unprintable),
         ("a/photo.heic", no_image),
+        ("a/pipe.png", "is not a regular file"),
         ("'a/\\udcff.png'", unprintable),
         ("stray.png", "lies in no class's folder"),
-        ("train/a/1.png", "lies in a folder within the class's: move it into 'train' itself"),
         ("empty", "is a class's folder without an image"),
-        ("the folder", "has the classes 'A' and 'a': mind the letter case"),
-        ("the folder", "has a class 'label', which is the name of a column: call it otherwise"),
         ("a/1.png", "would have the id 'a_1', as 'a/1.jpg' has: rename one of them"),
         ("a/a.png", "would have the id 'a_a', as 'a/A.png' has: rename one of them"),
+        ("the folder", "has the classes 'A' and 'a': mind the letter case"),
+        ("the folder", "has a class 'label', which is the name of a column: call it otherwise"),
     ]
 
 
@@ -234,11 +235,13 @@ def test_a_single_class_is_none(tmp_path: Path):
 
 def test_two_spellings_of_one_name(tmp_path: Path):
     write_folder(tmp_path, ["a/Flöte.png", f"a/{DECOMPOSED}.png", "b/1.png"])
-    assert problems(tmp_path) == [("a/Flöte.png", "is there twice, in two spellings of Unicode: rename one of them")]
+    assert problems(tmp_path) == [
+        ("a/Flöte.png", "is there twice, in two spellings that read the same: rename one of them")
+    ]
 
 
 def test_a_file_that_the_system_does_not_give_leaves_no_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write_folder(tmp_path / "mine", ["a/1.png", "b/1.png"])
+    write_folder(tmp_path / "mine", ["a/1.png", "b/1.png", "b/2.png"])
     read = Path.read_bytes
 
     def refuse(path: Path) -> bytes:
@@ -247,7 +250,7 @@ def test_a_file_that_the_system_does_not_give_leaves_no_zip(tmp_path: Path, monk
         return read(path)
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(DataError, match=r"b/1\.png: Permission denied; fix that and run it again"):
+    with pytest.raises(DataError, match=r"(?s)b/1\.png: cannot be read: Permission denied.*b/2\.png: cannot be read"):
         import_folder(str(tmp_path / "mine"), tmp_path / "raw")
     assert list((tmp_path / "raw").iterdir()) == []
 
@@ -262,7 +265,7 @@ def test_a_folder_that_the_system_does_not_give(tmp_path: Path, monkeypatch: pyt
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(CCLNetError, match=r"mine/b: Permission denied; fix that and run it again"):
+    with pytest.raises(CCLNetError, match=r"mine/b: cannot be read: Permission denied$"):
         import_folder(str(tmp_path / "mine"), tmp_path / "raw")
 
 
@@ -286,6 +289,10 @@ def test_a_folder_with_an_official_file_is_none_of_one_s_own(tmp_path: Path, mon
     (tmp_path / "official").mkdir()
     assert not holds_own_images("official")
     (tmp_path / LESION_TABLE).touch()
+    assert not holds_own_images(".")
+    (tmp_path / INPUT_ZIP).with_suffix("").mkdir()  # the official images, unpacked
+    assert holds_own_images(".")
+    (tmp_path / INPUT_ZIP).touch()
     assert not holds_own_images(".")
 
 

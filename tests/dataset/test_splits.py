@@ -1,14 +1,27 @@
 import itertools
 import json
+import time
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from cclnet.dataset.isic import CLASSES
-from cclnet.dataset.splits import _fill as fill
-from cclnet.dataset.splits import image_split, leakage, lesion_split, read_split
+from cclnet.dataset.splits import (
+    content_leakage,
+    content_leakage_note,
+    divide,
+    _fill as fill,
+    image_split,
+    leakage,
+    leakage_note,
+    lesion_split,
+    read_class_names,
+    read_split,
+)
 from cclnet.system.errors import DataError
 from cclnet.system.files import write_csv
 
@@ -123,6 +136,44 @@ def test_fill_against_every_subset():
         assert abs(reached - wanted) == min(abs(total - wanted) for total in sums)
 
 
+def fill_with_all_sums_in_memory(sizes: list[int], wanted: int) -> list[int]:
+    """``fill`` as it is defined, with the sums that every suffix reaches."""
+    sums = [{0}]
+    for size in reversed(sizes):
+        sums.append(sums[-1] | {total + size for total in sums[-1]})
+    sums.reverse()
+    possible = [total for total in sorted(sums[0]) if min(wanted, 1) <= total < sum(sizes)]
+    left = min(possible, key=lambda total: abs(total - wanted))
+    chosen = []
+    for position, size in enumerate(sizes):
+        if left - size in sums[position + 1]:
+            chosen.append(position)
+            left -= size
+    return chosen
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_fill_keeps_few_sums_in_memory_and_chooses_the_same(seed):
+    random = np.random.default_rng(seed)
+    sizes = random.integers(1, random.integers(2, 12), random.integers(2, 60)).tolist()
+    wanted = int(random.integers(0, sum(sizes) + 3))
+    assert fill(sizes, wanted) == fill_with_all_sums_in_memory(sizes, wanted)
+
+
+def test_fill_of_a_hundred_thousand_images_takes_little_memory():
+    """All sums that every suffix reaches would take 75,000 × 12.5 kB."""
+    sizes = np.random.default_rng(0).choice([1, 2, 3], 75_000, p=[0.75, 0.2, 0.05]).tolist()
+    tracemalloc.start()
+    begun = time.process_time()
+    chosen = fill(sizes, 20_000)
+    seconds = time.process_time() - begun
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sum(sizes[position] for position in chosen) == 20_000
+    assert peak < 20_000_000
+    assert seconds < 20
+
+
 def test_lesions_too_large_for_the_counts_give_the_nearest():
     table = table_of([("MEL", 5)] * 4 + [("NV", 1)] * 40)
     split = lesion_split(table, 0.2, 0)
@@ -195,8 +246,214 @@ def test_leakage_of_isic_is_what_chance_gives(isic):
     assert set(leakage(lesion_split(isic, 0.2, 0), CLASSES)["leakage_per_class"].values()) == {0.0}
 
 
+# lesions that nobody names
+
+
+def unknown(table: pd.DataFrame, images: int) -> pd.DataFrame:
+    """The table with its first images of unknown lesions."""
+    rows = np.arange(len(table)) < images
+    return table.assign(lesion=np.where(rows, table["image"], table["lesion"]))
+
+
+def test_leakage_of_unknown_lesions_is_unknown_and_not_none_at_all():
+    split = image_split(unknown(table_of([(label, 2) for label in ("NV", "MEL")] * 20), 80), 0.25, 0)
+    measured = leakage(split, CLASSES)
+    assert measured["leakage"] is None
+    assert set(measured["leakage_per_class"].values()) == {None}
+    assert measured["images"]["validation"]["NV"] == 10
+    assert leakage_note(split) == "unknown: no lesion or group of the validation images is named"
+
+
+def test_leakage_is_of_the_images_whose_lesion_is_known():
+    rows = [
+        ("1", "MEL", "a", "train"), ("2", "MEL", "a", "validation"), ("3", "MEL", "b", "validation"),
+        ("4", "NV", "4", "validation"), ("5", "NV", "5", "train"), ("6", "NV", "c", "train"),
+        ("7", "NV", "8", "train"), ("8", "NV", "8", "validation"),  # a lesion named after one of its images is known
+    ]  # fmt: skip
+    split = pd.DataFrame(rows).set_axis(["image", "label", "lesion", "subset"], axis=1)
+    measured = leakage(split, CLASSES)
+    assert measured["leakage"] == 2 / 3
+    assert measured["leakage_per_class"] == {**dict.fromkeys(CLASSES), "MEL": 1 / 2, "NV": 1.0}
+    assert leakage_note(split) == "of the 3 of 4 validation images whose lesion or group is known"
+    assert leakage_note(split[split["image"] != "4"]) == ""
+
+
+def test_a_lesion_split_without_lesions_is_refused_in_one_line():
+    table = unknown(table_of([("NV", 1)] * 20 + [("MEL", 1)] * 20), 40)
+    with pytest.raises(DataError, match=r"no lesion or group is named: name them .*, or set split: image") as error:
+        lesion_split(table, 0.2, 0)
+    assert "\n" not in str(error.value)
+    lesion_split(unknown(table_of([("NV", 1)] * 20 + [("MEL", 1)] * 20), 39), 0.2, 0)
+
+
+# classes in both subsets
+
+
+def mixed(*lesions: dict[str, int]) -> pd.DataFrame:
+    """A table of lesions, each given by its images of each class."""
+    rows = [(label, n) for n, classes in enumerate(lesions) for label, count in classes.items() for _ in range(count)]
+    images = [f"i{number:04d}" for number in range(len(rows))]
+    return pd.DataFrame(
+        {"image": images, "label": [label for label, _ in rows], "lesion": [f"l{n:03d}" for _, n in rows]}
+    )
+
+
+def assert_every_class_is_on_both_sides(split: pd.DataFrame) -> None:
+    labels = set(split["label"])
+    for subset in ("train", "validation"):
+        assert set(split.loc[split["subset"] == subset, "label"]) == labels
+    assert cut_lesions(split) == 0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_class_that_counts_for_no_lesion_gets_images_in_both_subsets(seed):
+    """Two lesions hold all of MEL, and more of NV each: whichever side they are drawn to, one has to change it."""
+    table = mixed({"MEL": 2, "NV": 3}, {"MEL": 1, "NV": 2}, *[{"NV": 1}] * 30)
+    assert_every_class_is_on_both_sides(lesion_split(table, 0.3, seed))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_lesion_of_fewest_images_changes_sides(seed):
+    table = mixed({"MEL": 1, "NV": 9}, {"MEL": 1, "NV": 2}, *[{"NV": 1}] * 50)
+    split = lesion_split(table, 0.3, seed)
+    assert_every_class_is_on_both_sides(split)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_class_within_a_single_lesion_is_refused_by_name(seed):
+    with pytest.raises(DataError, match=r"the images of class MEL are of lesions .* set split: image$") as error:
+        lesion_split(mixed({"MEL": 2, "NV": 3}, *[{"NV": 1}] * 30), 0.3, seed)
+    assert "\n" not in str(error.value)
+
+
+# a split that the data give
+
+
+def given(table: pd.DataFrame, *subsets: str) -> pd.DataFrame:
+    """The table with subsets, dealt out in turn."""
+    return table.assign(subset=[subsets[number % len(subsets)] for number in range(len(table))])
+
+
+def test_a_given_split_is_kept():
+    table = given(table_of([(label, 1) for label in ("NV", "MEL")] * 30), *["train"] * 3, "validation", "test")
+    split = divide(table, "image", 0.2, 0)
+    pd.testing.assert_frame_equal(split, table.sort_values("image", ignore_index=True))
+    assert divide(table.drop(columns="subset"), "image", 0.2, 0).equals(
+        image_split(table.drop(columns="subset"), 0.2, 0)
+    )
+
+
+def test_a_lesion_split_divides_all_but_the_test_images_anew():
+    table = given(table_of([("NV", 2), ("MEL", 2)] * 30), "train", "validation", "test")
+    split = divide(table, "lesion", 0.25, 0)
+    assert split["image"].tolist() == sorted(table["image"])
+    assert (
+        split.loc[split["subset"] == "test", "image"].tolist() == table.loc[table["subset"] == "test", "image"].tolist()
+    )
+    assert cut_lesions(split[split["subset"] != "test"]) == 0
+
+
+def test_training_images_are_divided_where_no_validation_images_are_given():
+    table = given(table_of([("NV", 1), ("MEL", 1)] * 30), "train", "train", "train", "train", "test")
+    split = divide(table, "image", 0.25, 0)
+    assert split["subset"].value_counts().to_dict() == {"train": 36, "validation": 12, "test": 12}
+
+
+def test_a_given_split_without_a_class_in_training_is_refused():
+    table = table_of([("NV", 1)] * 6 + [("MEL", 1)] * 2).assign(subset=["train"] * 6 + ["validation"] * 2)
+    with pytest.raises(DataError, match="the split that the data give has no training image of class MEL: add some"):
+        divide(table, "image", 0.2, 0)
+
+
+# copies
+
+
+def test_leakage_by_content_worked_out_by_hand():
+    rows = [(image, "NV", image, subset) for image, subset in zip("abcdefgh", ["train", "validation"] * 4, strict=True)]
+    split = pd.DataFrame(rows, columns=["image", "label", "lesion", "subset"]).replace({"label": {"h": "MEL"}})
+    assert content_leakage(split, []) == 0
+    copies = [["a", "b", "d"], ["c", "e"], ["f", "h"], ["g", "gone"]]
+    assert content_leakage(split, copies) == 2 / 4
+    assert (
+        content_leakage_note(split, copies) == "50.0% of the validation images are copies of training images, or nearly"
+    )
+    assert content_leakage_note(split, copies[1:]) == ""
+    assert content_leakage(split[split["subset"] == "train"], copies) is None
+
+
+# files between the stages
+
+
 def test_names_that_look_like_numbers_or_gaps_survive_the_file(tmp_path: Path):
     names = ["007", "7", "NA", "null", "1e5", "nan", "a,b", "ä"]
-    table = pd.DataFrame({"image": names, "label": names[::-1], "lesion": names, "subset": ["train"] * len(names)})
+    subsets = ["train"] * 7 + ["validation"]
+    table = pd.DataFrame({"image": names, "label": names[::-1], "lesion": names, "subset": subsets})
     write_csv(tmp_path / "split.csv", table)
     assert read_split(tmp_path / "split.csv").to_dict("list") == table.to_dict("list")
+
+
+SPLIT = [
+    "image,label,lesion,subset",
+    "a,NV,l1,train",
+    "b,MEL,l2,validation",
+    "c,NV,l3,validation",
+    "d,MEL,l4,train",
+    "e,NV,l5,test",
+]
+
+
+def refused(path: Path, lines: list[str], classes: list[str] | None = None) -> list[tuple[str, str]]:
+    path.write_text("".join(f"{line}\n" for line in lines))
+    with pytest.raises(DataError, match="the split is not what the split stage wrote: run it again") as error:
+        read_split(path, classes)
+    return [(where.removeprefix(str(path)), what) for where, what in error.value.problems]
+
+
+def test_a_split_is_checked_where_it_is_opened(tmp_path: Path):
+    path = tmp_path / "split.csv"
+    path.write_text("\n".join(SPLIT))
+    assert len(read_split(path, ["MEL", "NV"])) == 5
+    spoilt = [*SPLIT[:2], "b,NEVUS,l2,validation", "c,NV,,validate", *SPLIT[4:], "a,NV,l1,validation"]
+    assert refused(path, spoilt, ["MEL", "NV"]) == [
+        (", 'a'", "is there 2 times"),
+        (", 'b'", "has the label 'NEVUS', which is not among the classes"),
+        (", 'c'", "is in the subset 'validate', which is not train, validation, test"),
+        (", 'c'", "names no lesion"),
+        (", 'a'", "is there 2 times"),
+    ]
+    assert refused(path, [SPLIT[0], *SPLIT[2:4]]) == [("", "has no train images")]
+    assert refused(path, SPLIT[:1]) == [("", "has no train images"), ("", "has no validation images")]
+    assert refused(path, ["image,label,subset", "a,NV,train"]) == [
+        ("", "has the columns 'image,label,subset' instead of 'image,label,lesion,subset'")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("contents", "said"),
+    [(None, "No such file or directory"), (b"", "it is no CSV table"), (b"\xff\xfe\x00", "it is no CSV table")],
+)
+def test_a_split_that_cannot_be_read(tmp_path: Path, contents: bytes | None, said: str):
+    path = tmp_path / "split.csv"
+    if contents is not None:
+        path.write_bytes(contents)
+    with pytest.raises(DataError, match=rf"split\.csv cannot be read: {said}; run the split stage again$"):
+        read_split(path)
+
+
+def test_class_names_are_checked_where_they_are_opened(tmp_path: Path):
+    path = tmp_path / "classes.json"
+    path.write_text('["NV", "NA", "7"]')
+    assert read_class_names(path) == ["NV", "NA", "7"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "{}", "[]", '["a"]', '["a", "a"]', '["a", 1]', '["a", ""]', '["a", "b\\n"]', '"ab"', "[" * 10_000]
+)
+def test_broken_class_names_are_refused_in_one_line(tmp_path: Path, text: str):
+    path = tmp_path / "classes.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"run the split stage again$") as error:
+        read_class_names(path)
+    assert "\n" not in str(error.value)
+    with pytest.raises(DataError, match="No such file"):
+        read_class_names(tmp_path / "absent.json")

@@ -163,14 +163,13 @@ def tiff(
     extra: tuple[int, ...] = (),
     format: int = 1,
     planes: bool = False,
-    tags: dict[int, tuple[int, ...]] | None = None,
 ) -> bytes:
     """An uncompressed TIFF of 2 × 2 pixels, in layouts that Pillow reads and does not write."""
     bands = len(bits)
     strips = bands if planes else 1
     values = {256: (2,), 257: (2,), 258: bits, 259: (1,), 262: (2 if bands > 1 else 1,), 273: (0,) * strips}
     values |= {277: (bands,), 278: (2,), 279: (len(samples) // strips,) * strips, 284: (2 if planes else 1,)}
-    values |= {339: (format,) * bands} | ({338: extra} if extra else {}) | (tags or {})
+    values |= {339: (format,) * bands} | ({338: extra} if extra else {})
     directory = 2 + 12 * len(values) + 4
     long = sum(4 * len(value) for value in values.values() if len(value) > 1)
     start = 8 + directory + long
