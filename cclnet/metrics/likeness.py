@@ -209,3 +209,43 @@ def _reordered(matrix: NDArray[np.int64], orders: NDArray[np.integer]) -> Iterat
     for first in range(0, len(orders), at_once):
         block = orders[first : first + at_once]
         yield matrix[block[:, :, None], block[:, None, :]]
+
+
+def without_class(matrix: ArrayLike, place: int) -> NDArray[np.float64]:
+    """The (K−1)×(K−1) matrix of the other classes."""
+    square = np.asarray(matrix, dtype=np.float64)
+    return np.delete(np.delete(square, place, axis=0), place, axis=1)
+
+
+def leave_one_class_out(a: ArrayLike, b: ArrayLike) -> list[float | None]:
+    """``rank_correlation`` of two K×K matrices without each class in turn, K values.
+
+    A correlation over all classes may hang on one of them: the cells of one class are 2(K−1) of K(K−1).
+    """
+    return [rank_correlation(without_class(a, place), without_class(b, place)) for place in range(len(np.asarray(a)))]
+
+
+def mean_mantel_test(pairs: Sequence[tuple[ArrayLike, ArrayLike]], seed: int = 0) -> MantelTest:
+    """Test the mean ``rank_correlation`` of several pairs of K×K matrices, for example of runs under several seeds.
+
+    Every other order of the classes is given to the second matrix of all pairs alike; otherwise as ``mantel_test``.
+    Pairs without a correlation are left out.
+    """
+    defined = [(a, b) for a, b in pairs if rank_correlation(a, b) is not None]
+    if not defined:
+        return MantelTest(None, 1.0, 1.0)
+    orders = _orders(len(np.asarray(defined[0][0])), seed)
+    means = np.mean([_correlations(a, b, orders) for a, b in defined], axis=0)
+    rounding = 1e-9
+    return MantelTest(
+        float(means[0]),
+        p_greater=float((means >= means[0] - rounding).mean()),
+        p_two_sided=float((np.abs(means) >= abs(means[0]) - rounding).mean()),
+    )
+
+
+def _correlations(a: ArrayLike, b: ArrayLike, orders: NDArray[np.integer]) -> NDArray[np.float64]:
+    """``rank_correlation`` of a and b in every order of b's classes."""
+    ranks_a, ranks_b = _centred_ranks(a), _centred_ranks(b)
+    products = np.concatenate([np.einsum("ij,oij->o", ranks_a, block) for block in _reordered(ranks_b, orders)])
+    return products / sqrt(int((ranks_a**2).sum()) * int((ranks_b**2).sum()))

@@ -3,16 +3,26 @@
 python -m studies controls
 """
 
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from cclnet.metrics.likeness import share_explained_by_counts
+from cclnet.dataset.sample import PLANTED_SIMILARITY
 from cclnet.system.files import write_csv
 from cclnet.views.figures import save_figure
 from studies.reporting.calibration import calibration_table
 from studies.reporting.cells import Groups, load_cells
-from studies.reporting.differences import METRICS, compare, comparison_csv, differences_figure
-from studies.reporting.matrices import agreement, confusions
+from studies.reporting.differences import (
+    EXPLANATION,
+    METRICS,
+    csv_rows,
+    differences_figure,
+    method_differences,
+    metric_table,
+)
+from studies.reporting.matrices import EXPLANATION as AGREEMENT
+from studies.reporting.matrices import agreement, agreement_table, confusions, counts_table
 from studies.reporting.tables import markdown_table, spread, write_report
 from studies.running.grid import dataset_titles
 
@@ -27,7 +37,7 @@ METHODS = {
     "normal_start": "CCL-Net, dictionary from N(0, 1)",
     "positive_start": "CCL-Net, dictionary all positive",
     "fast": "CCL-Net, lr_CCL = .01",
-    "fast-current": "the same, frozen where it stands",
+    "fast-current": "the same, frozen in its present state",
     "fast-never": "the same, never frozen",
     "confidence_penalty": "confidence penalty (Pereyra 2017)",
     "online_smoothing": "online label smoothing (Zhang 2021)",
@@ -45,11 +55,11 @@ def write(folder: Path) -> None:
     sections = [
         "# Controls and peers",
         "Written by `python -m studies controls` from the cells in `cells/`; the same numbers unrounded are in "
-        "`table.csv`. ResNet-18, split by image, one trainer for all. Mean ± standard deviation over n seeds; *Δ*: "
-        "method − CCL-Net on the same validation images, averaged over the seeds, with the 95 % interval of a paired "
-        "bootstrap by lesion and p after Holm over all methods of the table. What the controls are for: Eq. 3 has two "
-        "losses, so twice the gradient (*twice the loss*); labels that are not learned may do as well (*Eq. 3 with "
-        "LSR*, and the ε = .2614 that a collapsed CCL-Net amounts to); and each part of the head may be idle.",
+        "`table.csv`. ResNet-18, split by image, one trainer for all. Mean ± standard deviation over n seeds. "
+        + EXPLANATION
+        + " What the controls are for: Eq. 3 has two losses, so twice the gradient (*twice the loss*); labels that are "
+        "not learned may do as well (*Eq. 3 with LSR*, and the ε = .2614 that a collapsed CCL-Net amounts to); and "
+        "each part of the head may be idle.",
     ]
     rows: list[dict[str, Any]] = []
     for dataset, title in dataset_titles().items():
@@ -59,16 +69,15 @@ def write(folder: Path) -> None:
             continue
         ccl = METHODS["ccl"]
         others = {method: cells for method, cells in runs.items() if method != ccl}
-        comparisons = compare(runs.get(ccl, []), others, list(SHOWN))
-        sections += [f"## {title[0].upper()}{title[1:]}", markdown_table(score_table(runs))]
-        if comparisons:
-            difference_rows = [
-                {"method": each.name} | {f"Δ {name}": each.told(metric) for metric, name in SHOWN.items()}
-                for each in comparisons
-            ]
+        differences = method_differences(runs.get(ccl, []), others, list(SHOWN))
+        sections += [f"## {title[0].upper()}{title[1:]}"]
+        for metric, name in SHOWN.items():
+            table = metric_table(runs, metric, {ccl: differences})
+            sections += [f"**{name[0].upper()}{name[1:]}**", markdown_table(table)]
+        if differences:
             figure = f"differences-{dataset}.png"
-            save_figure(differences_figure({"": comparisons}, METRICS), folder / figure)
-            sections += [markdown_table(difference_rows), f"![differences to CCL-Net, {title}]({figure})"]
+            save_figure(differences_figure({"": differences}, METRICS, ccl), folder / figure)
+            sections += [f"![differences to CCL-Net, {title}]({figure})"]
         sections += [
             "**Calibration**, before → after temperature scaling (the temperature of each half of the lesions fitted "
             "on the other half)",
@@ -78,41 +87,57 @@ def write(folder: Path) -> None:
         if learned:
             baseline = confusions(groups, names["baseline"])
             sections += [
-                "**The labels**, learned by the head or, online, counted from the network's own predictions. "
-                "Spearman's correlation of the cells off the diagonal with the plain baseline's confusions (in "
-                "brackets the largest exact two-sided Mantel p), the share of them that class counts explain, and on "
-                "the sample the correlation with the similarity that it was drawn from.",
-                markdown_table(label_table(learned, baseline)),
+                "**The labels**, learned by the head or, online, counted from the network's own predictions.",
+                markdown_table(label_table(learned)),
+                f"How alike they are to the plain baseline's confusions. {AGREEMENT}",
+                markdown_table(confusions_table(learned, baseline)),
+                "The share of the ranks of the cells (R²) that class counts explain:",
+                markdown_table(
+                    counts_table({(method,): cells for method, cells in learned.items()}, ("method",), classes(learned))
+                ),
             ]
-        rows += comparison_csv({"dataset": dataset}, runs, comparisons, {}, list(SHOWN))
+            if dataset == "sample":
+                sections += [
+                    "How alike they are to the similarity that the sample was drawn from, as in the table before last:",
+                    markdown_table(planted_table(learned)),
+                ]
+        rows += csv_rows({"dataset": dataset}, runs, {ccl: differences}, list(SHOWN))
     if rows:
         write_csv(folder / "table.csv", rows)
     write_report(folder, sections)
 
 
-def score_table(runs: Groups) -> list[dict[str, str]]:
-    """A row for each method."""
+def classes(runs: Groups) -> list[str]:
+    """Of all runs."""
+    return next(iter(runs.values()))[0].classes
+
+
+def label_table(learned: Groups) -> list[dict[str, str]]:
+    """How soft the labels of each method that makes its own became, and when they froze."""
     return [
-        {"method": method, "n": str(len(cells))}
-        | {name: spread([cell.metrics[metric] for cell in cells]) for metric, name in SHOWN.items()}
-        for method, cells in runs.items()
+        {
+            "method": method,
+            "n": str(len(cells)),
+            "p̄": spread([cell.metrics["softness"] for cell in cells]),
+            "rule fired in": ", ".join(str(cell.metrics["converged_epoch"] or "–") for cell in cells),
+        }
+        for method, cells in learned.items()
     ]
 
 
-def label_table(learned: Groups, baseline: list[Any]) -> list[dict[str, str]]:
-    """What the labels of each method that makes its own follow."""
-    rows = []
-    for method, cells in learned.items():
-        shares = [share_explained_by_counts(cell.soft_labels, cell.class_counts) for cell in cells]
-        rows.append(
-            {
-                "method": method,
-                "n": str(len(cells)),
-                "p̄": spread([cell.metrics["softness"] for cell in cells]),
-                "rule fired in": ", ".join(str(cell.metrics["converged_epoch"] or "–") for cell in cells),
-                "baseline's confusions": agreement([(cell.soft_labels, other) for cell in cells for other in baseline]),
-                "counts explain": spread([share and share.explained for share in shares], 2),
-                "planted similarity": spread([cell.metrics["planted_similarity"] for cell in cells], 2),
-            }
-        )
-    return rows
+def confusions_table(learned: Groups, baseline: Sequence[Any]) -> list[dict[str, str]]:
+    """How alike the labels of each method are to what the plain baseline confuses."""
+    found = {
+        (method,): agreement(list(product([cell.soft_labels for cell in cells], baseline)))
+        for method, cells in learned.items()
+    }
+    return agreement_table(found, ("method",), classes(learned))
+
+
+def planted_table(learned: Groups) -> list[dict[str, str]]:
+    """How alike the labels of each method are to the similarity that the sample was drawn from."""
+    found = {
+        (method,): agreement([(cell.soft_labels, PLANTED_SIMILARITY) for cell in cells])
+        for method, cells in learned.items()
+    }
+    return agreement_table(found, ("method",), classes(learned))

@@ -3,21 +3,25 @@
 python -m studies imbalance
 """
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from cclnet.dataset.isic import CLASSES
 from cclnet.dataset.sample import PLANTED_SIMILARITY
-from cclnet.metrics.likeness import mantel_test, share_explained_by_counts
-from cclnet.metrics.resampling import mean_and_deviation
+from cclnet.metrics.likeness import mantel_test
+from cclnet.metrics.resampling import holm, mean_and_deviation
 from cclnet.views.figures import in_house_style, save_figure
-from studies.reporting.cells import Groups, load_cells
+from studies.reporting.cells import Cell, Groups, load_cells
+from studies.reporting.matrices import agreement, counts_table, without_columns
 from studies.reporting.tables import markdown_table, spread, write_report
 
 HEADS = {"none": "the paper's", "weights": "weights", "logits": "logits", "sampling": "sampling"}
 LABELS = ("original", "shuffled")
 IMBALANCES = (1, 5, 50)
+TITLES = ("labels", "imbalance", "head")
 SCORES = ("accuracy", "kappa", "f1", "balanced_accuracy", "ece")
 
 
@@ -34,26 +38,54 @@ def write(folder: Path) -> None:
         "![recovery of the planted similarity, by imbalance](recovery.png)",
         "*Recovered*: Spearman's correlation of the off-diagonal soft labels with the similarity that the sample was "
         "drawn from; *p < .05*: in how many of the seeds the exact Mantel test (one-sided, all 5,040 orders of the "
-        "classes) finds it; *counts explain*: R² of the ranks of the cells on the class counts.",
+        "classes) finds it; *after Holm*: the same with p corrected for all tests of the table.",
         markdown_table(recovery_table(groups)),
+        "What is recovered when a class is left out of both matrices, means over the seeds:",
+        markdown_table(without_table(groups)),
+        "The share of the ranks of the cells (R²) that class counts explain:",
+        markdown_table(counts_table(measured(groups), TITLES, CLASSES)),
     ]
     write_report(folder, sections)
 
 
+def measured(groups: Groups) -> dict[tuple[str, ...], list[Cell]]:
+    """Labels, imbalance and head → the cells, of those that have been run."""
+    return {
+        (labels, str(imbalance), title): groups[f"{head}-{imbalance}-{labels}"]
+        for labels, imbalance, (head, title) in product(LABELS, IMBALANCES, HEADS.items())
+        if f"{head}-{imbalance}-{labels}" in groups
+    }
+
+
 def recovery_table(groups: Groups) -> list[dict[str, str]]:
     """A row for each imbalance, head and kind of labels that has been run."""
+    tests = {
+        place: [mantel_test(cell.soft_labels, PLANTED_SIMILARITY) for cell in cells]
+        for place, cells in measured(groups).items()
+    }
+    corrected = iter(holm([test.p_greater for each in tests.values() for test in each]).tolist())
     rows = []
-    for labels, imbalance, (head, title) in product(LABELS, IMBALANCES, HEADS.items()):
-        cells = groups.get(f"{head}-{imbalance}-{labels}")
-        if not cells:
-            continue
-        tests = [mantel_test(cell.soft_labels, PLANTED_SIMILARITY) for cell in cells]
-        shares = [share_explained_by_counts(cell.soft_labels, cell.class_counts) for cell in cells]
-        row = {"labels": labels, "imbalance": str(imbalance), "head": title, "n": str(len(cells))}
-        row |= {"recovered": spread([test.correlation for test in tests], 2)}
-        row |= {"p < .05": f"{sum(test.p_greater < 0.05 for test in tests)} of {len(tests)}"}
-        row |= {"counts explain": spread([share and share.explained for share in shares], 2)}
+    for place, cells in measured(groups).items():
+        row = dict(zip(TITLES, place, strict=True)) | {"n": str(len(cells))}
+        row |= {"recovered": spread([test.correlation for test in tests[place]], 2)}
+        row |= {"p < .05": found([test.p_greater for test in tests[place]])}
+        row |= {"after Holm": found([next(corrected) for _ in cells])}
         rows.append(row | {name: spread([cell.metrics[name] for cell in cells]) for name in SCORES})
+    return rows
+
+
+def found(p_values: Sequence[float]) -> str:
+    """In how many of the tests the similarity is found."""
+    return f"{sum(p < 0.05 for p in p_values)} of {len(p_values)}"
+
+
+def without_table(groups: Groups) -> list[dict[str, str]]:
+    """The recovered similarity without each of the classes."""
+    rows = []
+    for place, cells in measured(groups).items():
+        agreed = agreement([(cell.soft_labels, PLANTED_SIMILARITY) for cell in cells])
+        columns = without_columns(agreed.left_out, CLASSES) if agreed else {}
+        rows.append(dict(zip(TITLES, place, strict=True)) | columns)
     return rows
 
 

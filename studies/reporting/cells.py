@@ -1,6 +1,8 @@
 """What the cells of a study measured."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cclnet.metrics.resampling import Statistic, weighted_scores
+from cclnet.metrics.resampling import resampled_figures, weighted_scores
+from cclnet.system.errors import DataError
 from cclnet.system.files import read_csv, read_json
 
 
@@ -17,7 +20,7 @@ class Cell:
     """One experiment.
 
     Attributes:
-        name: of its files; the parts before the last hyphen name its group, the last one is the seed.
+        name: of its files; the parts before the last hyphen name its group, the last part is the seed.
         results: the contents of its JSON.
         predictions: image, label, lesion and the probability of every class, one row a validation image.
     """
@@ -33,7 +36,7 @@ class Cell:
 
     @property
     def seed(self) -> str:
-        """What tells it from its repetitions."""
+        """What distinguishes it from its repetitions."""
         return self.name.rpartition("-")[2]
 
     @property
@@ -77,9 +80,13 @@ class Cell:
         """Which validation images were classified correctly."""
         return self.probabilities.argmax(axis=1) == self.truth
 
-    def scores(self) -> Statistic:
-        """Accuracy, kappa, F1 and so on of resampled validation images."""
-        return weighted_scores(self.truth, self.probabilities)
+    @cached_property
+    def resampled(self) -> dict[str, NDArray[np.float64]]:
+        """Accuracy, kappa, F1 and so on, of the validation images themselves and of ``REPORTED_RESAMPLES`` resamples.
+
+        Cells with the same images have the same resamples, see ``resampled_figures``.
+        """
+        return resampled_figures(weighted_scores(self.truth, self.probabilities), self.predictions["lesion"])
 
 
 Groups = dict[str, list[Cell]]
@@ -96,16 +103,19 @@ def load_cells(folder: Path) -> Groups:
 
 
 def load_cell(path: Path) -> Cell:
-    """The cell of a JSON file and the CSV beside it."""
-    return Cell(path.stem, read_json(path), read_csv(path.with_suffix(".csv"), ["image", "label", "lesion"]))
+    """The cell of a JSON file and the CSV beside it, its images in order."""
+    predictions = read_csv(path.with_suffix(".csv"), ["image", "label", "lesion"])
+    return Cell(path.stem, read_json(path), predictions.sort_values("image", ignore_index=True))
 
 
-def mean_scores(cells: list[Cell]) -> Statistic:
-    """The figures of several repetitions on the same resampled images, averaged."""
-    statistics = [cell.scores() for cell in cells]
+def require_same_images(cells: Sequence[Cell]) -> None:
+    """Refuse cells that cannot be compared image by image.
 
-    def statistic(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        figures = [each(weights) for each in statistics]
-        return {name: np.mean([figure[name] for figure in figures], axis=0) for name in figures[0]}
-
-    return statistic
+    Raises:
+        DataError: naming those whose validation images, labels or lesions are not the first one's.
+    """
+    columns = ["image", "label", "lesion"]
+    others = [cell for cell in cells[1:] if not cell.predictions[columns].equals(cells[0].predictions[columns])]
+    if others:
+        names = ", ".join(cell.name for cell in others)
+        raise DataError(f"these cells have other validation images than {cells[0].name}, or other labels: {names}")

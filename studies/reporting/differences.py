@@ -1,162 +1,254 @@
-"""Methods compared on the same validation images: what every report of the studies shares."""
+"""Methods compared on the same validation images."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cclnet.metrics.resampling import Difference, holm, mcnemar, paired_bootstrap
+from cclnet.metrics.resampling import Difference, RepeatedDifference, mcnemar, repeated_difference
 from cclnet.views.figures import in_house_style
-from studies.reporting.cells import Cell, mean_scores
+from studies.reporting.cells import Cell, require_same_images
+from studies.reporting.p_values import PValue, adjusted
 from studies.reporting.tables import spread
 
 METRICS = {"accuracy": "accuracy", "f1": "macro F1", "kappa": "Cohen's kappa", "jaccard": "macro Jaccard"}
 """The paper's, in the order of its Table 1."""
 
+EXPLANATION = (
+    "Differences are on the same validation images, averaged over the seeds that both methods have. *These seeds*: "
+    "95 % interval of a paired bootstrap that draws lesions (20,000 resamples), for these very runs. *Other seeds*: "
+    "the seeds are drawn, too (one fewer than there are, so that the variance is that of their mean). p after Holm "
+    "over the methods of a table; ≤ where no resample was on the other side of 0."
+)
+
 
 @dataclass(frozen=True)
 class MethodDifference:
-    """A method against the reference, averaged over the seeds that both have.
+    """A method minus the reference, averaged over the seeds that both have.
 
     Attributes:
-        name: the method.
+        name: of the method.
         seeds: how many.
-        differences: metric → method − reference with its 95 % interval (lesions drawn with replacement), None where
-            the data leave the metric undefined.
-        adjusted: metric → p after Holm over the methods compared.
+        differences: metric → the difference, None where the data leave the metric undefined.
+        p_fixed: metric → p for these very seeds, after Holm over the methods compared.
+        p_hierarchical: metric → p for other seeds, after Holm; None for a single seed, too.
         mcnemar: p of the exact test that both are right equally often, one for each seed.
     """
 
     name: str
     seeds: int
-    differences: dict[str, Difference | None]
-    adjusted: dict[str, float | None]
+    differences: dict[str, RepeatedDifference | None]
+    p_fixed: dict[str, PValue | None]
+    p_hierarchical: dict[str, PValue | None]
     mcnemar: list[float]
 
-    def told(self, metric: str) -> str:
-        """The difference in a few words, a dash where it is undefined."""
-        difference, p = self.differences[metric], self.adjusted[metric]
-        if difference is None or p is None:
-            return "–"
-        return f"{difference.estimate:+.3f} ({difference.low:+.3f}, {difference.high:+.3f}), p = {p:.3f}"
+    def columns(self, metric: str) -> dict[str, str]:
+        """The cells of a table's row about one metric; dashes where it is undefined."""
+        found = self.differences[metric]
+        fixed, hierarchical = (found.fixed, found.hierarchical) if found else (None, None)
+        return {
+            "difference": f"{fixed.estimate:+.3f}" if fixed else "–",
+            "these seeds": _interval(fixed, self.p_fixed[metric]),
+            "other seeds": _interval(hierarchical, self.p_hierarchical[metric]),
+        }
 
 
-def compare(
+def _interval(difference: Difference | None, p: PValue | None) -> str:
+    if difference is None or p is None:
+        return "–"
+    return f"({difference.low:+.3f}, {difference.high:+.3f}), p {p}"
+
+
+def method_differences(
     reference: Sequence[Cell], others: Mapping[str, Sequence[Cell]], metrics: Sequence[str]
 ) -> list[MethodDifference]:
-    """Each of the others against the reference; those without a seed in common are left out.
-
-    The intervals know the images' chance, not that of the seeds: that is in the spread of the scores.
+    """Each of the others minus the reference; those without a seed in common are left out.
 
     Args:
         reference: the runs of the reference.
-        others: method → its runs, on the same validation images.
-        metrics: names of ``statistics.weighted_scores``.
+        others: method → its runs.
+        metrics: names of ``weighted_scores``.
+
+    Raises:
+        DataError: not all have the same validation images.
     """
     by_seed = {cell.seed: cell for cell in reference}
-    found = []
+    found: list[tuple[str, list[tuple[Cell, Cell]]]] = []
     for name, cells in others.items():
         pairs = [(cell, by_seed[cell.seed]) for cell in cells if cell.seed in by_seed]
         if pairs:
-            ours, theirs = (mean_scores(list(side)) for side in zip(*pairs, strict=True))
-            differences = paired_bootstrap(ours, theirs, pairs[0][0].predictions["lesion"])
-            tests = [mcnemar(a.right, b.right).p for a, b in pairs]
-            found.append((name, len(pairs), {metric: differences[metric] for metric in metrics}, tests))
-    adjusted = {metric: adjust([differences[metric] for _, _, differences, _ in found]) for metric in metrics}
+            require_same_images([each for pair in pairs for each in pair])
+            found.append((name, pairs))
+    differences = [{metric: _difference(pairs, metric) for metric in metrics} for _, pairs in found]
+    fixed = {metric: adjusted([_p_fixed(each[metric]) for each in differences]) for metric in metrics}
+    hierarchical = {metric: adjusted([_p_hierarchical(each[metric]) for each in differences]) for metric in metrics}
     return [
-        MethodDifference(name, seeds, differences, {metric: adjusted[metric][place] for metric in metrics}, tests)
-        for place, (name, seeds, differences, tests) in enumerate(found)
+        MethodDifference(
+            name,
+            len(pairs),
+            differences[place],
+            {metric: fixed[metric][place] for metric in metrics},
+            {metric: hierarchical[metric][place] for metric in metrics},
+            [mcnemar(ours.right, theirs.right).p for ours, theirs in pairs],
+        )
+        for place, (name, pairs) in enumerate(found)
     ]
 
 
-def adjust(differences: Sequence[Difference | None]) -> list[float | None]:
-    """Holm's p of the differences that there are."""
-    adjusted = iter(holm([difference.p for difference in differences if difference]).tolist())
-    return [next(adjusted) if difference else None for difference in differences]
+def _difference(pairs: Sequence[tuple[Cell, Cell]], metric: str) -> RepeatedDifference | None:
+    return repeated_difference([ours.resampled[metric] - theirs.resampled[metric] for ours, theirs in pairs])
 
 
-def comparison_table(
-    reference: Sequence[Cell],
-    others: Mapping[str, Sequence[Cell]],
+def _p_fixed(difference: RepeatedDifference | None) -> PValue | None:
+    return difference and _p(difference.fixed, difference.smallest_p)
+
+
+def _p_hierarchical(difference: RepeatedDifference | None) -> PValue | None:
+    return difference and difference.hierarchical and _p(difference.hierarchical, difference.smallest_p)
+
+
+def _p(difference: Difference, smallest: float) -> PValue:
+    return PValue(difference.p, difference.p <= smallest)
+
+
+def metric_table(
+    methods: Mapping[str, Sequence[Cell]],
     metric: str,
-    comparisons: Iterable[MethodDifference],
-    published: Mapping[str, float | None],
+    references: Mapping[str, Sequence[MethodDifference]],
+    published: Mapping[str, float] | None = None,
 ) -> list[dict[str, str]]:
-    """The rows of one metric: what the paper has, what was measured, and the difference to the reference."""
-    compared = {comparison.name: comparison for comparison in comparisons}
+    """The rows of one metric: what was measured, and the differences to each reference.
+
+    Args:
+        methods: method → its runs.
+        metric: its name.
+        references: name of a method → the differences to it.
+        published: method → the paper's value, if the paper has the metric.
+    """
     rows = []
-    for name, cells in others.items():
-        known, comparison = published.get(name), compared.get(name)
-        row = {"method": name, "paper": "–" if known is None else f"{known:.4f}", "n": str(len(cells))}
-        row["here"] = spread([cell.metrics[metric] for cell in cells])
-        same = cells is reference
-        row["difference to CCL-Net"] = "reference" if same else comparison.told(metric) if comparison else "–"
-        if metric == "accuracy":
-            row["exact McNemar, by seed"] = ", ".join(f"{p:.2f}" for p in comparison.mcnemar) if comparison else "–"
+    for name, cells in methods.items():
+        row = {"method": name}
+        if published is not None:
+            row["paper"] = f"{published[name]:.4f}" if name in published else "–"
+        row |= {"n": str(len(cells)), "here": spread([cell.metrics[metric] for cell in cells])}
+        for reference, differences in references.items():
+            row |= _columns(name, reference, differences, metric)
         rows.append(row)
     return rows
 
 
+def _columns(name: str, reference: str, differences: Sequence[MethodDifference], metric: str) -> dict[str, str]:
+    """A method's columns about its difference to one reference."""
+    compared = {difference.name: difference for difference in differences}
+    columns = dict.fromkeys(("difference", "these seeds", "other seeds"), "–")
+    if name == reference:
+        columns["difference"] = "reference"
+    elif name in compared:
+        columns = compared[name].columns(metric)
+    return {f"− {reference}: {title}": text for title, text in columns.items()}
+
+
+def mcnemar_table(differences: Sequence[MethodDifference], reference: str) -> list[dict[str, str]]:
+    """The exact tests of each method, seed by seed; they take images to be independent."""
+    column = f"exact McNemar's p against {reference}, seed by seed"
+    return [{"method": each.name, column: ", ".join(f"{p:.2f}" for p in each.mcnemar)} for each in differences]
+
+
 @in_house_style
-def differences_figure(panels: Mapping[str, Sequence[MethodDifference]], metrics: Mapping[str, str]) -> Figure:
-    """Differences to the reference with their intervals: a row of panels for each group, a panel for each metric.
+def differences_figure(
+    panels: Mapping[str, Sequence[MethodDifference]], metrics: Mapping[str, str], reference: str
+) -> Figure:
+    """Differences to the reference: a row of panels for each group, a panel for each metric.
+
+    The thick lines are the intervals for these seeds, the thin ones those for other seeds.
 
     Args:
-        panels: title → the comparisons of a group, at least one.
+        panels: title → the differences of a group, at least one.
         metrics: metric → its title.
+        reference: what the differences are to.
     """
-    sizes = [len(comparisons) for comparisons in panels.values()]
+    sizes = [len(differences) for differences in panels.values()]
     figure = Figure(figsize=(2.6 * len(metrics) + 2, 0.9 * len(panels) + 0.27 * sum(sizes) + 0.8))
     grid = figure.subplots(len(panels), len(metrics), squeeze=False, sharex="col", height_ratios=sizes)
-    for axes_row, (title, comparisons) in zip(grid.tolist(), panels.items(), strict=True):
-        places = range(len(comparisons))
+    for axes_row, (title, differences) in zip(grid.tolist(), panels.items(), strict=True):
         for axes, metric in zip(axes_row, metrics, strict=True):
-            axes.axvline(0, color="gray", linewidth=0.8)
-            for place, comparison in enumerate(comparisons):
-                if difference := comparison.differences[metric]:
-                    axes.plot([difference.low, difference.high], [place, place], color="C0")
-                    axes.plot(difference.estimate, place, "o", color="C0")
-            axes.set_ylim(len(comparisons) - 0.5, -0.5)
-            axes.set_yticks(places, [comparison.name for comparison in comparisons] if axes is axes_row[0] else [])
-            axes.xaxis.set_major_locator(MaxNLocator(4))
+            _draw(axes, [each.differences[metric] for each in differences])
+            axes.set_yticks(range(len(differences)), [each.name for each in differences] if axes is axes_row[0] else [])
         axes_row[0].set_ylabel(title)
     for axes, title in zip(grid[0], metrics.values(), strict=True):
         axes.set_title(title)
-    figure.supxlabel("difference to CCL-Net, 95 % interval over lesions")
+    figure.supxlabel(f"difference to {reference}; 95 % intervals, thick: over lesions, thin: over lesions and seeds")
     return figure
 
 
-def comparison_csv(
+def _draw(axes: Axes, differences: Sequence[RepeatedDifference | None]) -> None:
+    """A row for each difference, the first on top."""
+    axes.axvline(0, color="gray", linewidth=0.8)
+    for place, difference in enumerate(differences):
+        if difference is None:
+            continue
+        fixed, hierarchical = difference.fixed, difference.hierarchical
+        if hierarchical:
+            axes.plot([hierarchical.low, hierarchical.high], [place, place], color="C0", linewidth=0.8)
+        axes.plot([fixed.low, fixed.high], [place, place], color="C0", linewidth=2.5)
+        axes.plot(fixed.estimate, place, "o", color="C0")
+    axes.set_ylim(len(differences) - 0.5, -0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def csv_rows(
     place: Mapping[str, str],
-    groups: Mapping[str, Sequence[Cell]],
-    comparisons: Iterable[MethodDifference],
-    published: Mapping[str, Mapping[str, float]],
+    methods: Mapping[str, Sequence[Cell]],
+    references: Mapping[str, Sequence[MethodDifference]],
     metrics: Sequence[str],
-) -> list[dict[str, str | int | float | None]]:
-    """The same numbers unrounded, a row for each method and metric."""
-    compared = {comparison.name: comparison for comparison in comparisons}
+    published: Mapping[str, Mapping[str, float]] | None = None,
+) -> list[dict[str, Any]]:
+    """The same numbers unrounded: a row for each method, metric and reference.
+
+    Args:
+        place: first columns and their values.
+        methods: method → its runs.
+        references: name of a method → the differences to it.
+        metrics: names.
+        published: method → metric → the paper's value.
+    """
     rows = []
-    for name, cells in groups.items():
+    for name, cells in methods.items():
         for metric in metrics:
             values = [cell.metrics[metric] for cell in cells if cell.metrics[metric] is not None]
-            comparison = compared.get(name)
-            difference = comparison.differences[metric] if comparison else None
-            rows.append(
-                {
-                    **place,
-                    "method": name,
-                    "metric": metric,
-                    "paper": published.get(name, {}).get(metric),
-                    "n": len(values),
-                    "mean": float(np.mean(values)) if values else None,
-                    "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-                    "difference": difference.estimate if difference else None,
-                    "low": difference.low if difference else None,
-                    "high": difference.high if difference else None,
-                    "p": difference.p if difference else None,
-                    "p_holm": comparison.adjusted[metric] if comparison else None,
-                }
-            )
+            measured = {
+                **place,
+                "method": name,
+                "metric": metric,
+                "paper": (published or {}).get(name, {}).get(metric),
+                "n": len(values),
+                "mean": float(np.mean(values)) if values else None,
+                "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+            }
+            for reference, differences in references.items():
+                compared = {difference.name: difference for difference in differences}
+                rows.append(measured | {"reference": reference} | _unrounded(compared.get(name), metric))
     return rows
+
+
+def _unrounded(difference: MethodDifference | None, metric: str) -> dict[str, float | None]:
+    """The numbers of a difference; None each if there is none."""
+    found = difference.differences[metric] if difference else None
+    fixed, hierarchical = (found.fixed, found.hierarchical) if found else (None, None)
+    p_fixed = difference.p_fixed[metric] if difference else None
+    p_hierarchical = difference.p_hierarchical[metric] if difference else None
+    return {
+        "difference": fixed.estimate if fixed else None,
+        "low": fixed.low if fixed else None,
+        "high": fixed.high if fixed else None,
+        "p": fixed.p if fixed else None,
+        "p_holm": p_fixed.value if p_fixed else None,
+        "low_seeds": hierarchical.low if hierarchical else None,
+        "high_seeds": hierarchical.high if hierarchical else None,
+        "p_seeds": hierarchical.p if hierarchical else None,
+        "p_seeds_holm": p_hierarchical.value if p_hierarchical else None,
+    }

@@ -1,13 +1,108 @@
 """Matrices of classes, learned or counted, and how alike two of them are."""
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from cclnet.metrics.likeness import confused_similarity, mantel_test
-from studies.reporting.cells import Groups
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cclnet.metrics.likeness import (
+    confused_similarity,
+    leave_one_class_out,
+    mean_mantel_test,
+    rank_correlation,
+    share_explained_by_counts,
+    without_class,
+)
+from studies.reporting.cells import Cell, Groups
+from studies.reporting.p_values import PValue, adjusted
 from studies.reporting.tables import spread
 
 Matrix = NDArray[np.float64]
+
+EXPLANATION = (
+    "Spearman's correlation of the cells off the diagonal, the mean over all pairs of runs and in brackets the lowest "
+    "and the highest (the pairs share runs, so they are not independent). p: exact two-sided Mantel test of the mean "
+    "(all 5,040 orders of the classes, the same for all pairs), after Holm over all tests of the table. *Without*: the "
+    "mean over the pairs when a class is left out of both matrices."
+)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How alike two kinds of matrices are, over pairs of runs.
+
+    Attributes:
+        correlations: of each pair, where it is defined.
+        without: of each pair, the correlations without each of the K classes in turn.
+        p: of their mean, two-sided, see ``mean_mantel_test``.
+    """
+
+    correlations: list[float]
+    without: list[list[float | None]]
+    p: float
+
+    @property
+    def mean(self) -> float | None:
+        """Over the pairs."""
+        return _mean(self.correlations)
+
+    @property
+    def left_out(self) -> list[float | None]:
+        """The mean over the pairs without each of the classes."""
+        return [_mean(values) for values in zip(*self.without, strict=True)]
+
+    def text(self, p: PValue) -> str:
+        """The mean, the range if there are several pairs, and the given p."""
+        if self.mean is None:
+            return "–"
+        low, high = min(self.correlations), max(self.correlations)
+        spans = f" ({low:.2f} to {high:.2f})" if len(self.correlations) > 1 else ""
+        return f"{self.mean:.2f}{spans}, p {p}"
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def agreement(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> Agreement | None:
+    """Of all pairs; None if there are none."""
+    if not pairs:
+        return None
+    correlations = [rank_correlation(a, b) for a, b in pairs]
+    return Agreement(
+        [correlation for correlation in correlations if correlation is not None],
+        [leave_one_class_out(a, b) for a, b in pairs],
+        mean_mantel_test(pairs).p_two_sided,
+    )
+
+
+def agreement_table(
+    table: Mapping[tuple[str, ...], Agreement | None], titles: Sequence[str], classes: Sequence[str]
+) -> list[dict[str, str]]:
+    """A row for each agreement that there is: its labels, the correlation with its p, and that without each class.
+
+    Args:
+        table: labels → agreement.
+        titles: of the labels' columns.
+        classes: the K names.
+    """
+    known = {labels: each for labels, each in table.items() if each}
+    values = adjusted([PValue(each.p, at_most=False) for each in known.values()])
+    return [
+        dict(zip(titles, labels, strict=True))
+        | {"correlation": each.text(p) if p else "–"}
+        | without_columns(each.left_out, classes)
+        for (labels, each), p in zip(known.items(), values, strict=True)
+    ]
+
+
+def without_columns(values: Sequence[float | None], classes: Sequence[str]) -> dict[str, str]:
+    """A figure without each of the classes in turn, a column for each."""
+    return {
+        f"without {name}": "–" if value is None else f"{value:.2f}" for name, value in zip(classes, values, strict=True)
+    }
 
 
 def matrices(groups: Groups, group: str) -> list[Matrix]:
@@ -21,9 +116,23 @@ def confusions(groups: Groups, group: str) -> list[Matrix]:
     return [similarity for similarity in similarities if similarity is not None]
 
 
-def agreement(pairs: list[tuple[Matrix, Matrix]]) -> str:
-    """The rank correlations of all pairs as mean ± standard deviation, and the largest p."""
-    if not pairs:
-        return "–"
-    tests = [mantel_test(a, b) for a, b in pairs]
-    return f"{spread([test.correlation for test in tests], 2)} ({max(test.p_two_sided for test in tests):.4f})"
+def counts_table(
+    groups: Mapping[tuple[str, ...], Sequence[Cell]], titles: Sequence[str], classes: Sequence[str]
+) -> list[dict[str, str]]:
+    """The share of the matrices' ranks that class counts explain, and that without each class; means over the runs."""
+    rows = []
+    for labels, cells in groups.items():
+        shares = [_explained(cell.soft_labels, cell.class_counts) for cell in cells]
+        without = [_explained_without_each(cell.soft_labels, cell.class_counts) for cell in cells]
+        row = dict(zip(titles, labels, strict=True)) | {"n": str(len(cells)), "counts explain": spread(shares, 2)}
+        rows.append(row | without_columns([_mean(values) for values in zip(*without, strict=True)], classes))
+    return rows
+
+
+def _explained_without_each(matrix: ArrayLike, counts: NDArray[np.int64]) -> list[float | None]:
+    return [_explained(without_class(matrix, place), np.delete(counts, place)) for place in range(len(counts))]
+
+
+def _explained(matrix: ArrayLike, counts: ArrayLike) -> float | None:
+    share = share_explained_by_counts(matrix, counts)
+    return share and share.explained

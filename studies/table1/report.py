@@ -3,26 +3,30 @@
 python -m studies table1
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cclnet.metrics.resampling import clustered_bootstrap
+from cclnet.metrics.resampling import Difference, repeated_difference
 from cclnet.system.files import write_csv
 from cclnet.views.figures import save_figure, soft_label_figures
 from studies.reporting.calibration import calibration_table
-from studies.reporting.cells import Cell, Groups, load_cells
+from studies.reporting.cells import Cell, Groups, load_cells, require_same_images
 from studies.reporting.differences import (
+    EXPLANATION,
     METRICS,
     MethodDifference,
-    compare,
-    comparison_csv,
-    comparison_table,
+    csv_rows,
     differences_figure,
+    mcnemar_table,
+    method_differences,
+    metric_table,
 )
-from studies.reporting.matrices import agreement, confusions, matrices
+from studies.reporting.matrices import EXPLANATION as AGREEMENT
+from studies.reporting.matrices import Agreement, agreement, agreement_table, confusions, counts_table, matrices
 from studies.reporting.tables import markdown_table, spread, write_report
 from studies.running.grid import dataset_titles
 
@@ -60,6 +64,11 @@ PUBLISHED = {
 """The paper's Table 1: single runs on ISIC 2018, in the order of ``METRICS``."""
 
 
+REFERENCES = ("ccl", "baseline")
+CLAIMS = (("ccl", "baseline"), ("ccl", "lsr-u5"))
+"""The differences that the paper's conclusion rests on."""
+
+
 def write(folder: Path) -> None:
     """Write ``report.md``, ``table.csv`` and the figures beside the cells."""
     groups = load_cells(folder / "cells")
@@ -67,28 +76,30 @@ def write(folder: Path) -> None:
         "# Table 1: does CCL-Net classify better?",
         "Written by `python -m studies table1` from the cells in `cells/`; the same numbers unrounded are in "
         "`table.csv`. *Paper*: a single run at 224 pixels on the split by image, to be compared with ISIC 2018 only. "
-        "*Here*: mean ± standard deviation over n seeds. *Difference*: method − CCL-Net on the same validation images, "
-        "averaged over the seeds that both have, with the 95 % interval of a paired bootstrap by lesion, and p after "
-        "Holm over the methods of the table; it knows the images' chance, not that of the seeds. The validation set is "
-        "the one that the last epoch is judged on; nothing was chosen on it.",
+        "*Here*: mean ± standard deviation over n seeds. " + EXPLANATION + " The validation set is the one that the "
+        "last epoch is judged on; nothing was chosen on it.",
     ]
-    rows: list[dict[str, str | int | float | None]] = []
+    rows: list[dict[str, Any]] = []
     for dataset, title in dataset_titles().items():
         panels: dict[str, list[MethodDifference]] = {}
         for split, backbone in product(SPLITS, BACKBONES):
             runs = runs_of(groups, dataset, split, backbone)
             if len(runs) < 2:  # nothing to compare
                 continue
-            comparisons = compare(runs.get("ccl", []), without(runs, "ccl"), [*METRICS, *ALSO])
-            sections += [f"## {BACKBONES[backbone]} on {title}, split by {split}", *tables(backbone, runs, comparisons)]
+            references = {
+                reference: method_differences(runs.get(reference, []), without(runs, reference), [*METRICS, *ALSO])
+                for reference in REFERENCES
+            }
+            sections += [f"## {BACKBONES[backbone]} on {title}, split by {split}", *tables(backbone, runs, references)]
             place = {"dataset": dataset, "split": split, "backbone": backbone}
-            rows += comparison_csv(place, runs, comparisons, published(backbone), [*METRICS, *ALSO])
-            if comparisons:
-                panels[f"{BACKBONES[backbone]}\nby {split}"] = comparisons
+            rows += csv_rows(place, runs, references, [*METRICS, *ALSO], published(backbone))
+            if references["ccl"]:
+                panels[f"{BACKBONES[backbone]}\nby {split}"] = references["ccl"]
         if panels:
-            save_figure(differences_figure(panels, METRICS), folder / f"differences-{dataset}.png")
+            save_figure(differences_figure(panels, METRICS, "CCL-Net"), folder / f"differences-{dataset}.png")
             sections += [f"![differences to CCL-Net with intervals, {title}](differences-{dataset}.png)"]
-        sections += [*leakage(groups, dataset, title), *soft_labels(groups, dataset, title, folder)]
+        sections += [*claims(groups, dataset, title), *leakage(groups, dataset, title)]
+        sections += soft_labels(groups, dataset, title, folder)
     if rows:
         write_csv(folder / "table.csv", rows)
     write_report(folder, sections)
@@ -110,18 +121,50 @@ def published(backbone: str) -> dict[str, dict[str, float]]:
     return {method: dict(zip(METRICS, values, strict=True)) for method, values in PUBLISHED[backbone].items()}
 
 
-def tables(backbone: str, runs: Groups, comparisons: list[MethodDifference]) -> Iterator[str]:
-    """A table for each metric, and one for the calibration."""
+def tables(backbone: str, runs: Groups, references: Mapping[str, Sequence[MethodDifference]]) -> Iterator[str]:
+    """A table for each metric, one of McNemar's tests and one for the calibration."""
     known = published(backbone)
     for metric, title in (METRICS | ALSO).items():
         yield f"**{title[0].upper()}{title[1:]}**"
-        of_metric = {method: known[method].get(metric) for method in runs}
-        yield markdown_table(comparison_table(runs.get("ccl", []), runs, metric, comparisons, of_metric))
+        of_metric = {method: known[method][metric] for method in runs if metric in METRICS}
+        yield markdown_table(metric_table(runs, metric, references, of_metric))
+    if references["ccl"]:
+        yield markdown_table(mcnemar_table(references["ccl"], "ccl"))
     yield (
         "**Calibration**, before → after temperature scaling (the temperature of each half of the lesions fitted on "
         "the other half)"
     )
     yield markdown_table(calibration_table(runs))
+
+
+def claims(groups: Groups, dataset: str, title: str) -> Iterator[str]:
+    """The differences that the paper rests on, in points of accuracy, and whether the intervals here hold them."""
+    if not dataset.startswith("isic2018"):
+        return
+    rows = []
+    for split, backbone, (method, reference) in product(SPLITS, BACKBONES, CLAIMS):
+        runs = runs_of(groups, dataset, split, backbone)
+        found = method_differences(runs.get(reference, []), {method: runs.get(method, [])}, ["accuracy"])
+        difference = found[0].differences["accuracy"] if found else None
+        if difference:
+            paper = PUBLISHED[backbone][method][0] - PUBLISHED[backbone][reference][0]
+            row = {"split": split, "backbone": BACKBONES[backbone], "difference": f"{method} − {reference}"}
+            row |= {"n": str(found[0].seeds), "paper": f"{100 * paper:+.2f}"}
+            row |= {"here": f"{100 * difference.fixed.estimate:+.2f}"}
+            row |= {"these seeds": held(difference.fixed, paper), "other seeds": held(difference.hierarchical, paper)}
+            rows.append(row)
+    if rows:
+        yield f"## The paper's differences in accuracy: {title}"
+        yield "In points of accuracy, with 95 % intervals as above, not corrected for their number."
+        yield markdown_table(rows)
+
+
+def held(difference: Difference | None, value: float) -> str:
+    """An interval in points, and on which side of it the value is."""
+    if difference is None:
+        return "–"
+    side = "below" if value < difference.low else "above" if value > difference.high else "within"
+    return f"({100 * difference.low:+.2f}, {100 * difference.high:+.2f}); the paper's is {side}"
 
 
 def leakage(groups: Groups, dataset: str, title: str) -> Iterator[str]:
@@ -138,18 +181,21 @@ def leakage(groups: Groups, dataset: str, title: str) -> Iterator[str]:
     if rows:
         yield f"## What the leakage is worth: {title}"
         yield (
-            "Split by image, images of one lesion train and validate; split by lesion they do not. Mean over the "
-            "seeds, with the 95 % interval of the first seed's validation images (bootstrap by lesion). The two splits "
-            "have different validation images, so the columns are not paired."
+            "Split by image, images of one lesion train and validate; split by lesion they do not. Mean ± standard "
+            "deviation over the seeds; in brackets the 95 % interval of the mean for these seeds (bootstrap by lesion, "
+            "20,000 resamples), and where there are several seeds, that for other seeds. The two splits have different "
+            "validation images, so the columns are not paired."
         )
         yield markdown_table(rows)
 
 
-def with_interval(cells: list[Cell], metric: str) -> str:
-    """The mean over the seeds, and how far chance in the images may move a run."""
-    interval = clustered_bootstrap(cells[0].scores(), cells[0].predictions["lesion"])[metric]
+def with_interval(cells: Sequence[Cell], metric: str) -> str:
+    """The mean over the seeds, and how far chance may move it."""
+    require_same_images(cells)
     mean = spread([cell.metrics[metric] for cell in cells])
-    return f"{mean} ({interval.low:.3f}, {interval.high:.3f})" if interval else mean
+    found = repeated_difference([cell.resampled[metric] for cell in cells])  # to 0
+    intervals = [found.fixed, found.hierarchical] if found else []
+    return f"{mean} {' '.join(f'({each.low:.3f}, {each.high:.3f})' for each in intervals if each)}".strip()
 
 
 def soft_labels(groups: Groups, dataset: str, title: str, folder: Path) -> Iterator[str]:
@@ -158,24 +204,33 @@ def soft_labels(groups: Groups, dataset: str, title: str, folder: Path) -> Itera
     learned = {backbone: matrices(groups, name) for backbone, name in names.items() if name in groups}
     if not learned:
         return
+    classes = groups[names[next(iter(learned))]][0].classes
     yield f"## The soft labels (Fig. S1): {title}"
     yield (
-        "Spearman's correlation of the off-diagonal cells, mean ± standard deviation over all pairs of runs; in "
-        "brackets the largest p of the exact two-sided Mantel test among the pairs (all orders of the classes). "
-        "*Confusions*: how often the baseline on the same backbone takes two classes for one another. Whether "
-        "agreement means looks is the question of [looks](../looks/report.md)."
+        f"{AGREEMENT} *Confusions*: how often the baseline on the same backbone takes two classes for one another. "
+        "Whether agreement means looks is the question of [looks](../looks/report.md)."
     )
-    rows = []
-    for backbone, runs in learned.items():
-        baseline = confusions(groups, f"{dataset}-image-{backbone}-baseline")
-        row = {"backbone": BACKBONES[backbone], "n": str(len(runs))}
-        row |= {"p̄": spread([cell.metrics["softness"] for cell in groups[names[backbone]]])}
-        row |= {"another seed": agreement(list(combinations(runs, 2)))}
-        others = {BACKBONES[other]: agreement(list(product(runs, learned.get(other, [])))) for other in BACKBONES}
-        rows.append(row | others | {"the baseline's confusions": agreement(list(product(runs, baseline)))})
-        rows[-1][BACKBONES[backbone]] = "itself"
-    yield markdown_table(rows)
+    yield markdown_table(agreement_table(agreements(groups, dataset, learned), ("backbone", "and"), classes))
+    yield "The share of the ranks of the cells (R²) that class counts explain:"
+    yield markdown_table(
+        counts_table({(BACKBONES[backbone],): groups[names[backbone]] for backbone in learned}, ("backbone",), classes)
+    )
     shown = {BACKBONES[backbone]: np.mean(runs, axis=0) for backbone, runs in learned.items()}
-    classes = groups[names[next(iter(learned))]][0].classes
     save_figure(soft_label_figures(shown, classes), folder / f"soft-labels-{dataset}.png")
     yield f"![soft labels by backbone, mean over the seeds, {title}](soft-labels-{dataset}.png)"
+
+
+def agreements(
+    groups: Groups, dataset: str, learned: Mapping[str, Sequence[Any]]
+) -> dict[tuple[str, str], Agreement | None]:
+    """Backbone and what its matrices are compared with → how alike they are; two backbones are compared once."""
+    found: dict[tuple[str, str], Agreement | None] = {}
+    for backbone, runs in learned.items():
+        found[BACKBONES[backbone], "another seed"] = agreement(list(combinations(runs, 2)))
+    for backbone, other in combinations(BACKBONES, 2):
+        pairs = list(product(learned.get(backbone, []), learned.get(other, [])))
+        found[BACKBONES[backbone], BACKBONES[other]] = agreement(pairs)
+    for backbone, runs in learned.items():
+        baseline = confusions(groups, f"{dataset}-image-{backbone}-baseline")
+        found[BACKBONES[backbone], "the baseline's confusions"] = agreement(list(product(runs, baseline)))
+    return found

@@ -10,11 +10,11 @@ import pytest
 
 from cclnet.dataset.isic import CLASSES
 from cclnet.dataset.sample import PLANTED_SIMILARITY
-from cclnet.metrics.likeness import mantel_test
+from cclnet.metrics.likeness import confused_similarity, mantel_test, rank_correlation
 from studies.controls import report as controls
 from studies.imbalance import report as imbalance
 from studies.looks import report as looks
-from studies.reporting.cells import load_cells, mean_scores
+from studies.reporting.cells import load_cells
 from studies.table1 import report as table1
 from studies.table2 import report as table2
 from tests.studies.builders import make_cell, right_every
@@ -30,13 +30,16 @@ def test_differences_and_agreements_are_those_of_the_cells(tmp_path: Path):
         make_cell(cells, f"weights-original-{seed}", [row % 4 != 0 or seed == 0 for row in range(140)], matrix.T)
     groups = load_cells(cells)
     assert {name: len(group) for name, group in groups.items()} == {"none-original": 2, "weights-original": 2}
-    assert mean_scores(groups["weights-original"])(np.ones((1, 140)))["accuracy"] == pytest.approx([0.875])
+    assert [cell.resampled["accuracy"][0] for cell in groups["weights-original"]] == [1.0, 0.75]
     looks.write(tmp_path)
     report = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "| ResNet-18 | the paper's | original | 2 | 0.500 ± 0.000 |" in report
     assert "| ResNet-18 | weights | original | 2 | 0.875 ± 0.177 |" in report
-    assert re.search(r"^\| the paper's \| original \| 1\.00 \(0\.0002\) \| – \|", report, re.MULTILINE)
-    assert re.search(r"^\| weights \| 2 \| \+0\.375 \(\+0\.\d{3}, \+0\.\d{3}\), p = 0\.\d{3} \|", report, re.MULTILINE)
+    assert re.search(
+        r"^\| the paper's \| original \| another seed \| 1\.00, p = 0\.\d+ \| 1\.00 \|", report, re.MULTILINE
+    )
+    fixed, other = r"\(\+0\.\d{3}, \+0\.\d{3}\), p ≤ 0\.0001", r"\(\+0\.\d{3}, \+0\.\d{3}\), p [=≤] 0\.\d+"
+    assert re.search(rf"^\| weights \| 2 \| 0\.875 ± 0\.177 \| \+0\.375 \| {fixed} \| {other} \|", report, re.MULTILINE)
 
 
 def test_what_a_matrix_follows_is_looked_up_in_the_cells_of_its_own_head(tmp_path: Path):
@@ -50,25 +53,24 @@ def test_what_a_matrix_follows_is_looked_up_in_the_cells_of_its_own_head(tmp_pat
     make_cell(tmp_path, "balanced_baseline-original-0", [row % 3 > 0 for row in range(70)], made["other"])
     groups = load_cells(tmp_path)
 
-    def told(other: np.ndarray) -> str:
-        test = mantel_test(made["true"], other)
-        return f"{test.correlation:.2f} ({test.p_two_sided:.4f})"
+    def correlation(other: np.ndarray) -> float | None:
+        return mantel_test(made["true"], other).correlation
 
-    first, _ = looks.what_matrices_follow(groups)
-    assert first["shuffled labels"] == told(made["shuffled"])
-    assert first["a network that never learns"] == told(made["random"])
-    assert first["the plain baseline's confusions"] == "–"
+    found = looks.what_matrices_follow(groups)
+    means = {name: each.mean for (network, head, name), each in found.items() if each and network == "ResNet-18"}
     confused = groups["balanced_baseline-original"][0].confusion
     rates = confused / confused.sum(axis=1, keepdims=True)
-    assert first["a balanced baseline's confusions"] == told(rates + rates.T)
     rarity = 1 / groups["weights-original"][0].class_counts
-    assert first["the class counts"] == told(rarity[:, None] * rarity)
-    (true,) = [row for row in looks.consistency_table(groups) if row["labels"] == "original"]
-    assert true == {
-        "head": "weights",
-        "labels": "original",
-        "another seed": "–",
-        "another backbone": told(made["other"]),
+    assert means == {
+        "shuffled labels": correlation(made["shuffled"]),
+        "a network that never learns": correlation(made["random"]),
+        "a balanced baseline's confusions": correlation(rates + rates.T),
+        "the class counts": correlation(rarity[:, None] * rarity),
+    }
+    assert ("ResNet-18", "weights", "the plain baseline's confusions") in found  # and there are none
+    alike = {labels: each for labels, each in looks.consistency(groups).items() if each}
+    assert {labels: each.mean for labels, each in alike.items()} == {
+        ("weights", "original", "another backbone"): correlation(made["other"])
     }
 
 
@@ -87,20 +89,28 @@ def test_the_report_of_table_1_has_the_paper_s_values_and_the_differences(made_u
     make_cell(made_up / "cells", "isic2018-image-mobilenet_v2-ccl-0", right_every(5), matrix.T)
     table1.write(made_up)
     report = (made_up / "report.md").read_text(encoding="utf-8")
-    difference = r"-0\.093 \(-0\.\d{3}, [-+]0\.\d{3}\), p = [01]\.\d{3} \| [01]\."
-    baseline = rf"^\| baseline \| 0\.8347 \| 2 \| 0\.707 ± 0\.061 \| {difference}"
+    interval = r"\(-0\.\d{3}, [-+]0\.\d{3}\), p = [01]\.\d{3}"
+    baseline = (
+        rf"^\| baseline \| 0\.8347 \| 2 \| 0\.707 ± 0\.061 \| -0\.093 \| {interval} \| {interval} \| reference \|"
+    )
     assert len(re.findall(baseline, report, re.MULTILINE)) == 2  # one for each split
-    assert "| ccl | 0.6986 | 2 | 0.500 ± 0.000 | reference |" in report
+    assert "| ccl | 0.6986 | 2 | 0.500 ± 0.000 | reference | – | – | " in report
+    claim = r"^\| image \| ResNet-18 \| ccl − baseline \| 2 \| \+1\.55 \| \+9\.29 \| "
+    assert re.search(claim + r"\([-+]\d+\.\d\d, \+\d+\.\d\d\); the paper's is ", report, re.MULTILINE)
     assert "## What the leakage is worth: ISIC 2018, 224 pixels, 200 epochs" in report
     assert "MobileNetV2 on" not in report  # nothing to compare it with
     test = mantel_test(matrix, matrix.T)
-    assert f"{test.correlation:.2f} ± 0.00 ({test.p_two_sided:.4f})" in report
+    spans = f"{test.correlation:.2f} ({test.correlation:.2f} to {test.correlation:.2f})"
+    assert f"| ResNet-18 | MobileNetV2 | {spans}, p = " in report
     table = pd.read_csv(made_up / "table.csv")
-    row = table[(table["method"] == "baseline") & (table["metric"] == "accuracy") & (table["split"] == "image")].iloc[0]
+    table = table.query("method == 'baseline' and metric == 'accuracy' and split == 'image'").set_index("reference")
+    assert np.isnan(table.loc["baseline", "difference"])
+    row = table.loc["ccl"]
     assert (row["paper"], row["n"]) == (0.8347, 2)
     assert row["mean"] == pytest.approx((0.75 + 93 / 140) / 2)
     assert row["difference"] == pytest.approx(row["mean"] - 0.8)
     assert row["low"] < row["difference"] < row["high"]
+    assert row["low_seeds"] <= row["low"] and row["high"] <= row["high_seeds"]
     assert row["p_holm"] == row["p"]  # one method is compared
     assert (made_up / "differences-isic2018.png").stat().st_size > 5_000
     assert (made_up / "soft-labels-isic2018.png").stat().st_size > 10_000
@@ -129,8 +139,8 @@ def test_the_report_of_table_2_has_both_epochs_and_both_softnesses(made_up: Path
     report = (made_up / "report.md").read_text(encoding="utf-8")
     row = "| 0.05 | 2 | 5 | 2, 2 | never, never | 0.30 | 0.400 ± 0.000 | 0.500 ± 0.000 |"
     assert row in report
-    assert re.search(r"^\| 0\.05 \| 2 \| 0\.8417 \| 0\.800 ± 0\.000 \| \+0\.050 \(", report, re.MULTILINE)
-    assert "| 0.0005 | 2 | 0.8502 | 0.750 ± 0.000 | reference |" in report
+    assert re.search(r"^\| 0\.05 \| 0\.8417 \| 2 \| 0\.800 ± 0\.000 \| \+0\.050 \| \(", report, re.MULTILINE)
+    assert "| 0.0005 | 0.8502 | 2 | 0.750 ± 0.000 | reference | – | – |" in report
     table = pd.read_csv(made_up / "table.csv")
     assert table["lowest_softness"].tolist() == [0.4] * 4
     lines = table2.softness_figure({"0.05": load_cells(made_up / "cells")["sample-0.05"]}).axes[0].lines
@@ -144,12 +154,21 @@ def test_the_report_of_the_controls_compares_all_with_ccl_net(made_up: Path):
         make_cell(made_up / "cells", f"sample-{method}-0", right_every(4 if method == "doubled" else 5), matrix)
     controls.write(made_up)
     report = (made_up / "report.md").read_text(encoding="utf-8")
-    difference = r"-0\.050 \(-0\.\d{3}, [-+]0\.\d{3}\), p = [01]\.\d{3} \|"
-    assert re.search(rf"^\| hard labels, twice the loss \| {difference}", report, re.MULTILINE)
-    none = r"\+0\.000 \(\+0\.000, \+0\.000\), p = 1\.000 \|"
-    assert re.search(rf"^\| baseline: hard labels \| {none}", report, re.MULTILINE)
-    online = r"^\| online label smoothing \(Zhang 2021\) \| 1 \| 0\.500 \| – \| -?\d\.\d\d \("
-    assert re.search(online, report, re.MULTILINE)
+    difference = r"-0\.050 \| \(-0\.\d{3}, [-+]0\.\d{3}\), p = [01]\.\d{3} \| – \|"
+    assert re.search(rf"^\| hard labels, twice the loss \| 1 \| 0\.750 \| {difference}", report, re.MULTILINE)
+    none = r"\+0\.000 \| \(\+0\.000, \+0\.000\), p = 1\.000 \| – \|"
+    assert re.search(rf"^\| baseline: hard labels \| 1 \| 0\.800 \| {none}", report, re.MULTILINE)
+    online = r"^\| online label smoothing \(Zhang 2021\) \| "
+    assert re.search(online + r"1 \| 0\.500 \| – \|$", report, re.MULTILINE)  # its softness
+    followed = re.findall(online + r"(-?\d\.\d\d), p = [01]\.\d+ \| -?\d\.\d\d \|", report, re.MULTILINE)
+    labels = load_cells(made_up / "cells")["sample-online_smoothing"][0].soft_labels
+    assert [float(value) for value in followed] == [
+        pytest.approx(rank_correlation(labels, other), abs=0.006)
+        for other in (
+            confused_similarity(load_cells(made_up / "cells")["sample-baseline"][0].confusion),
+            PLANTED_SIMILARITY,
+        )
+    ]
     p_values = pd.read_csv(made_up / "table.csv").query("metric == 'accuracy'").set_index("method")["p_holm"]
     assert p_values.isna().tolist() == [True, False, False, False]
 
@@ -163,7 +182,8 @@ def test_recovery_is_the_correlation_with_what_was_planted(tmp_path: Path):
     make_cell(cells, "none-1-shuffled-0", [True] * 70, np.random.default_rng(0).random(planted.shape))
     imbalance.write(tmp_path)
     report = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "| original | 50 | weights | 2 | 0.00 ± 1.41 | 1 of 2 |" in report
+    assert "| original | 50 | weights | 2 | 0.00 ± 1.41 | 1 of 2 | 1 of 2 |" in report
+    assert "| original | 50 | weights | 0.00 | 0.00 |" in report  # without each class
     assert "| shuffled | 1 | the paper's | 1 |" in report
     axes = imbalance.recovery_figure(load_cells(cells)).axes[0]
     means = {line.get_label(): np.asarray(line.get_xydata()).tolist() for line in axes.lines}

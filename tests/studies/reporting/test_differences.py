@@ -1,38 +1,22 @@
-"""What the studies' reports compute: differences over seeds, and calibration across halves of the lesions."""
+"""Methods beside each other: differences over seeds, their intervals, and what is refused."""
 
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 import pytest
-from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
-from sklearn.metrics import log_loss
+from matplotlib.lines import Line2D
 
-from studies.reporting.calibration import calibration, halves
+from cclnet.metrics.resampling import holm, mcnemar
+from cclnet.system.errors import DataError
 from studies.reporting.cells import Cell
-from studies.reporting.differences import adjust, compare, differences_figure
-
-K = 3
-IMAGES = 120
-LESIONS = np.arange(IMAGES) // 2
-TRUTH = np.random.default_rng(0).integers(0, K, IMAGES)
-
-
-def cell_of(probabilities: NDArray[np.float64], name: str) -> Cell:
-    table = pd.DataFrame(probabilities, columns=list("ABC"))
-    table.insert(0, "image", [f"image{row}" for row in range(IMAGES)])
-    table.insert(1, "label", ["ABC"[label] for label in TRUTH])
-    table.insert(2, "lesion", [f"lesion{number}" for number in LESIONS])
-    return Cell(name, {}, table)
-
-
-def random_cell(seed: int, sharpness: float = 1.0, skill: float = 1.0) -> Cell:
-    """Predictions that lean to the truth by ``skill``, more or less confident than they ought to be."""
-    random = np.random.default_rng(seed)
-    logits = random.normal(size=(IMAGES, K)) + skill * np.eye(K)[TRUTH]
-    return cell_of(softmax(sharpness * logits, axis=1), f"method-{seed}")
+from studies.reporting.differences import (
+    csv_rows,
+    differences_figure,
+    mcnemar_table,
+    method_differences,
+    metric_table,
+)
+from tests.studies.reporting.made_up import TRUTH, random_cell
 
 
 def accuracy(cells: Sequence[Cell]) -> float:
@@ -43,79 +27,106 @@ def accuracy(cells: Sequence[Cell]) -> float:
 def test_differences_are_those_of_the_seeds_that_both_have():
     reference = [random_cell(seed) for seed in (1, 2, 3)]
     better = [random_cell(seed, skill=4.0) for seed in (2, 3, 4)]
-    same = reference[:1]
-    found = compare(reference, {"better": better, "same": same, "elsewhere": [random_cell(9)]}, ["accuracy", "nll"])
-    assert [(comparison.name, comparison.seeds) for comparison in found] == [("better", 2), ("same", 1)]
-    first, second = found
-    difference = first.differences["accuracy"]
-    assert difference is not None
-    assert difference.estimate == pytest.approx(accuracy(better[:2]) - accuracy(reference[1:]))
-    assert difference.low > 0 and len(first.mcnemar) == 2 and max(first.mcnemar) < 0.01
-    assert second.differences["accuracy"] == (0, 0, 0, 1) and second.mcnemar == [1.0]
-    assert second.told("accuracy") == "+0.000 (+0.000, +0.000), p = 1.000"
+    others = {"better": better, "same": reference[:1], "elsewhere": [random_cell(9)]}
+    first, second = method_differences(reference, others, ["accuracy", "nll"])
+    assert [(each.name, each.seeds) for each in (first, second)] == [("better", 2), ("same", 1)]
+    found = first.differences["accuracy"]
+    assert found and found.hierarchical
+    assert found.fixed.estimate == pytest.approx(accuracy(better[:2]) - accuracy(reference[1:]))
+    assert found.fixed.low > 0 and len(first.mcnemar) == 2 and max(first.mcnemar) < 0.01
+    by_hand = [mcnemar(ours.right, theirs.right).p for ours, theirs in zip(better[:2], reference[1:], strict=True)]
+    assert first.mcnemar == by_hand
+    same = second.differences["accuracy"]
+    assert same and same.fixed == (0, 0, 0, 1) and same.hierarchical is None and second.mcnemar == [1.0]
+    assert second.columns("accuracy") == {
+        "difference": "+0.000",
+        "these seeds": "(+0.000, +0.000), p = 1.000",
+        "other seeds": "–",
+    }
+    assert first.columns("accuracy")["these seeds"].endswith("p ≤ 0.0002")  # 2 / 20,001, for two methods
+
+
+def test_seeds_that_differ_widen_the_interval_for_other_seeds():
+    reference = [random_cell(seed) for seed in range(3)]
+    uneven = [random_cell(seed, skill=skill) for seed, skill in enumerate((0.0, 1.5, 4.0))]
+    (found,) = method_differences(reference, {"uneven": uneven}, ["accuracy"])
+    difference = found.differences["accuracy"]
+    assert difference and difference.hierarchical
+    fixed, hierarchical = difference.fixed, difference.hierarchical
+    assert hierarchical.high - hierarchical.low > 2 * (fixed.high - fixed.low)
+    assert hierarchical.p > 10 * fixed.p
 
 
 def test_p_values_are_adjusted_over_the_methods_and_not_over_the_metrics():
-    reference = [random_cell(0)]
-    methods = {f"method {number}": [random_cell(0, skill=skill)] for number, skill in enumerate((1.3, 1.6, 4.0))}
-    found = compare(reference, methods, ["accuracy", "nll"])
+    reference = [random_cell(seed) for seed in (0, 1)]
+    skills = {"a": 1.1, "b": 1.3, "c": 4.0}
+    methods = {name: [random_cell(seed, skill=skill) for seed in (0, 1)] for name, skill in skills.items()}
+    found = method_differences(reference, methods, ["accuracy", "nll"])
     for metric in ("accuracy", "nll"):
-        differences = [comparison.differences[metric] for comparison in found]
-        raw = sorted(difference.p for difference in differences if difference)
-        adjusted = sorted(comparison.adjusted[metric] or 0 for comparison in found)
-        stepped = np.maximum.accumulate([min(1, p * (3 - place)) for place, p in enumerate(raw)])
-        assert adjusted == pytest.approx(stepped.tolist())
+        differences = [each.differences[metric] for each in found]
+        fixed = holm([each.fixed.p for each in differences if each]).tolist()
+        hierarchical = holm([each.hierarchical.p for each in differences if each and each.hierarchical]).tolist()
+        assert [p.value for each in found if (p := each.p_fixed[metric])] == pytest.approx(fixed)
+        assert [p.value for each in found if (p := each.p_hierarchical[metric])] == pytest.approx(hierarchical)
 
 
-def test_an_undefined_difference_takes_no_part():
-    reference = [random_cell(0)]
-    (comparison,) = compare(reference, {"a": [random_cell(0, skill=2)]}, ["accuracy"])
-    known = comparison.differences["accuracy"]
-    assert known is not None
-    assert adjust([None, known, None]) == [None, known.p, None]
+@pytest.mark.parametrize("column", ["image", "label", "lesion"])
+def test_cells_of_other_images_are_not_compared(column: str):
+    reference, other = [random_cell(0), random_cell(1)], [random_cell(0, skill=2), random_cell(1, skill=2)]
+    other[1].predictions.loc[7, column] = "another" if column != "label" else other[1].classes[TRUTH[7] - 1]
+    with pytest.raises(DataError, match=r"^these cells have other validation images than method-0, .*: method-1$"):
+        method_differences(reference, {"other": other}, ["accuracy"])
 
 
-def test_halves_keep_lesions_whole_and_are_halves():
-    lesions = ["b", "a", "b", "c", "d", "c"] * 10
-    sides = {lesion: set() for lesion in lesions}
-    for lesion, first in zip(lesions, halves(lesions).tolist(), strict=True):
-        sides[lesion].add(first)
-    assert sorted(map(sorted, sides.values())) == [[False], [False], [True], [True]]
-    assert halves(lesions).tolist() == halves(lesions).tolist()
+def test_a_table_of_a_metric_has_every_method_and_the_differences_to_each_reference():
+    runs = {
+        "a": [random_cell(0, metrics={"accuracy": 0.5})],
+        "b": [random_cell(0, skill=3, metrics={"accuracy": 0.75})],
+    }
+    references = {
+        name: method_differences(
+            runs[name], {other: cells for other, cells in runs.items() if other != name}, ["accuracy"]
+        )
+        for name in runs
+    }
+    first, second = metric_table(runs, "accuracy", references, {"a": 0.8347})
+    assert (first["paper"], first["n"], first["here"]) == ("0.8347", "1", "0.500")
+    assert (second["paper"], second["here"]) == ("–", "0.750")
+    difference = accuracy(runs["b"]) - accuracy(runs["a"])
+    assert (first["− a: difference"], second["− a: difference"]) == ("reference", f"{difference:+.3f}")
+    assert (second["− b: difference"], first["− b: difference"]) == ("reference", f"{-difference:+.3f}")
+    assert second["− a: other seeds"] == "–"
+    assert "paper" not in metric_table(runs, "accuracy", references)[0]
+    (test,) = mcnemar_table(references["a"], "a")
+    assert test == {"method": "b", "exact McNemar's p against a, seed by seed": f"{references['a'][0].mcnemar[0]:.2f}"}
 
 
-def test_each_half_is_scaled_by_the_temperature_of_the_other():
-    cell = random_cell(5, sharpness=4.0)
-    before, after = calibration(cell)
-    first = halves(cell.predictions["lesion"].to_numpy())
-    logits = np.log(cell.probabilities)
-    expected = np.empty_like(logits)
-    for half in (first, ~first):
-
-        def nll(temperature: float, other: NDArray[np.bool_] = ~half) -> float:
-            return -log_softmax(logits[other] / temperature, axis=1)[np.arange(other.sum()), TRUTH[other]].mean()
-
-        best = minimize_scalar(nll, bounds=(0.05, 50), method="bounded", options={"xatol": 1e-9})["x"]
-        expected[half] = softmax(logits[half] / best, axis=1)
-    assert before["nll"] == pytest.approx(log_loss(TRUTH, cell.probabilities))
-    assert after["nll"] == pytest.approx(log_loss(TRUTH, expected), rel=1e-6)
-    for name in ("nll", "ece"):
-        assert (after[name] or 1) < (before[name] or 0)
-
-
-def test_certain_predictions_can_be_scaled():
-    before, after = calibration(cell_of(np.eye(K)[(TRUTH + (np.arange(IMAGES) % 5 == 0)) % K], "certain-0"))
-    assert before["ece"] == pytest.approx(0.2)
-    assert after["ece"] is not None and after["ece"] < 0.1
+def test_the_unrounded_rows_hold_every_number():
+    runs = {
+        name: [random_cell(seed, skill=skill, metrics={"accuracy": 0.1 * seed}) for seed in (1, 2)]
+        for name, skill in (("a", 1.0), ("b", 2.0))
+    }
+    differences = method_differences(runs["a"], {"b": runs["b"]}, ["accuracy"])
+    first, second = csv_rows({"data": "x"}, runs, {"a": differences}, ["accuracy"], {"b": {"accuracy": 0.9}})
+    assert first["difference"] is None and first["paper"] is None and first["mean"] == pytest.approx(0.15)
+    found = differences[0].differences["accuracy"]
+    assert found and found.hierarchical
+    assert (second["data"], second["method"], second["reference"], second["paper"]) == ("x", "b", "a", 0.9)
+    assert (second["difference"], second["low"], second["high"], second["p"]) == found.fixed
+    assert (second["low_seeds"], second["high_seeds"], second["p_seeds"]) == found.hierarchical[1:]
+    assert (second["p_holm"], second["p_seeds_holm"]) == (found.fixed.p, found.hierarchical.p)  # one method
+    assert second["deviation"] == pytest.approx(np.std([0.1, 0.2], ddof=1))
 
 
 def test_the_figure_has_every_interval():
-    reference = [random_cell(0)]
-    found = compare(reference, {"a": [random_cell(0, skill=2)], "b": [random_cell(0, skill=0)]}, ["accuracy", "nll"])
-    figure = differences_figure({"group": found}, {"accuracy": "accuracy", "nll": "NLL"})
+    reference = [random_cell(0), random_cell(1)]
+    methods = {name: [random_cell(seed, skill=skill) for seed in (0, 1)] for name, skill in (("a", 2), ("b", 0))}
+    found = method_differences(reference, methods, ["accuracy", "nll"])
+    figure = differences_figure({"group": found}, {"accuracy": "accuracy", "nll": "NLL"}, "CCL-Net")
     assert [axes.get_title() for axes in figure.axes] == ["accuracy", "NLL"]
-    drawn = [np.asarray(line.get_xdata()).tolist() for line in figure.axes[1].lines]
-    for comparison in found:
-        difference = comparison.differences["nll"]
-        assert difference is not None
-        assert [difference.low, difference.high] in drawn and [difference.estimate] in drawn
+    drawn = {tuple(np.asarray(line.get_xdata()).tolist()): line for line in figure.axes[1].lines}
+    for each in found:
+        difference = each.differences["nll"]
+        assert difference and difference.hierarchical and (difference.fixed.estimate,) in drawn
+        thick, thin = (drawn[kind.low, kind.high] for kind in (difference.fixed, difference.hierarchical))
+        assert isinstance(thick, Line2D) and thick.get_linewidth() > thin.get_linewidth()
