@@ -14,7 +14,7 @@ from cclnet.dataset.splits import (
     content_leakage,
     content_leakage_note,
     divide,
-    _fill as fill,
+    fill,
     image_split,
     leakage,
     leakage_note,
