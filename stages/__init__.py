@@ -41,6 +41,8 @@ def prepare() -> None:
     Raises:
         SystemExit: ``params.yaml`` cannot be used.
     """
+    from cclnet.system.machine import prepare_processor
+
     with errors_in_one_line("params"):
         block = Params.load().block
         prepare_processor(block.processor, block.threads)

@@ -61,5 +61,5 @@ def _values(change: "Change | ClassChange") -> tuple[str, str, str]:
 def _test_of(change: "Change") -> tuple[str, str, str]:
     """The interval, p alone and p after Holm; dashes for what was not tested."""
     if change.low is None:
-        return (UNDEFINED,) * 3
+        return UNDEFINED, UNDEFINED, UNDEFINED
     return f"{signed(change.low)}, {signed(change.high)}", probability(change.p), probability(change.p_holm)

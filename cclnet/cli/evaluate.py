@@ -83,7 +83,7 @@ def show_evaluation(console: Console, evaluation: "Evaluation") -> None:
     for row in records(evaluation.classes):
         name, images, *figures = row.values()
         classes.append((name, f"{images:,}", *map(number, figures)))
-    show_table(console, evaluation.classes.columns, classes)
+    show_table(console, list(evaluation.classes.columns), classes)
 
     if evaluation.lesions is None:
         whole, drawn = "", "the images, too narrow if lesions have several (--lesions)"

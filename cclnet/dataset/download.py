@@ -16,7 +16,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +135,7 @@ def incoming(destination: Path) -> Iterator[Path]:
         yield folder
         for path in sorted(folder.iterdir()):
             path.replace(destination / path.name)
-        sync(destination)
+        flush_folder(destination)
     except OSError as error:
         where = error.filename or destination
         raise CCLNetError(f"{where}: {error.strerror or error}; fix that and run it again") from None

@@ -166,7 +166,8 @@ def _predictions_in(path: Path) -> tuple[Sequence[str], list[str], NDArray[np.fl
     if not path.is_file():
         return [], [], nothing, [Problem(path.name, "is missing")]
     if flawless := _flawless_predictions(path):
-        return (*flawless, [])
+        classes, images, probabilities = flawless
+        return classes, images, probabilities, []
     data = path.read_bytes()
     classes = header_in(data)[1:]
     rows, problems = rows_in(data, path.name, ["image", *classes])

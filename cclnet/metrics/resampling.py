@@ -186,20 +186,9 @@ def _resampled(
     statistic: Statistic, clusters: ArrayLike, n_resamples: int, seed: int
 ) -> dict[str, tuple[float, NDArray[np.float64]]]:
     """Each figure of the data themselves and of the resamples that define it (none if the data do not)."""
-    cluster_of_image, names = pd.factorize(np.asarray(clusters))
-    if not cluster_of_image.size or cluster_of_image.min() < 0:
-        raise DataError("the bootstrap needs the cluster (lesion) of every image: some or all have none")
-    generator = np.random.default_rng(seed)
-    images = len(cluster_of_image)
-    estimates = statistic(np.ones((1, images)))
-    at_once = min(MOST_RESAMPLES_AT_ONCE, max(1, MOST_WEIGHTS_AT_ONCE // images))
-    blocks: list[dict[str, NDArray[np.float64]]] = []
-    for first in range(0, n_resamples, at_once):
-        weights = np.empty((min(at_once, n_resamples - first), images))
-        for row in weights:
-            times_drawn = np.bincount(generator.integers(len(names), size=len(names)), minlength=len(names))
-            row[:] = times_drawn[cluster_of_image]
-        blocks.append(statistic(weights))
+    cluster_of_image, generator = _clusters(clusters), np.random.default_rng(seed)
+    estimates = statistic(np.ones((1, len(cluster_of_image))))
+    blocks = [statistic(weights) for weights in _drawn_weights(cluster_of_image, n_resamples, generator)]
     values = {name: np.concatenate([block[name] for block in blocks]) for name in estimates}
     return {
         name: (float(estimate[0]), values[name][np.isfinite(values[name]) & np.isfinite(estimate[0])])
@@ -289,9 +278,12 @@ def _clusters(clusters: ArrayLike) -> NDArray[np.intp]:
 def _drawn_weights(
     cluster_of_image: NDArray[np.intp], n_resamples: int, generator: np.random.Generator
 ) -> Iterator[NDArray[np.float64]]:
-    """How often each image was drawn, resamples × n, in blocks."""
-    count = int(cluster_of_image.max()) + 1
-    for first in range(0, n_resamples, BLOCK):
-        draws = generator.integers(count, size=(min(BLOCK, n_resamples - first), count))
-        times_drawn = np.stack([np.bincount(draw, minlength=count) for draw in draws])
-        yield times_drawn[:, cluster_of_image].astype(np.float64)
+    """How often each image was drawn, resamples × n, in blocks that the memory holds."""
+    count, images = int(cluster_of_image.max()) + 1, len(cluster_of_image)
+    at_once = min(MOST_RESAMPLES_AT_ONCE, max(1, MOST_WEIGHTS_AT_ONCE // images))
+    for first in range(0, n_resamples, at_once):
+        weights = np.empty((min(at_once, n_resamples - first), images))
+        for row in weights:
+            times_drawn = np.bincount(generator.integers(count, size=count), minlength=count)
+            row[:] = times_drawn[cluster_of_image]
+        yield weights

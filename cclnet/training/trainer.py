@@ -9,9 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cclnet.ccl import FreezingRule, balancing_weights, classification_loss
-from cclnet.images.augmentation import IMAGENET, Normalization
+from cclnet.images.augmentation import IMAGENET, Normalization, memory_layout
 from cclnet.images.subset import Subset
-from cclnet.images.transfer import memory_layout
 from cclnet.networks.backbones import compile_backbone, pretrained_constants, synchronise_batch_norm
 from cclnet.networks.model import CCLNet
 from cclnet.networks.model_file import build_model

@@ -9,7 +9,6 @@ from scipy.stats import spearmanr
 
 from cclnet.metrics.likeness import leave_one_class_out, mantel_test, mean_mantel_test, without_class
 from cclnet.metrics.resampling import (
-    BLOCK,
     clustered_bootstrap,
     paired_bootstrap,
     repeated_difference,
@@ -38,9 +37,9 @@ def test_resampled_figures_are_those_of_the_images_repeated():
     figures = resampled_figures(weighted_scores(labels, probabilities), LESIONS, RESAMPLES, seed=5)
     lesions = list(dict.fromkeys(LESIONS))
     generator = np.random.default_rng(5)
-    draws = [generator.integers(len(lesions), size=(count, len(lesions))) for count in (BLOCK, 50)]
+    draws = [generator.integers(len(lesions), size=len(lesions)) for _ in range(RESAMPLES)]
     assert all(len(values) == 1 + RESAMPLES for values in figures.values())
-    for resample, draw in [(0, range(len(lesions))), *enumerate(np.concatenate(draws), start=1)]:
+    for resample, draw in [(0, range(len(lesions))), *enumerate(draws, start=1)]:
         rows = [row for number in draw for row, lesion in enumerate(LESIONS) if lesion == lesions[number]]
         again = evaluate(labels[rows], probabilities[rows])
         for name in NAMES:

@@ -739,7 +739,7 @@ def test_images_are_normalised_as_the_weights_expect(tmp_path: Path) -> None:
     torch.save(whole.state_dict(), tmp_path / "a.pt")
     scratch = trainer_of(backbone="timm/test_resnet")
     trainer = trainer_of(backbone="timm/test_resnet", weights=str(tmp_path / "a.pt"))
-    described = trainer.describe([str(k) for k in range(K)], 36, RAN_ON)
+    described = describe(trainer, [str(k) for k in range(K)], 36, RAN_ON)
     assert (described.mean, described.standard_deviation) == ([0.5] * 3, [0.5] * 3)
     assert trainer.normalization == described.normalization == Normalization((0.5,) * 3, (0.5,) * 3)
     assert scratch.normalization == Normalization(MEAN, STANDARD_DEVIATION)
@@ -767,7 +767,7 @@ def test_images_and_weights_lie_in_memory_as_they_are_asked_to(memory_format: st
     trainer.model.backbone.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
     trainer.train_epoch(IMAGES)
     predict(trainer.model, VALIDATION, 32, CPU, layout=trainer.layout)
-    assert trainer.layout == trainer.describe(["a"] * K, 36, RAN_ON).layout == layout
+    assert trainer.layout == describe(trainer, ["a"] * K, 36, RAN_ON).layout == layout
     assert len(inputs) == 3
     assert all(tensor.is_contiguous(memory_format=layout) for tensor in (*inputs, weight))
 
