@@ -148,6 +148,11 @@ class Report:
         """The value of a metric, None where it is undefined."""
         return self.run.scores[name].value
 
+    def epoch(self, name: str) -> int | None:
+        """An epoch among the scores, None where there is none."""
+        value = self.score(name)
+        return None if value is None else int(value)
+
 
 def report_page(report: Report) -> str:
     """The page as HTML, the same for the same experiment."""
@@ -209,7 +214,7 @@ def _training_charts(report: Report) -> dict[str, charts.Chart]:
     }
     if report.learns_soft_labels:
         drawn["Softness p̄ of the soft labels"] = charts.softness_chart(
-            history, report.score("lowest_softness_epoch"), report.score("converged_epoch")
+            history, report.epoch("lowest_softness_epoch"), report.epoch("converged_epoch")
         )
     return drawn
 
@@ -243,7 +248,7 @@ def _matrix(shares: NDArray[np.float64], numbers: NDArray[Any], classes: Sequenc
     beside = np.where(np.eye(len(classes), dtype=bool), 0, shares)
     largest = np.argsort(-beside, axis=None, kind="stable")[:PAIRS]
     places = zip(*np.unravel_index(largest, shares.shape), strict=True)
-    pairs = [(classes[row], classes[column], numbers[row, column]) for row, column in places]
+    pairs = [(classes[int(row)], classes[int(column)], float(numbers[row, column])) for row, column in places]
     return Matrix(shares, numbers, _matrix_picture(beside), pairs)
 
 
@@ -297,7 +302,9 @@ def _confident_mistakes(report: Report, most: int = MISTAKES) -> list[Mistake]:
     crops = [central_crop(report.cache[row], report.params.crop) for row in report.cache.rows(images)]
     names = run.classes
     return [
-        Mistake(image, names[run.labels[row]], names[run.predicted[row]], float(confidence[row]), _thumbnail(crop))
+        Mistake(
+            image, names[int(run.labels[row])], names[int(run.predicted[row])], float(confidence[row]), _thumbnail(crop)
+        )
         for image, row, crop in zip(images, chosen, crops, strict=True)
     ]
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,7 +50,7 @@ def write_data(folder: Path, images: int, num_classes: int) -> None:
     write_csv(folder / "data" / "split.csv", pd.DataFrame(split))
     write_json(folder / "data" / "classes.json", classes)
     write_json(folder / "data" / "provenance.json", [])
-    params = small_params("portable") | {"dataset": "folder", "backbone": "shufflenet_v2_x0_5"}
+    params: dict[str, Any] = small_params("portable") | {"dataset": "folder", "backbone": "shufflenet_v2_x0_5"}
     params["datasets"]["folder"] |= BLOCK | {"milestones": []}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 

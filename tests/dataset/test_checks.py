@@ -41,9 +41,9 @@ def problems(folder: Path) -> list[Problem]:
 def test_a_good_dataset_is_counted(folder: Path):
     counts = {"MEL": 1, "NV": 2, "BCC": 0, "AKIEC": 0, "BKL": 0, "DF": 1, "VASC": 0}
     notes = [
-        ("class MEL", "has a single image, and each subset needs one"),
-        ("class NV", "has a single lesion or group, which split: lesion cannot divide"),
-        ("class DF", "has a single image, and each subset needs one"),
+        Problem("class MEL", "has a single image, and each subset needs one"),
+        Problem("class NV", "has a single lesion or group, which split: lesion cannot divide"),
+        Problem("class DF", "has a single image, and each subset needs one"),
     ]
     assert check_dataset(str(folder)) == Findings(str(folder), 4, 4, 3, counts, [], notes)
 

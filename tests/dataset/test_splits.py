@@ -275,7 +275,7 @@ def test_leakage_is_of_the_images_whose_lesion_is_known():
     assert measured["leakage"] == 2 / 3
     assert measured["leakage_per_class"] == {**dict.fromkeys(CLASSES), "MEL": 1 / 2, "NV": 1.0}
     assert leakage_note(split) == "of the 3 of 4 validation images whose lesion or group is known"
-    assert leakage_note(split[split["image"] != "4"]) == ""
+    assert leakage_note(split.loc[split["image"] != "4"]) == ""
 
 
 def test_a_lesion_split_without_lesions_is_refused_in_one_line():
@@ -350,7 +350,7 @@ def test_a_lesion_split_divides_all_but_the_test_images_anew():
     assert (
         split.loc[split["subset"] == "test", "image"].tolist() == table.loc[table["subset"] == "test", "image"].tolist()
     )
-    assert cut_lesions(split[split["subset"] != "test"]) == 0
+    assert cut_lesions(split.loc[split["subset"] != "test"]) == 0
 
 
 def test_training_images_are_divided_where_no_validation_images_are_given():
@@ -378,7 +378,7 @@ def test_leakage_by_content_worked_out_by_hand():
         content_leakage_note(split, copies) == "50.0% of the validation images are copies of training images, or nearly"
     )
     assert content_leakage_note(split, copies[1:]) == ""
-    assert content_leakage(split[split["subset"] == "train"], copies) is None
+    assert content_leakage(split.loc[split["subset"] == "train"], copies) is None
 
 
 # files between the stages

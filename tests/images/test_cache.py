@@ -115,7 +115,10 @@ def remove(name: str) -> Callable[[Path], None]:
 
 
 def write(name: str, contents: bytes) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes(contents) and None
+    def change(folder: Path) -> None:
+        (folder / name).write_bytes(contents)
+
+    return change
 
 
 def spoil_record(folder: Path) -> None:

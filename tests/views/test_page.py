@@ -141,7 +141,7 @@ def made_up_report(
         run=Run(
             name="workspace",
             classes=classes,
-            truth=truth,
+            truth=pd.DataFrame(truth),
             probabilities=probabilities.astype(np.float64),
             soft_labels=rng.dirichlet(np.ones(num_classes), num_classes),
             scores=scores,

@@ -1,5 +1,7 @@
 """Calibration across halves of the lesions."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -31,8 +33,8 @@ def test_each_half_is_scaled_by_the_temperature_of_the_other():
         def nll(temperature: float, other: NDArray[np.bool_] = ~half) -> float:
             return -log_softmax(logits[other] / temperature, axis=1)[np.arange(other.sum()), TRUTH[other]].mean()
 
-        best = minimize_scalar(nll, bounds=(0.05, 50), method="bounded", options={"xatol": 1e-9})["x"]
-        expected[half] = softmax(logits[half] / best, axis=1)
+        best: Any = minimize_scalar(nll, bounds=(0.05, 50), method="bounded", options={"xatol": 1e-9})
+        expected[half] = softmax(logits[half] / best.x, axis=1)
     assert before["nll"] == pytest.approx(log_loss(TRUTH, cell.probabilities))
     assert after["nll"] == pytest.approx(log_loss(TRUTH, expected), rel=1e-6)
     for name in ("nll", "ece"):
