@@ -25,4 +25,4 @@ def loaded_code() -> list[Path]:
     """The source files of this project that the process has loaded, in the order of their modules' names."""
     modules = {spec.name: module for module in sys.modules.values() if (spec := getattr(module, "__spec__", None))}
     names = sorted(name for name in modules if name.split(".")[0] in ("cclnet", "stages"))  # __main__ by its own name
-    return [Path(file) for name in names if (file := modules[name].__file__)]
+    return [Path(file) for name in names if (file := getattr(modules[name], "__file__", None))]

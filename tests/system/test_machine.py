@@ -57,10 +57,17 @@ def test_native_leaves_the_kernels_and_the_threads_alone():
     assert environment["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
+def of_torchrun(processes: int) -> dict[str, str]:
+    """The variables that torchrun sets for the first of several processes."""
+    numbers = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "MASTER_PORT": 1}
+    texts = {"TORCHELASTIC_RUN_ID": "run", "MASTER_ADDR": "localhost"}
+    return {name: str(number) for name, number in numbers.items()} | texts
+
+
 @pytest.mark.parametrize(("processes", "threads"), [(1, None), (2, 3), (4, 1), (100, 1)])
 def test_processes_divide_the_cores_among_them(processes: int, threads: int | None):
     found = python(
-        f"os.environ['LOCAL_WORLD_SIZE'] = '{processes}'\n"
+        f"os.environ.update({of_torchrun(processes)})\n"
         "os.sched_getaffinity = lambda process: set(range(7))\n"
         "from cclnet.system.machine import prepare_processor\n"
         "prepare_processor('native', None)\n"
@@ -185,6 +192,8 @@ def test_auto_takes_the_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch):
     gpus(monkeypatch, 2)
     assert select_device("auto") == torch.device("cuda")
     assert select_device("cuda:1") == torch.device("cuda", 1)
+    for name, value in of_torchrun(2).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert select_device("auto") == select_device("cuda") == torch.device("cuda", 1)
     assert select_device("cuda:0") == torch.device("cuda", 0)

@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from cclnet.system import workspace
 from cclnet.system.workspace import loaded_code, run_key, state_folder
 
+PROJECT = Path(__file__).parents[2]
+
 
 class Settings(BaseModel):
     lr_ccl: float = 0.0005
@@ -69,7 +71,7 @@ def test_a_key_changes_with_params_data_and_code(tmp_path: Path, code: Path):
 def test_the_code_is_this_project_s_alone():
     files = loaded_code()
     assert Path(str(workspace.__file__)) in files
-    assert {path.parent.name for path in files} <= {"cclnet", "stages"}
+    assert {path.relative_to(PROJECT).parts[0] for path in files} <= {"cclnet", "stages"}
 
 
 def test_the_running_stage_is_part_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
