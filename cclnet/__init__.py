@@ -5,8 +5,11 @@ run repeatable has to be set before that (``cclnet.system.machine``), and becaus
 """
 
 import sys
+import warnings
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,8 +52,74 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    imported = {"Any", "ModuleSpec", "TYPE_CHECKING", "import_module", "sys"}
+    imported = {"Any", "ModuleSpec", "ModuleType", "Sequence", "TYPE_CHECKING", "import_module", "sys", "warnings"}
     return sorted({*globals(), *__all__} - imported)
+
+
+_MOVED = {
+    "archives": ["dataset.archives"],
+    "augmentation": ["images.augmentation"],
+    "backbones": ["networks.catalogue", "networks.backbones"],
+    "batches": ["images.subset", "images.transfer", "inference.probabilities", "training.batches"],
+    "charts": ["views.charts"],
+    "checkpoint": ["training.states", "networks.model_file"],
+    "checks": ["dataset.checks"],
+    "comparison": ["experiments.comparison"],
+    "download": ["dataset.download"],
+    "engine": ["inference.probabilities", "training.trainer", "training.loop"],
+    "errors": ["system.errors"],
+    "evaluation": ["inference.labelled"],
+    "export": ["inference.onnx"],
+    "figures": ["views.figures"],
+    "files": ["system.files"],
+    "folders": ["dataset.folders"],
+    "interruption": ["system.interruption"],
+    "isic": ["dataset.isic"],
+    "model": ["networks.model"],
+    "objectives": ["training.objectives"],
+    "pictures": ["inference.pictures"],
+    "prediction": ["inference.prediction"],
+    "processes": ["training.distributed"],
+    "processor": ["system.machine"],
+    "progress": ["system.progress"],
+    "report": ["views.page"],
+    "revisions": ["experiments.revisions"],
+    "sample": ["dataset.sample"],
+    "splits": ["dataset.splits"],
+    "statistics": ["metrics.resampling", "metrics.likeness", "metrics.calibration"],
+    "tables": ["dataset.tables"],
+    "transfer": ["images.transfer"],
+    "workspace": ["system.workspace"],
+}
+"""The modules of version 0.1 → the modules that hold their names now, in the order in which they are searched."""
+
+
+class _MovedModule(ModuleType):
+    """A module without contents of its own: each name is looked up where it is now, with a deprecation warning."""
+
+    def __init__(self, name: str, places: Sequence[str]) -> None:
+        super().__init__(name, f"Moved to {', '.join(f'cclnet.{place}' for place in places)}.")
+        self.__dict__["_places"] = places
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        for place in self.__dict__["_places"]:
+            module = import_module(f"cclnet.{place}")
+            if hasattr(module, name):
+                warnings.warn(f"{self.__name__}.{name} is now cclnet.{place}.{name}", DeprecationWarning, stacklevel=2)
+                return getattr(module, name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+
+class _MovedLoader:
+    """Makes the module of an old name."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _MovedModule(spec.name, _MOVED[spec.name.removeprefix("cclnet.")])
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
 
 
 class _MovedModules:
@@ -58,9 +127,9 @@ class _MovedModules:
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        if not name.startswith("cclnet.") or name.count(".") != 1:
+        if not name.startswith("cclnet.") or name.removeprefix("cclnet.") not in _MOVED:
             return None
-        return import_module("cclnet.system.moved").find_moved(name)
+        return ModuleSpec(name, _MovedLoader())  # pyright: ignore[reportArgumentType] - importlib.abc.Loader's protocol
 
 
 sys.meta_path.append(_MovedModules)  # the last to be asked

@@ -9,9 +9,6 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from cclnet.params import Params
 from cclnet.system.errors import errors_in_one_line
 from cclnet.system.interruption import end_at_once_while_loading, end_with_dvc
 
@@ -41,9 +38,10 @@ def prepare() -> None:
     Raises:
         SystemExit: ``params.yaml`` cannot be used.
     """
-    from cclnet.system.machine import prepare_processor
-
     with errors_in_one_line("params"):
+        from cclnet.params import Params
+        from cclnet.system.machine import prepare_processor
+
         block = Params.load().block
         prepare_processor(block.processor, block.threads)
 
@@ -56,6 +54,8 @@ class _Parser(argparse.ArgumentParser):
         self._stage = stage
 
     def format_help(self) -> str:
+        import yaml
+
         self.description = _description(yaml.safe_load(_PIPELINE.read_text(encoding="utf-8"))["stages"][self._stage])
         return super().format_help()
 

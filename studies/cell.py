@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from cclnet.dataset.splits import read_split
+from cclnet.metrics.score_table import read_scores
 from cclnet.system.errors import CCLNetError, errors_in_one_line
 from cclnet.system.files import read_csv, read_json, write_bytes, write_json
 from studies.running.locks import locked
@@ -84,7 +85,7 @@ def write_results(folder: Path, name: Path, made: dict[str, Any]) -> None:
     results = {
         "made_by": made,
         "ran_on": read_json(folder / "models" / "conditions.json"),
-        "metrics": read_json(folder / "metrics" / "metrics.json"),
+        "metrics": {name: score.value for name, score in read_scores(folder / "metrics" / "scores.csv").items()},
         "training_images": [counts[label] for label in classes],
         "soft_labels": square(read_json(folder / "metrics" / "soft_labels.json"), "value", len(classes)),
         "confusion": square(read_json(folder / "metrics" / "confusion.json"), "count", len(classes)),

@@ -23,6 +23,7 @@ PROVENANCE = Path("data/provenance.json")
 LOCK = Path("dvc.lock")
 OUTPUTS = (
     *(str(RAW / file.name) for file in OFFICIAL_FILES),
+    "data/params_checked.txt",
     str(PROVENANCE),
     "data/classes.json",
     "data/split.csv",

@@ -689,6 +689,6 @@ def test_compare_of_what_cannot_be_read_ends_with_1(run, predictions: Path):
     status, out, err = run("compare", "a.csv", "b.csv", "--json", "-")
     assert (status, out) == (1, "")
     assert err.splitlines() == [
-        "cclnet: a.csv cannot be compared: mend what follows or name another experiment",
+        "cclnet: a.csv cannot be read: correct what follows or name another experiment",
         "  split.csv: is missing; --labels names another for prediction files",
     ]

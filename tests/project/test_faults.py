@@ -26,7 +26,7 @@ from tests.training.test_trainer import (  # noqa: F401 - the two fixtures apply
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("bench"), STAGES[:4], epochs=2, milestones=[])
+    return Bench(tmp_path_factory.mktemp("bench"), STAGES[:5], epochs=2, milestones=[])
 
 
 def test_a_run_that_meets_one_fault_after_the_other_ends_as_an_undisturbed_one(bench: Bench) -> None:

@@ -89,8 +89,14 @@ def test_every_module_can_be_imported(python: Path):
 
 def test_the_readme_s_example_runs(python: Path):
     (loop,) = re.findall(r"^```python\n(.*?)^```$", (PROJECT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    ended = run(python, "-W", "error", "-c", f"{BATCHES}{loop}\nprint(convergence.converged_epoch, *predicted.shape)")
-    assert (ended.stdout, ended.stderr) == ("11 14\n", "")
+    ended = run(
+        python,
+        "-W",
+        "error",
+        "-c",
+        f"{BATCHES}{loop}\nprint(criterion.freezing.convergence.converged_epoch, *logits.shape)",
+    )
+    assert (ended.stdout, ended.stderr) == ("11 14 7\n", "")
 
 
 @pytest.mark.parametrize(

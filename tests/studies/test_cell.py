@@ -127,7 +127,7 @@ def test_the_report_has_a_row_for_every_group(study: Path):
     looks.write(study)
     report = (study / "report.md").read_text(encoding="utf-8")
     for row in ("the paper's | original", "weights | shuffled"):
-        assert report.count(f"\n| ResNet-18 | {row} | 1 |") == 1
+        assert f"\n| ResNet-18 | {row} | 1 |" in report
     assert "There are no two cells to compare yet." in report
     assert (study / "matrices.png").stat().st_size > 10_000
     for name in ("report.md", "matrices.png"):

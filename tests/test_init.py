@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cclnet.system.moved import MOVED
+from cclnet import _MOVED as MOVED
 
 
 @pytest.mark.parametrize("name", MOVED)
