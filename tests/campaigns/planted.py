@@ -244,4 +244,5 @@ if __name__ == "__main__":
             plant(action, place, pattern, int(number))
         case other:
             raise ValueError(other)
+    del sys.argv[1:]  # they are this program's, and a stage takes none
     runpy.run_module(f"stages.{stage}", run_name="__main__", alter_sys=True)
