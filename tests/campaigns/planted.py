@@ -102,11 +102,19 @@ def plant(action: str, place: str, pattern: str, number: int) -> None:
         case "unlink":
             plant_before(os, "unlink", lambda name, **_: strike(Path(name).name))
         case "step":
+            prepare_stage()
             from cclnet.training.trainer import Trainer
 
             plant_before(Trainer, "_step", lambda trainer, _: strike("*", trainer))
         case _:
             raise ValueError(place)
+
+
+def prepare_stage() -> None:
+    """Set what a stage sets before it loads torch; needed wherever a fault is planted in code that loads it."""
+    import stages
+
+    stages.prepare()
 
 
 def plant_before(owner: Any, name: str, strike: Callable[..., None]) -> None:
@@ -144,6 +152,7 @@ def plant_in_writing(strike: Callable[[str], None]) -> None:
 
 def plant_in_processes() -> None:
     """Let the processes that the stage starts run this script, with the same arguments, instead of the stage."""
+    prepare_stage()
     from torch.distributed.launcher import api
 
     this = list(sys.argv)  # the stage gets another
@@ -212,6 +221,7 @@ def limit(kind: int, size: int) -> None:
 
 def limit_further_memory(size: int) -> None:
     """Load what a stage loads, so that the limit meets its work and not its start."""
+    prepare_stage()
     import torch
 
     import cclnet.networks.model_file
