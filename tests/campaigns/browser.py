@@ -27,7 +27,7 @@ from cclnet.metrics.score_table import score_predictions, write_scores
 from cclnet.metrics.scores import class_table, confusion_table
 from cclnet.system.files import write_csv
 from cclnet.views.page import report_page
-from tests.views.test_page import HOSTILE, made_up_report
+from tests.views.builders import HOSTILE, made_up_report
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]

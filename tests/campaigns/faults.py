@@ -37,6 +37,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from cclnet.dataset.download import CHUNK
 from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP
 from cclnet.networks.backbones import build_backbone
 from cclnet.networks.catalogue import name_problems
@@ -67,8 +68,8 @@ from tests.campaigns.bench import (
 )
 from tests.campaigns.faulty_server import cut, faulty_server
 from tests.campaigns.golden import PROJECT
-from tests.dataset.test_download import CHUNK, MEBIBYTE, Folders, start_fetching, zip_of
-from tests.training.test_states import Payload
+from tests.dataset.builders import MEBIBYTE, Folders, start_fetching, zip_of
+from tests.training.builders import Payload
 
 TESTS = PROJECT / "tests"
 COLUMNS = ("fault", "planted", "survived", "bytes fetched twice", "runs equal", "remark")

@@ -33,7 +33,7 @@ from tests.campaigns.bench import (
     wait_for_lock,
 )
 from tests.campaigns.golden import PROJECT, STAGES
-from tests.system.test_writing import IS_KILLED, TWO_WRITERS
+from tests.system.builders import IS_KILLED, TWO_WRITERS
 
 PIPELINE: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 

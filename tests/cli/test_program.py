@@ -24,9 +24,9 @@ from cclnet.__main__ import main
 from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 from cclnet.inference.onnx import to_onnx
 from cclnet.networks.model_file import build_model, load_model, save_model
-from tests.dataset.test_tables import HEADER, row
-from tests.images.test_decoding import bomb, encoded, noise, png_of_16_bits, rgba
-from tests.training.test_states import description
+from tests.dataset.builders import HEADER, row
+from tests.images.builders import bomb, encoded, noise, png_of_16_bits, rgba
+from tests.networks.builders import description
 
 PROJECT = Path(__file__).parents[2]
 

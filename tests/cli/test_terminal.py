@@ -15,8 +15,8 @@ from cclnet.inference.labelled import evaluate_predictions
 from cclnet.inference.prediction import Predictions
 from cclnet.networks.model_file import ModelDescription
 from cclnet.views.figures import is_dark
-from tests.inference.test_labelled import predictions as scored_predictions
-from tests.training.test_states import description
+from tests.inference.builders import predictions as scored_predictions
+from tests.networks.builders import description
 
 BALANCED = replace(description(), params={"head_balance": "weights"})
 BASELINE = replace(BALANCED, method="baseline", label_matrix=np.eye(3).tolist(), softness=1.0)

@@ -12,9 +12,8 @@ from cclnet.dataset.checks import Findings, UncheckedError, check_dataset
 from cclnet.dataset.isic import GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 from cclnet.dataset.tables import read_table
 from cclnet.system.errors import Problem
-from tests.dataset.test_tables import LABELS, LESIONS, good_rows, row, write_labels, write_lesions, write_zip
-from tests.images.test_copies import blobs
-from tests.images.test_decoding import encoded, noise
+from tests.dataset.builders import LABELS, LESIONS, good_rows, row, write_labels, write_lesions, write_zip
+from tests.images.builders import blobs, encoded, noise
 
 
 def pictures(files: Mapping[str, bytes] = {}) -> dict[str, bytes]:

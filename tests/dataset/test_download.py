@@ -1,19 +1,13 @@
 import hashlib
-import io
 import os
 import shutil
 import socket
-import subprocess
-import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
-import cclnet
 from cclnet.dataset.download import CHUNK, Patience, Provenance, fetch
 from cclnet.dataset.isic import RemoteFile
 from cclnet.system.errors import CCLNetError, DataError
@@ -30,17 +24,7 @@ from tests.campaigns.faulty_server import (
     well,
     whole,
 )
-
-IMPATIENT = Patience(connect=2, stall=0.3, attempts=3, pause=0.01)
-MEBIBYTE = 2**20
-
-
-def zip_of(size: int, seed: int = 0) -> bytes:
-    """A zip with a member of random bytes."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("folder/ISIC_0000001.jpg"), np.random.default_rng(seed).bytes(size))
-    return file.getvalue()
+from tests.dataset.builders import FILE, IMPATIENT, MEBIBYTE, Folders, start_fetching, zip_of
 
 
 def sha256(data: bytes) -> str:
@@ -50,7 +34,6 @@ def sha256(data: bytes) -> str:
 DATA = zip_of(MEBIBYTE)
 OTHER = zip_of(MEBIBYTE, seed=1)
 PAGE = b"<!DOCTYPE html><html><body>please sign in</body></html>"
-FILE = RemoteFile("a.zip", "https://publisher.invalid/a.zip")
 
 
 @pytest.fixture(autouse=True)
@@ -62,27 +45,6 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[FaultyServer]:
     with faulty_server(DATA) as running:
         yield running
-
-
-class Folders:
-    """Where a test downloads to."""
-
-    def __init__(self, folder: Path) -> None:
-        self.destination, self.partial = folder / "data", folder / "partial"
-
-    @property
-    def final(self) -> Path:
-        return self.destination / FILE.name
-
-    def fetch(self, source: str, file: RemoteFile = FILE, patience: Patience = IMPATIENT) -> Provenance:
-        return fetch(source, [file], self.destination, self.partial, patience=patience)[0]
-
-    def part(self) -> Path:
-        return next(self.partial.glob("*/*.part"))
-
-    def assert_nothing_final(self) -> None:
-        assert not self.destination.exists()
-        assert not list(self.partial.glob("*/*.zip"))
 
 
 @pytest.fixture
@@ -403,25 +365,6 @@ def test_too_small_a_disk_is_found_before_anything_is_written(server, folders, m
     one_line(error)
     folders.assert_nothing_final()
     assert not list(folders.partial.glob("*/*.part"))
-
-
-FETCH = """
-import resource, sys
-from pathlib import Path
-from cclnet.dataset.download import fetch
-from cclnet.system.errors import errors_in_one_line
-from cclnet.dataset.isic import RemoteFile
-source, destination, partial, limit = sys.argv[1:]
-if int(limit):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
-with errors_in_one_line("fetch"):
-    fetch(source, [RemoteFile("a.zip", "")], Path(destination), Path(partial))
-"""
-
-
-def start_fetching(source: str, folders: Folders, limit: int = 0) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", FETCH, source, str(folders.destination), str(folders.partial), str(limit)]
-    return subprocess.Popen(command, cwd=Path(cclnet.__path__[0]).parent, stderr=subprocess.PIPE)
 
 
 def test_a_disk_that_fills_up(server, folders):

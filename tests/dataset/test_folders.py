@@ -27,7 +27,7 @@ from cclnet.system.errors import CCLNetError, DataError, Problem
 from cclnet.system.files import read_csv, read_json
 from studies.running.projects import start_project
 from studies.running.settings import ROOT
-from tests.images.test_decoding import encoded, noise
+from tests.images.builders import encoded, noise
 
 DECOMPOSED = unicodedata.normalize("NFD", "Flöte")
 FORMATS = {"jpg": "JPEG", "JPEG": "JPEG", "png": "PNG", "tif": "TIFF", "bmp": "BMP", "gif": "GIF", "webp": "WEBP"}

@@ -6,7 +6,7 @@ import yaml
 
 from cclnet.dataset.isic import GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 from cclnet.dataset.sources import OUTPUTS, source_problems
-from tests.project.test_dvc_yaml import STAGES, outputs
+from tests.project.pipeline import STAGES, outputs
 
 OFFICIAL_NAMES = (LESION_TABLE, GROUND_TRUTH_ZIP, INPUT_ZIP)
 

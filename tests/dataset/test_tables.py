@@ -1,7 +1,6 @@
 import io
 import struct
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -25,33 +24,7 @@ from cclnet.dataset.tables import (
     read_table,
 )
 from cclnet.system.errors import DataError, Problem
-
-HEADER = ",".join(["image", *CLASSES])
-LABELS = {"ISIC_0000001": "NV", "ISIC_0000002": "MEL", "ISIC_0000003": "NV", "ISIC_0000004": "DF"}
-LESIONS = {"ISIC_0000001": "HAM_1", "ISIC_0000002": "HAM_2", "ISIC_0000003": "HAM_1", "ISIC_0000004": "HAM_3"}
-
-
-def row(image: str, *classes: str) -> str:
-    return ",".join([image, *("1.0" if label in classes else "0.0" for label in CLASSES)])
-
-
-def good_rows() -> list[str]:
-    return [row(image, label) for image, label in LABELS.items()]
-
-
-def write_zip(path: Path, members: Mapping[str, bytes | str]) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-
-
-def write_labels(folder: Path, rows: list[str], header: str = HEADER, encoding: str = "utf-8", end: str = "\n") -> None:
-    table = "".join(f"{line}{end}" for line in [header, *rows]).encode(encoding)
-    write_zip(folder / GROUND_TRUTH_ZIP, {"Truth/": b"", "Truth/ATTRIBUTION.txt": b"by", "Truth/labels.csv": table})
-
-
-def write_lesions(folder: Path, rows: list[str], header: str = "image,lesion_id,diagnosis_confirm_type") -> None:
-    (folder / LESION_TABLE).write_bytes("".join(f"{line}\r\n" for line in [header, *rows]).encode())
+from tests.dataset.builders import HEADER, LABELS, LESIONS, good_rows, row, write_labels, write_lesions, write_zip
 
 
 def good_images() -> dict[str, bytes]:

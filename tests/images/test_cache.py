@@ -14,8 +14,7 @@ from cclnet.images.cache import DIGEST_BLOCK, ImageCache, build_cache, digest_of
 from cclnet.images.copies import Copies
 from cclnet.system.errors import DataError
 from cclnet.system.files import read_json, write_json
-from tests.images.test_copies import blobs
-from tests.images.test_decoding import encoded, zip_of
+from tests.images.builders import blobs, encoded, zip_of
 
 NAMES = ["a", "b", "c", "d"]
 

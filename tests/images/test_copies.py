@@ -8,15 +8,9 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from cclnet.images.copies import Copies, describe, find_copies
+from tests.images.builders import blobs
 
 Change = Callable[[Image.Image], Image.Image]
-
-
-def blobs(seed: int, width: int = 96, height: int = 72) -> Image.Image:
-    """A picture of some soft spots in colour; no other seed gives one like it."""
-    random = np.random.default_rng(seed)
-    coarse = random.integers(0, 256, (5, 6, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def found(pictures: dict[str, Image.Image]) -> Copies:

@@ -9,7 +9,8 @@ import sklearn.metrics
 from cclnet.dataset.isic import CLASSES
 from cclnet.inference.labelled import evaluate_predictions, labelled_pictures
 from cclnet.system.errors import DataError, Problem
-from tests.dataset.test_tables import write_zip
+from tests.dataset.builders import write_zip
+from tests.inference.builders import predictions
 
 LABELS = {"ISIC_3": "NV", "ISIC_1": "MEL", "ISIC_2": "VASC"}
 LESIONS = {"ISIC_1": "HAM_1", "ISIC_2": "HAM_2", "ISIC_3": "HAM_1", "ISIC_9": "HAM_9"}
@@ -96,13 +97,6 @@ def test_files_that_are_missing_are_not_missed_row_by_row(folder: Path):
 
 
 # figures
-
-
-def predictions(images: int = 90) -> tuple[np.ndarray, np.ndarray]:
-    generator = np.random.default_rng(0)
-    labels = generator.integers(3, size=images)
-    rows = generator.dirichlet(np.ones(3), images) + 0.5 * np.eye(3)[labels]
-    return labels, rows / rows.sum(axis=1, keepdims=True)
 
 
 def test_figures_and_their_intervals():

@@ -17,7 +17,7 @@ from cclnet.inference.onnx import TOLERANCE, to_onnx
 from cclnet.networks.model import CCLNet
 from cclnet.networks.model_file import build_model, save_model
 from cclnet.system.errors import CCLNetError, MissingPackageError
-from tests.training.test_states import description
+from tests.networks.builders import description
 
 CROP = 32
 MODELS = [("resnet18", False), ("timm/test_efficientnet", True), ("timm/test_vit", False)]

@@ -7,7 +7,7 @@ import pytest
 from cclnet.dataset.archives import LARGEST_MEMBER
 from cclnet.inference.pictures import Picture, map_pictures, pictures_in, read_pictures, repeated_images
 from cclnet.system.errors import DataError, Problem
-from tests.dataset.test_tables import write_zip
+from tests.dataset.builders import write_zip
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from cclnet.inference.prediction import Predictions, predict_pictures
 from cclnet.inference.probabilities import predict
 from cclnet.networks.model import CCLNet
 from cclnet.system.errors import DataError
-from tests.dataset.test_tables import write_zip
-from tests.images.test_decoding import SIZES, encoded, noise
-from tests.training.test_states import description
+from tests.dataset.builders import write_zip
+from tests.images.builders import SIZES, encoded, noise
+from tests.networks.builders import description
 
 CPU = torch.device("cpu")
 MODEL = description()

@@ -119,3 +119,15 @@ def test_the_mathematics_needs_torch_alone():
 def test_only_progress_and_streams_print(module: str):
     prints = [node.lineno for node in calls(TREES[module]) if called(node) == "print"]
     assert prints == [] or module in {"cclnet.system.progress", "cclnet.system.streams"}
+
+
+def test_what_tests_share_lies_in_builders_and_not_in_tests():
+    files = sorted((PROJECT / "tests").rglob("*.py"))
+    assert len(files) > 50
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in files}
+    assert {
+        (path.name, name)
+        for path, tree in trees.items()
+        for name in imports(tree)
+        if name.split(".")[-2:][0][:5] == "test_"
+    } == set()

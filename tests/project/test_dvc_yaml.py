@@ -6,31 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from cclnet import params
 from cclnet.params import DatasetBlock, Keys
 from tests.project.modules import PROJECT, SOURCES, TREES, closure, holds_code, imports
+from tests.project.pipeline import PIPELINE, STAGES, names_of, outputs
 
-PIPELINE: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))
-STAGES: dict[str, dict[str, Any]] = PIPELINE["stages"]
 BLOCK = "datasets.${dataset}."
 EVERYTHING = {"params.yaml": None}
 CHECK = "params"
 """The first stage: it reads the whole of params.yaml, and its output never changes."""
-
-
-def names_of(items: list[Any] | None) -> dict[str, dict[str, Any]]:
-    """dvc.yaml's ``- path`` and ``- path: {options}`` alike, as path → options."""
-    return {
-        name: options
-        for item in items or []
-        for name, options in (item.items() if isinstance(item, dict) else [(item, {})])
-    }
-
-
-def outputs(stage: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return names_of(stage.get("outs")) | names_of(stage.get("metrics")) | names_of(stage.get("plots"))
 
 
 def test_every_stage_has_its_file_and_its_model():

@@ -2,24 +2,13 @@
 
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cclnet.system.files import read_json
-from cclnet.system.interruption import InterruptionError
-from cclnet.training.states import StateStore
-from cclnet.training.trainer import Row
 from tests.campaigns.bench import Bench, Finished, Run, two_processes
 from tests.campaigns.bench import Row as FaultRow
 from tests.campaigns.golden import STAGES
-from tests.training.test_trainer import (  # noqa: F401 - the two fixtures apply by themselves
-    FREEZES_IN_EPOCH_3,
-    STEPS_OF_AN_EPOCH,
-    one_thread,
-    run_fit,
-    tiny_network,
-)
 
 # the campaign in short
 
@@ -52,38 +41,6 @@ def test_of_two_processes_one_is_killed(bench: Bench) -> None:
     assert (ended.status, ended.stderr) == (0, "going on after image 80 of epoch 1\n")
     assert run.missing_files("train") == run.states() == []
     assert read_json(run.folder / "models/conditions.json")["processes"] == 2
-
-
-# states without one of their parts; those of the trainer are in test_engine.py
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
-    return run_fit(tmp_path_factory.mktemp("uninterrupted"), FREEZES_IN_EPOCH_3)[1]
-
-
-@pytest.mark.parametrize("without", [{"history": []}, {"row": None}], ids=str)
-def test_state_without_one_of_its_parts_outside_the_trainer(
-    without: dict[str, Any], uninterrupted: list[Row], tmp_path: Path
-) -> None:
-    assert history_after_changing_the_state(tmp_path, without) != uninterrupted
-
-
-def test_state_with_all_of_its_parts(uninterrupted: list[Row], tmp_path: Path) -> None:
-    assert history_after_changing_the_state(tmp_path, {}) == uninterrupted
-
-
-def history_after_changing_the_state(folder: Path, changes: dict[str, Any]) -> list[Row]:
-    """What a run goes on to that ended in the validation of its third epoch, and whose state was changed then."""
-    with pytest.raises(InterruptionError):
-        run_fit(folder, FREEZES_IN_EPOCH_3, asked_after=3 * STEPS_OF_AN_EPOCH)
-    with StateStore(folder, "run") as store:
-        state = store.load()
-        assert state is not None
-        assert state["row"] is not None
-        assert len(state["history"]) == 2
-        store.save(state | changes, 48)
-    return run_fit(folder, FREEZES_IN_EPOCH_3)[1]
 
 
 # how the campaign judges

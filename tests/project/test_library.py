@@ -24,7 +24,7 @@ from cclnet.images.augmentation import to_network
 from cclnet.images.decoding import resize
 from cclnet.inference.onnx import to_onnx
 from cclnet.networks.model_file import build_model
-from tests.training.test_states import description
+from tests.networks.builders import description
 
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")

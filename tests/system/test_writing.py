@@ -19,6 +19,7 @@ from cclnet.system import locks, writing
 from cclnet.system.errors import CCLNetError
 from cclnet.system.files import write_bytes
 from cclnet.system.writing import flush_folder, open_descriptor, require_writable, whole_file
+from tests.system.builders import IS_KILLED, TWO_WRITERS
 
 PROJECT = Path(__file__).parents[2]
 
@@ -312,20 +313,6 @@ def test_other_paths_are_no_open_files(tmp_path: Path, path: str):
 
 # several writers, and those that were killed
 
-TWO_WRITERS = """
-import sys, time
-from pathlib import Path
-from cclnet.system.writing import whole_file
-path, letter, seconds = Path(sys.argv[1]), sys.argv[2].encode(), float(sys.argv[3])
-end, written = time.monotonic() + seconds, 0
-while written < 20 or time.monotonic() < end:
-    with whole_file(path) as file:
-        for _ in range(8):
-            file.write(letter * 4096)
-    written += 1
-print(written)
-"""
-
 
 def test_writers_of_one_file_never_mix(tmp_path: Path):
     path = tmp_path / "file"
@@ -340,17 +327,6 @@ def test_writers_of_one_file_never_mix(tmp_path: Path):
     assert all(int(writer.communicate()[0]) >= 20 for writer in writers)
     assert seen | {path.read_bytes()} <= {letter * 8 * 4096 for letter in (b"a", b"b", b"c")}
     assert names_in(tmp_path) == ["file"]
-
-
-IS_KILLED = """
-import os, signal, sys
-from pathlib import Path
-from cclnet.system.writing import whole_file
-with whole_file(Path(sys.argv[1])) as file:
-    file.write(b"half")
-    file.flush()
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
 
 
 def kill_a_writer(path: Path) -> Path:

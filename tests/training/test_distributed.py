@@ -32,7 +32,7 @@ from cclnet.training.distributed import ALONE, LostProcessError, Processes, join
 from cclnet.training.loop import fit
 from cclnet.training.states import StateStore
 from cclnet.training.trainer import Trainer
-from tests.training.test_trainer import (
+from tests.training.builders import (
     CPU,
     FREEZES_IN_EPOCH_3,
     RAN_ON,

@@ -25,7 +25,7 @@ from cclnet.training.objectives import (
     VirtualTeacher,
     build_objective,
 )
-from tests.training.test_trainer import params
+from tests.training.builders import params
 
 K = 7
 LSR = smoothed_targets(torch.arange(K), K, 0.5228).double()

@@ -22,12 +22,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cclnet.networks.model import CCLNet
-from cclnet.networks.model_file import ModelDescription, build_model, load_model, save_model
+from cclnet.networks.model_file import build_model, load_model, save_model
 from cclnet.system.errors import CCLNetError, MissingPackageError
 from cclnet.training.states import StateStore
+from tests.networks.builders import BACKBONE, description
+from tests.training.builders import Payload
 
 PROJECT = Path(__file__).parents[2]
-BACKBONE = "shufflenet_v2_x0_5"  # the smallest that torchvision has
 
 
 def state(epoch: int) -> dict[str, Any]:
@@ -62,16 +63,6 @@ def flip_a_bit(path: Path, at: int) -> None:
     content = bytearray(path.read_bytes())
     content[at] ^= 1
     path.write_bytes(content)
-
-
-class Payload:
-    """Makes a folder when it is unpickled."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.mkdir, (str(self.folder),)
 
 
 # the states of a run
@@ -237,26 +228,6 @@ def test_a_finished_run_leaves_nothing(tmp_path: Path):
 
 
 # the finished model
-
-
-def description(method: str = "ccl") -> ModelDescription:
-    return ModelDescription(
-        classes=["MEL", "NV", "BCC"],
-        backbone=BACKBONE,
-        method=method,
-        short_side=48,
-        crop=32,
-        mean=[0.485, 0.456, 0.406],
-        standard_deviation=[0.229, 0.224, 0.225],
-        label_matrix=[[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.1, 0.3, 0.6]],
-        softness=1.6 / 3,
-        softness_epoch=3 if method == "ccl" else None,
-        lowest_softness_epoch=3 if method == "ccl" else None,
-        converged_epoch=None,
-        params={"lr_ccl": 0.0005, "milestones": [0.7, 0.9], "head": {"margin": 2.0, "temperature": 1.0}},
-        ran_on={"threads": 2},
-        version="0.1.0",
-    )
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,7 @@
-import copy
 import logging
 import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +19,6 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cclnet.ccl import (
-    CCLHead,
     Convergence,
     class_correlation_loss,
     classification_loss,
@@ -28,12 +26,9 @@ from cclnet.ccl import (
     soft_label_matrix,
 )
 from cclnet.images.augmentation import MEAN, STANDARD_DEVIATION, Normalization
-from cclnet.images.cache import ImageCache
 from cclnet.images.subset import Subset
 from cclnet.images.transfer import copied_pixels
 from cclnet.inference.probabilities import predict, prediction_batches
-from cclnet.networks.model import CCLNet
-from cclnet.networks.model_file import build_model
 from cclnet.params import TrainParams
 from cclnet.system.errors import CCLNetError
 from cclnet.system.interruption import InterruptionError
@@ -44,123 +39,27 @@ from cclnet.training.history import Row
 from cclnet.training.loop import fit
 from cclnet.training.states import StateStore
 from cclnet.training.trainer import Trainer, step_seed
+from tests.training.builders import (
+    BALANCED,
+    CPU,
+    FREEZES_IN_EPOCH_3,
+    IMAGES,
+    NUM_FEATURES,
+    PAPER_BACKBONES,
+    RAN_ON,
+    TIMM_BACKBONES,
+    VALIDATION,
+    K,
+    params,
+    subset_of,
+    weights_of,
+)
 
-CPU = torch.device("cpu")
-K = 7
-PAPER_BACKBONES = ("resnet18", "mobilenet_v2", "efficientnet_b0")
-TIMM_BACKBONES = ("timm/test_vit_relpos", "timm/test_convnext", "timm/test_efficientnet")
-NUM_FEATURES = 8
-RAN_ON = {"threads": 1, "versions": {"torch": "2"}}
-
-GROUPS = ("head", "label_smoothing", "optimizer", "jitter", "computation")
-PARAMS: dict[str, Any] = {
-    "backbone": "tiny",
-    "weights": None,
-    "method": "ccl",
-    "training_labels": "original",
-    "seed": 0,
-    "lr_ccl": 0.01,
-    "alpha_cc": 10.0,
-    "head": {
-        "margin": 2.0,
-        "temperature": 1.0,
-        "dictionary_init": "uniform",
-        "freeze_patience": 10,
-        "freeze_at": "best",
-    },
-    "label_smoothing": {"epsilon": 0.1, "prior": "uniform"},
-    "optimizer": {"lr_backbone": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "clip_norm": 2.0, "loss_factor": 1.0},
-    "jitter": {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1},
-    "computation": {"precision": "float32", "compile": False},
-    "peers": {
-        "confidence_penalty": {"weight": 0.1},
-        "online_smoothing": {"hard_share": 0.5},
-        "margin_smoothing": {"margin": 0.5, "weight": 0.1, "form": "equation"},
-        "virtual_teacher": {
-            "correct": 0.9,
-            "weight": 0.5,
-            "temperature": 2.0,
-            "form": "equation",
-            "multiplier": 1.0,
-        },
-        "maxsup": {"weight": 0.1, "last_weight": 0.2},
-        "label_confusion": {"weight": 4.0, "embedding_dim": 5},
-    },
-    "crop": 32,
-    "epochs": 4,
-    "milestones": [],
-    "batch_size": 8,
-    "head_balance": "none",
-    "lr_backbone_factor": 1.0,
-    "lr_ccl_factor": 1.0,
-    "memory_format": "contiguous",
-    "processor": "native",
-    "threads": 1,
-}
-
-
-def build_tiny_or_real(
-    backbone: str, weights: str | None, image_size: int, num_classes: int, with_head: bool, **head: Any
-) -> CCLNet:
-    """``build_model`` that also knows a network in which everything is small, with batch norm and dropout."""
-    if backbone != "tiny":
-        return build_model(backbone, weights, image_size, num_classes, with_head, **head)
-    layers = nn.Conv2d(3, NUM_FEATURES, 3, stride=4), nn.BatchNorm2d(NUM_FEATURES), nn.ReLU()
-    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2))
-    small_head = CCLHead(NUM_FEATURES, num_classes, hidden_dim=32, embedding_dim=16, **head) if with_head else None
-    return CCLNet(network, NUM_FEATURES, num_classes, small_head)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny_network() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cclnet.training.trainer.build_model", build_tiny_or_real)
-        yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """On a busy machine several threads spend these short steps waiting for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def params(**changes: Any) -> TrainParams:
-    """The params above with some of them changed; a key of a group is named without its group."""
-    values = copy.deepcopy(PARAMS)
-    for key, value in changes.items():
-        holder = next((values[group] for group in GROUPS if key in values[group]), values)
-        holder[key] = value
-    return TrainParams.model_validate(values)
-
-
-def subset_of(labels: Sequence[int], seed: int = 0) -> Subset:
-    """Random images of two sizes, more of them than belong to the subset."""
-    random = np.random.default_rng(seed)
-    count = len(labels) + 3
-    heights, widths = np.full(count, 36), np.where(np.arange(count) % 2, 36, 40)
-    sizes = heights * widths * 3
-    pixels = random.integers(0, 256, sizes.sum(), dtype=np.uint8)
-    names = [f"ISIC_{number:07d}" for number in range(count)]
-    cache = ImageCache(pixels, names, heights, widths, np.cumsum(sizes) - sizes)
-    return Subset(cache, random.permutation(count)[: len(labels)], np.array(labels, dtype=np.int64))
-
-
-IMAGES = subset_of([k % K for k in range(16)])
-VALIDATION = subset_of([k % K for k in range(9)], seed=1)
-BALANCED = subset_of([k % K for k in range(14)])
 UNBALANCED = subset_of([0] * 8 + [1, 2, 3, 4, 5, 5, 6, 6])
 
 
 def trainer_of(images: Subset = IMAGES, **changes: Any) -> Trainer:
     return Trainer(params(**changes), images.class_counts(K), CPU)
-
-
-def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of all parameters and buffers."""
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
@@ -831,7 +730,6 @@ class SuddenDeathError(Exception):
 
 
 # the dictionary starts at its softest and stiffens at once: the best epoch is 1, the dictionary freezes in epoch 3
-FREEZES_IN_EPOCH_3 = {"dictionary_init": "positive", "lr_ccl": 0.05, "alpha_cc": 0.0, "freeze_patience": 2}
 
 
 def run_fit(
@@ -960,6 +858,32 @@ def test_state_without_one_of_its_parts_ends_otherwise(
     weights, history, _ = run_fit(tmp_path, FREEZES_IN_EPOCH_3)
     assert history != uninterrupted[1]
     assert part == "sums" or "backbone.0.weight" in changed(weights, uninterrupted[0])  # they are for the history alone
+
+
+@pytest.mark.parametrize("without", [{"history": []}, {"row": None}], ids=str)
+def test_state_without_one_of_its_parts_outside_the_trainer_ends_otherwise(
+    without: dict[str, Any], uninterrupted: tuple[dict[str, Tensor], list[Row], Trainer], tmp_path: Path
+) -> None:
+    assert history_after_changing_the_state(tmp_path, without) != uninterrupted[1]
+
+
+def test_state_with_all_of_its_parts_ends_alike(
+    uninterrupted: tuple[dict[str, Tensor], list[Row], Trainer], tmp_path: Path
+) -> None:
+    assert history_after_changing_the_state(tmp_path, {}) == uninterrupted[1]
+
+
+def history_after_changing_the_state(folder: Path, changes: dict[str, Any]) -> list[Row]:
+    """What a run goes on to that ended in the validation of its third epoch, and whose state was changed then."""
+    with pytest.raises(InterruptionError):
+        run_fit(folder, FREEZES_IN_EPOCH_3, asked_after=3 * STEPS_OF_AN_EPOCH)
+    with StateStore(folder, "run") as store:
+        state = store.load()
+        assert state is not None
+        assert state["row"] is not None
+        assert len(state["history"]) == 2
+        store.save(state | changes, 48)
+    return run_fit(folder, FREEZES_IN_EPOCH_3)[1]
 
 
 def test_state_without_the_online_labels_ends_otherwise(tmp_path: Path) -> None:
