@@ -119,6 +119,7 @@ class DrawnSample(Keys):
 
     images: Annotated[Whole, Field(ge=100, le=100_000)]
     imbalance: Annotated[Number, Field(ge=1, le=1000)]
+    separation: Annotated[Number, Field(ge=0, le=3)]
     seed: Seed
 
 

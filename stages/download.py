@@ -36,7 +36,8 @@ def main() -> None:
 def bring(params: DownloadParams, folder: Path, report: Report) -> list[Provenance]:
     """Put the three files into a folder; gives what was read from where."""
     if params.source == DRAWN:
-        draw_sample(folder, params.sample.images, params.sample.imbalance, params.sample.seed, report)
+        sample = params.sample
+        draw_sample(folder, sample.images, sample.imbalance, sample.separation, sample.seed, report)
         return [provenance_of(folder / file.name, params.source) for file in OFFICIAL_FILES]
     if holds_own_images(params.source):
         provenance, notes = import_folder(params.source, folder, report)

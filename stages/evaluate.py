@@ -41,7 +41,7 @@ def main() -> None:
     probabilities = predict(model, validation, description.crop, device, normalization=normalization, layout=layout)
     labels, predicted = validation.labels, probabilities.argmax(axis=1)
     drawn = params.dataset == "sample" and was_drawn(Path("data/provenance.json"))
-    planted = PLANTED_SIMILARITY if drawn else None
+    planted = PLANTED_SIMILARITY if drawn else None  # compared by ranks, which no separation changes
     scores = all_scores(description, training, validation, probabilities, split, planted)
 
     write_json(Path("metrics/metrics.json"), headline(scores))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cclnet.dataset.sample import PLANTED_SIMILARITY, was_drawn
+from cclnet.dataset.sample import planted_similarity, was_drawn
 from cclnet.dataset.splits import read_split
 from cclnet.experiments.run import read_run
 from cclnet.images.cache import ImageCache
@@ -32,7 +32,7 @@ def main() -> None:
         cache=ImageCache.open(Path("data/images.npy"), Path("data/images.csv")),
         provenance=read_json(Path("data/provenance.json")),
         conditions=read_json(Path("models/conditions.json")),
-        planted=PLANTED_SIMILARITY if drawn else None,
+        planted=planted_similarity(params.sample.separation) if drawn else None,
     )
     write_bytes(Path("metrics/report.html"), report_page(report).encode())
 

@@ -1,9 +1,9 @@
 """The embedded dataset: drawn dermoscopy in the official ISIC 2018 layout, with a planted similarity of the classes.
 
-A lesion is a point in a space of five visual attributes. Each class has a point there (``CLASS_POINTS``), a lesion is
-its class's point plus a standard normal deviation in every attribute, and an image is one view of a lesion: another
-rotation, flip, scale, place, light, hairs. Classes whose points are close really do overlap, and by how much is written
-down in ``PLANTED_SIMILARITY``: that is what a learned soft-label matrix has to recover.
+A lesion is a point in a space of five visual attributes. Each class has a point there (``CLASS_POINTS``, their
+distances multiplied by the sample's separation), a lesion is its class's point plus a standard normal deviation in
+every attribute, and an image is one view of a lesion: another rotation, flip, scale, place, light, hairs. Classes whose
+points are close really do overlap, by ``planted_similarity``: that is what a learned soft-label matrix has to recover.
 
 Pixels are computed by additions, products, divisions and square roots alone, which IEEE 754 rounds in one way only:
 NumPy's exponentials, sines and matrix products differ from one processor to the next.
@@ -38,7 +38,7 @@ CLASS_POINTS = {
     "DF": (0.2, -1.5, -0.6, -0.3, 0.2),
     "VASC": (-0.7, -0.2, -1.7, 0.0, -1.2),
 }
-"""Where each class lies among ``ATTRIBUTES``, in standard deviations of its lesions."""
+"""Where each class lies among ``ATTRIBUTES`` at separation 1, in standard deviations of its lesions."""
 
 PLANTED_SIMILARITY = (
     (1.00, 0.52, 0.28, 0.06, 0.41, 0.32, 0.16),
@@ -49,8 +49,9 @@ PLANTED_SIMILARITY = (
     (0.32, 0.43, 0.35, 0.14, 0.25, 1.00, 0.49),
     (0.16, 0.39, 0.20, 0.05, 0.47, 0.49, 1.00),
 )
-"""The overlap of two classes (rows and columns in ISIC order): the Bhattacharyya coefficient of their Gaussians,
-exp(−d²/8) at the distance d of their points. Chosen so that it does not follow the sizes of the classes."""
+"""The overlap of two classes (rows and columns in ISIC order) at separation 1: the Bhattacharyya coefficient of their
+Gaussians, exp(−d²/8) at the distance d of their points. Chosen so that it does not follow the sizes of the classes. The
+pairs rank alike at every separation."""
 
 SIZE_ORDER = ("NV", "MEL", "BKL", "BCC", "AKIEC", "VASC", "DF")
 """The classes from the most to the least frequent, as in ISIC 2018."""
@@ -85,13 +86,22 @@ class Photograph(NamedTuple):
     jpeg: bytes
 
 
-def draw_sample(folder: Path, images: int, imbalance: float, seed: int, report: Report = silent) -> None:
+def planted_similarity(separation: float) -> NDArray[np.floating]:
+    """The overlap of every two classes, exp(−s²d²/8) at the separation s: K×K, for 1 ``PLANTED_SIMILARITY``."""
+    points = separation * np.array([CLASS_POINTS[label] for label in CLASSES])
+    return np.exp(-np.square(points[:, None] - points).sum(axis=2) / 8)
+
+
+def draw_sample(
+    folder: Path, images: int, imbalance: float, separation: float, seed: int, report: Report = silent
+) -> None:
     """Write the two zips and the lesion table of a drawn dataset, named and laid out like the official files.
 
     Args:
         folder: where the three files go; made if it is not there.
         images: how many images to draw.
         imbalance: how many times larger the largest class is than the smallest.
+        separation: what the distances between the classes' points are multiplied by; 1 leaves much overlap.
         seed: the same seed gives the same bytes.
         report: called with the number of images drawn.
 
@@ -104,7 +114,8 @@ def draw_sample(folder: Path, images: int, imbalance: float, seed: int, report: 
     for label, count in class_counts(images, imbalance).items():
         for views in lesion_sizes(random, count):
             lesions += 1
-            lesion = draw_lesion(random, np.array(CLASS_POINTS[label]) + random.standard_normal(len(ATTRIBUTES)))
+            center = separation * np.array(CLASS_POINTS[label])
+            lesion = draw_lesion(random, center + random.standard_normal(len(ATTRIBUTES)))
             for _ in range(views):
                 photographs.append(Photograph(label, lesions, encode(photograph(random, lesion))))
             report("drawing the sample", len(photographs), images)

@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import io
+import math
 import os
 import subprocess
 import sys
@@ -33,7 +34,7 @@ PAIRS = np.triu_indices(len(CLASSES), 1)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "made"
-    sample.draw_sample(folder, IMAGES, IMBALANCE, seed=1)
+    sample.draw_sample(folder, IMAGES, IMBALANCE, 1, seed=1)
     return folder
 
 
@@ -83,6 +84,17 @@ def test_the_table_is_the_overlap_of_two_gaussians_by_numerical_integration() ->
             densities = (np.exp(-((grid - mean) ** 2) / 2) / np.sqrt(2 * np.pi) for mean in (a, b))
             overlap *= np.sqrt(np.prod(list(densities), axis=0)).sum() * step
         assert overlap == pytest.approx(PLANTED[row, column], abs=0.006)
+
+
+@pytest.mark.parametrize("separation", [0.0, 0.5, 1.0, 1.3])
+def test_overlap_at_another_separation_is_that_of_points_so_much_further_apart(separation: float) -> None:
+    found = sample.planted_similarity(separation)
+    for row, first in enumerate(CLASSES):
+        for column, second in enumerate(CLASSES):
+            distance = separation * math.dist(sample.CLASS_POINTS[first], sample.CLASS_POINTS[second])
+            assert found[row, column] == pytest.approx(math.exp(-(distance**2) / 8))
+    if separation > 0:
+        assert rank_correlation(found[OFF_DIAGONAL], PLANTED[OFF_DIAGONAL]) == pytest.approx(1, abs=0.01)
 
 
 def test_the_table_is_symmetric_with_clear_pairs_clear_strangers_and_no_ties() -> None:
@@ -151,8 +163,8 @@ def test_lesions_have_as_many_images_as_in_ham10000() -> None:
 
 
 def test_same_arguments_same_bytes_another_seed_other_bytes(folder: Path, tmp_path: Path) -> None:
-    sample.draw_sample(tmp_path / "again", IMAGES, IMBALANCE, seed=1)
-    sample.draw_sample(tmp_path / "other", IMAGES, IMBALANCE, seed=2)
+    sample.draw_sample(tmp_path / "again", IMAGES, IMBALANCE, 1, seed=1)
+    sample.draw_sample(tmp_path / "other", IMAGES, IMBALANCE, 1, seed=2)
     first, again, other = hashes(folder), hashes(tmp_path / "again"), hashes(tmp_path / "other")
     assert set(first) == {INPUT_ZIP, GROUND_TRUTH_ZIP, LESION_TABLE}
     assert first == again
@@ -161,8 +173,8 @@ def test_same_arguments_same_bytes_another_seed_other_bytes(folder: Path, tmp_pa
 
 def test_same_bytes_without_vector_instructions_and_with_another_hash_seed(folder: Path, tmp_path: Path) -> None:
     command = (
-        "import sys; from pathlib import Path; from cclnet.sample import draw_sample;"
-        f"draw_sample(Path(sys.argv[1]), {IMAGES}, {IMBALANCE}, 1)"
+        "import sys; from pathlib import Path; from cclnet.dataset.sample import draw_sample;"
+        f"draw_sample(Path(sys.argv[1]), {IMAGES}, {IMBALANCE}, 1, 1)"
     )
     slow = {"NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX2 FMA3 AVX512F AVX512_SKX", "PYTHONHASHSEED": "7"}
     subprocess.run([sys.executable, "-c", command, str(tmp_path)], check=True, env=os.environ | slow)
@@ -230,7 +242,7 @@ def test_progress_is_reported_to_the_end(tmp_path: Path) -> None:
         assert (name, total, detail) == ("drawing the sample", 35, "")
         reported.append(done)
 
-    sample.draw_sample(tmp_path, 35, 1, 0, report)
+    sample.draw_sample(tmp_path, 35, 1, 1, 0, report)
     assert reported == sorted(reported)
     assert reported[-1] == 35
 
@@ -323,7 +335,7 @@ def features(image: np.ndarray) -> np.ndarray:
 
 
 def test_the_pictures_show_the_planted_similarity(tmp_path: Path) -> None:
-    sample.draw_sample(tmp_path, 840, 1, seed=0)
+    sample.draw_sample(tmp_path, 840, 1, 1, seed=0)
     labels = {row[0]: row.index("1.0") - 1 for row in read_labels(tmp_path)[1:]}
     lesions = [row[1] for row in read_lesions(tmp_path)[1:]]
     seen = np.array([features(image) for image in read_images(tmp_path).values()])
@@ -333,3 +345,23 @@ def test_the_pictures_show_the_planted_similarity(tmp_path: Path) -> None:
     confusion = confusion_matrix(truth, predicted, normalize="true")
     assert 0.5 < np.mean(predicted == truth) < 0.9
     assert rank_correlation((confusion + confusion.T)[PAIRS], PLANTED[PAIRS]) > 0.8
+
+
+def test_separation_moves_the_lesions_of_a_class_by_its_point(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawn: dict[float, list[np.ndarray]] = {}
+    draw = sample.draw_lesion
+
+    def spy(random: np.random.Generator, values: np.ndarray) -> Image.Image:
+        drawn[separation].append(np.array(values))
+        return draw(np.random.default_rng(0), values)
+
+    monkeypatch.setattr(sample, "draw_lesion", spy)
+    monkeypatch.setattr(sample, "photograph", lambda random, lesion: np.zeros((4, 4, 3)))
+    monkeypatch.setattr(sample, "encode", lambda pixels: b"")
+    for separation in (0.0, 1.0, 2.0):
+        drawn[separation] = []
+        sample.draw_sample(tmp_path / str(separation), 70, 1, separation, seed=3)
+    shifts = np.array(drawn[1.0]) - np.array(drawn[0.0])
+    np.testing.assert_allclose(np.array(drawn[2.0]) - np.array(drawn[0.0]), 2 * shifts)
+    rows = np.unique(shifts.round(9), axis=0)
+    assert sorted(map(tuple, rows)) == sorted(sample.CLASS_POINTS.values())

@@ -77,7 +77,7 @@ def test_other_sources_are_the_download_s_affair(write: Write, source: str):
 
 
 def test_a_sample_in_which_a_class_is_too_small(write: Write):
-    sample = {"images": 100, "imbalance": 500.0, "seed": 0}
+    sample = {"images": 100, "imbalance": 500.0, "separation": 1.0, "seed": 0}
     write(sample=sample)
     assert [line.split(" has ")[0] for line in refusal()] == ["a sample of 100 images at imbalance 500"]
     write(sample=sample, dataset="isic2018")
