@@ -13,8 +13,9 @@ OFFICIAL := .venv-official/installed
 repro: $(INSTALLED)
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
+# two processes share two cores better when their threads wait without spinning
 test: $(INSTALLED) check
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff check

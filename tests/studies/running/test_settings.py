@@ -82,4 +82,4 @@ def test_data_depend_on_what_is_drawn_split_and_resized():
     assert (found["sample.seed"], found["short_side"], found["split"]) == (4, 40, COMMITTED["split"])
     assert not {"seed", "epochs", "lr_ccl", "threads"} & set(found)
     official = data_params(experiment_params({"dataset": "isic2018_64"}))
-    assert set(found) - set(official) == {"sample.images", "sample.imbalance", "sample.seed"}
+    assert set(found) - set(official) == {"sample.images", "sample.imbalance", "sample.separation", "sample.seed"}
