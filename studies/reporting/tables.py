@@ -17,7 +17,9 @@ def spread(values: Iterable[float | None], digits: int = 3) -> str:
 
 
 def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """A GitHub table of rows that share their keys."""
+    """A GitHub table of rows that share their keys; without rows, a sentence that says so."""
+    if not rows:
+        return "No cell gives a value here."
     header = list(rows[0])
     lines = [header, ["---"] * len(header), *(list(row.values()) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
