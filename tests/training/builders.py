@@ -115,6 +115,7 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
+# the dictionary starts at its softest and stiffens at once: the best epoch is 1, the dictionary freezes in epoch 3
 FREEZES_IN_EPOCH_3 = {"dictionary_init": "positive", "lr_ccl": 0.05, "alpha_cc": 0.0, "freeze_patience": 2}
 
 

@@ -729,9 +729,6 @@ class SuddenDeathError(Exception):
     """Whatever ends a process."""
 
 
-# the dictionary starts at its softest and stiffens at once: the best epoch is 1, the dictionary freezes in epoch 3
-
-
 def run_fit(
     folder: Path,
     changes: dict[str, Any],
