@@ -11,12 +11,7 @@ import numpy as np
 
 import cclnet
 from cclnet.dataset.download import Patience, Provenance, fetch
-from cclnet.dataset.isic import (
-    CLASSES,
-    GROUND_TRUTH_ZIP,
-    LESION_TABLE,
-    RemoteFile,
-)
+from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP, LESION_TABLE, RemoteFile
 
 HEADER = ",".join(["image", *CLASSES])
 LABELS = {"ISIC_0000001": "NV", "ISIC_0000002": "MEL", "ISIC_0000003": "NV", "ISIC_0000004": "DF"}

@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cclnet.ccl import (
-    CCLHead,
-)
+from cclnet.ccl import CCLHead
 from cclnet.images.cache import ImageCache
 from cclnet.images.subset import Subset
 from cclnet.networks.model import CCLNet

@@ -5,9 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from tests.training.builders import (
-    build_tiny_or_real,
-)
+from tests.training.builders import build_tiny_or_real
 
 
 @pytest.fixture(scope="module", autouse=True)

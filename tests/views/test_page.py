@@ -17,9 +17,7 @@ from PIL import Image
 from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import accuracy_score, cohen_kappa_score, log_loss, roc_auc_score
 
-from cclnet import (
-    __version__,
-)
+from cclnet import __version__
 from cclnet.metrics.scores import evaluate
 from cclnet.views.page import Report, report_page
 from tests.views.builders import HOSTILE, PROJECT, made_up_report
