@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cclnet.ccl import Convergence as Convergence
     from cclnet.ccl import classification_loss as classification_loss
     from cclnet.ccl import softness as softness
+    from cclnet.metrics.similarity import ClassSimilarity as ClassSimilarity
     from cclnet.networks.backbones import build_backbone as build_backbone
     from cclnet.networks.model import CCLNet as CCLNet
 
@@ -27,6 +28,7 @@ _MODULE_OF = {
     "CCLHead": "cclnet.ccl",
     "CCLLoss": "cclnet.ccl",
     "CCLNet": "cclnet.networks.model",
+    "ClassSimilarity": "cclnet.metrics.similarity",
     "Convergence": "cclnet.ccl",
     "build_backbone": "cclnet.networks.backbones",
     "classification_loss": "cclnet.ccl",
@@ -37,6 +39,7 @@ __all__ = [
     "CCLHead",
     "CCLLoss",
     "CCLNet",
+    "ClassSimilarity",
     "Convergence",
     "__version__",
     "build_backbone",
