@@ -4,7 +4,7 @@
     python -m benchmarks input_path --images FOLDER  # measure on your own images
     python -m benchmarks all                         # every question, each in a separate process, and the report
     python -m benchmarks all --tiny                  # every step on tiny data; the numbers have no meaning
-    python -m benchmarks report                      # write benchmarks/results/report.md and ratios.png from the results
+    python -m benchmarks report                      # benchmarks/results/report.md and ratios.png from the results
 
 Do not run other programs at the same time, because they affect the measurements.
 """
