@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import pytest
@@ -20,7 +19,6 @@ import torch
 from PIL import Image
 
 from cclnet import __version__
-from cclnet.__main__ import main
 from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 from cclnet.inference.onnx import to_onnx
 from cclnet.networks.model_file import build_model, load_model, save_model
@@ -29,30 +27,6 @@ from tests.images.builders import bomb, encoded, noise, png_of_16_bits, rgba
 from tests.networks.builders import description
 
 PROJECT = Path(__file__).parents[2]
-
-
-class Ended(NamedTuple):
-    """How a command ended, and what it printed."""
-
-    status: object
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    """Run a command in this process."""
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # NumPy is loaded already: too late to set it
-
-    def run(*arguments: str | Path) -> Ended:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return Ended(ended.value.code, printed.out, printed.err)
-
-    return run
 
 
 # the program
