@@ -5,6 +5,7 @@ Each group of the file is a model, and so is the whole file. The model of a stag
 """
 
 import math
+import os
 import re
 import reprlib
 import textwrap
@@ -20,6 +21,9 @@ from pydantic_core import ErrorDetails
 from cclnet.system.errors import ParamsError, did_you_mean
 
 PARAMS_FILE = Path("params.yaml")
+SOFT_LABEL_SOURCES = ("head", "class_means")
+SOFT_LABELS_SUFFIX = ".csv"
+"""Of a file of soft labels, which may be named instead."""
 
 
 def _not_boolean(value: Any) -> Any:
@@ -40,6 +44,12 @@ def _part_of_the_run(value: float) -> float:
     return value
 
 
+def _source_of_soft_labels(value: str) -> str:
+    if value not in SOFT_LABEL_SOURCES and not value.endswith(SOFT_LABELS_SUFFIX):
+        raise ValueError(f"should be {', '.join(SOFT_LABEL_SOURCES)} or a {SOFT_LABELS_SUFFIX} file")
+    return value
+
+
 Number = Annotated[float, BeforeValidator(_not_boolean), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
@@ -49,6 +59,7 @@ Count = Annotated[Whole, Field(gt=0)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 PartOfTheRun = Annotated[Number, AfterValidator(_part_of_the_run)]
 Text = Annotated[str, Field(min_length=1)]
+SoftLabelSource = Annotated[Text, AfterValidator(_source_of_soft_labels)]
 
 
 class Keys(BaseModel):
@@ -250,8 +261,8 @@ class ExperimentKeys(Keys):
         "virtual_teacher",
         "maxsup",
         "label_confusion",
-        "class_means",
     ]
+    soft_label_source: SoftLabelSource
     training_labels: Literal["original", "shuffled"]
     seed: Seed
     lr_ccl: Positive
@@ -262,6 +273,24 @@ class ExperimentKeys(Keys):
     jitter: Jitter
     computation: Computation
     peers: Peers
+
+    @model_validator(mode="after")
+    def _only_ccl_has_soft_labels(self) -> Self:
+        if self.soft_label_source != "head" and self.method != "ccl":
+            raise ValueError(f"soft_label_source must be head with method: {self.method}, which has no such labels")
+        return self
+
+    @property
+    def has_head(self) -> bool:
+        """Whether a CCL head is trained; otherwise the labels do not need one."""
+        return self.method == "ccl" and self.soft_label_source == "head"
+
+    @property
+    def soft_labels_file(self) -> Path | None:
+        """The file of soft labels, None without one. A relative path starts at the project's folder."""
+        if not self.soft_label_source.endswith(SOFT_LABELS_SUFFIX):
+            return None
+        return Path(os.environ.get("DVC_ROOT", ".")) / self.soft_label_source
 
 
 class DatasetKeys(Keys):

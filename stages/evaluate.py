@@ -16,15 +16,17 @@ from cclnet.dataset.sample import PLANTED_SIMILARITY, was_drawn
 from cclnet.dataset.splits import content_leakage_note, leakage, leakage_note, read_split
 from cclnet.images.cache import ImageCache, read_copies
 from cclnet.images.subset import Subset
-from cclnet.inference.probabilities import predict
+from cclnet.inference.examples import with_examples
+from cclnet.inference.probabilities import features_and_probabilities
 from cclnet.metrics.calibration import reliability_table
 from cclnet.metrics.matrices import write_confusion, write_soft_labels
 from cclnet.metrics.predictions import prediction_table
 from cclnet.metrics.score_table import Score, headline, score_predictions, score_soft_labels, write_scores
 from cclnet.metrics.scores import class_table, confusion_counts, confusion_table
+from cclnet.metrics.similarity import ClassSimilarity
 from cclnet.networks.model_file import ModelDescription, load_model
 from cclnet.params import EvaluateParams, Params
-from cclnet.system.errors import errors_in_one_line
+from cclnet.system.errors import DataError, errors_in_one_line
 from cclnet.system.files import write_csv, write_json
 from cclnet.system.machine import select_device
 
@@ -38,11 +40,17 @@ def main() -> None:
     training, validation = (Subset.of_split(cache, split, subset, classes) for subset in ("train", "validation"))
     model.to(device=device, memory_format=description.layout)  # pyright: ignore[reportCallIssue]
     normalization, layout = description.normalization, description.layout
-    probabilities = predict(model, validation, description.crop, device, normalization=normalization, layout=layout)
+    features, probabilities = features_and_probabilities(
+        model, validation, description.crop, device, normalization, layout
+    )
     labels, predicted = validation.labels, probabilities.argmax(axis=1)
     drawn = params.dataset == "sample" and was_drawn(Path("data/provenance.json"))
     planted = PLANTED_SIMILARITY if drawn else None  # compared by ranks, which do not depend on the separation
-    scores = all_scores(description, training, validation, probabilities, split, planted)
+    images = [cache.images[row] for row in validation.rows]
+    names = [classes[label] for label in labels]
+    similarity, why_not = similarity_in(features, names, lesions_of(images, split), classes)
+    in_features = similarity.similarity_ if similarity else None
+    scores = all_scores(description, training, validation, probabilities, split, planted, in_features)
 
     write_json(Path("metrics/metrics.json"), headline(scores))
     write_scores(Path("metrics/scores.csv"), scores)
@@ -50,7 +58,8 @@ def main() -> None:
     write_confusion(Path("metrics/confusion.json"), confusion_table(labels, predicted, classes))
     write_csv(Path("metrics/classes.csv"), class_table(labels, probabilities, classes))
     write_csv(Path("metrics/reliability.csv"), reliability_table(labels, probabilities))
-    images = [cache.images[row] for row in validation.rows]
+    found = with_examples(similarity, features, names, images) if similarity else {"pairs": [], "note": why_not}
+    write_json(Path("metrics/similarity.json"), found)
     write_csv(Path("metrics/predictions.csv"), prediction_table(images, probabilities, classes))
 
 
@@ -61,6 +70,7 @@ def all_scores(
     probabilities: NDArray[np.floating],
     split: pd.DataFrame,
     planted: ArrayLike | None,
+    in_features: ArrayLike | None,
 ) -> dict[str, Score]:
     """The contents of ``metrics/scores.csv``: scores of predictions, soft labels, training and split."""
     classes, lesions = description.classes, split.loc[split["subset"] == "validation", "lesion"]
@@ -68,10 +78,26 @@ def all_scores(
     confusion = confusion_counts(validation.labels, probabilities.argmax(axis=1), len(classes))
     return (
         score_predictions(validation.labels, probabilities, classes, lesions)
-        | score_soft_labels(description.label_matrix, classes, counts, confusion, planted)
+        | score_soft_labels(description.label_matrix, classes, counts, confusion, planted, in_features)
         | training_scores(description)
         | {"leakage": leakage_score(split, classes)}
     )
+
+
+def lesions_of(images: Sequence[str], split: pd.DataFrame) -> list[str]:
+    """The lesion of each image."""
+    lesion = dict(zip(split["image"], split["lesion"], strict=True))
+    return [lesion[image] for image in images]
+
+
+def similarity_in(
+    features: NDArray[np.float64], labels: Sequence[str], lesions: Sequence[str], classes: Sequence[str]
+) -> tuple[ClassSimilarity | None, str]:
+    """The similarity of the classes in features of images that were not trained on, or why it cannot be measured."""
+    try:
+        return ClassSimilarity(classes=classes).fit(features, labels, lesions), ""
+    except DataError as error:
+        return None, str(error)
 
 
 def leakage_score(split: pd.DataFrame, classes: Sequence[str]) -> Score:

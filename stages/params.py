@@ -22,7 +22,9 @@ ON_A_PROCESSOR = ("auto", "cpu")
 
 def main() -> None:
     params = Params.load(name_problems=name_problems)
-    refuse_problems(params, [check_source, check_sample, check_backbone, check_processes, check_compiler])
+    refuse_problems(
+        params, [check_source, check_sample, check_backbone, check_soft_labels, check_processes, check_compiler]
+    )
     write_bytes(Path("data/params_checked.txt"), b"params.yaml can be used\n")
 
 
@@ -59,6 +61,14 @@ def check_backbone(params: Params) -> None:
     from cclnet.networks.backbones import build_backbone
 
     build_backbone(params.backbone, params.weights, params.block.crop)
+
+
+def check_soft_labels(params: Params) -> None:
+    """Check that a file of soft labels is a square table; the classes of the data are not known yet."""
+    if params.soft_labels_file:
+        from cclnet.metrics.matrices import read_soft_label_table
+
+        read_soft_label_table(params.soft_labels_file)
 
 
 def check_processes(params: Params) -> None:

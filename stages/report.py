@@ -32,6 +32,7 @@ def main() -> None:
         cache=ImageCache.open(Path("data/images.npy"), Path("data/images.csv")),
         provenance=read_json(Path("data/provenance.json")),
         conditions=read_json(Path("models/conditions.json")),
+        similarity=read_json(Path("metrics/similarity.json")),
         planted=planted_similarity(params.sample.separation) if drawn else None,
     )
     write_bytes(Path("metrics/report.html"), report_page(report).encode())

@@ -15,6 +15,7 @@ from cclnet.dataset.splits import content_leakage_note, read_class_names, read_s
 from cclnet.images.cache import ImageCache, read_copies
 from cclnet.images.subset import Subset
 from cclnet.images.transfer import resident_pixels
+from cclnet.metrics.matrices import read_soft_label_table
 from cclnet.networks.catalogue import library, weights_file
 from cclnet.networks.model_file import save_model
 from cclnet.networks.pretrained import file_digest
@@ -58,9 +59,10 @@ def main() -> None:
 
 def train(params: TrainParams, device: torch.device, processes: Processes) -> None:
     ran_on = conditions(params.processor, device, library(params.backbone), processes.count)
-    weights = weights_file(params.weights)
-    if weights:
-        ran_on |= {"weights": {"sha256": file_digest(weights)}}
+    labels_file = params.soft_labels_file
+    named = {"weights": weights_file(params.weights), "soft_labels": labels_file}
+    files = {name: file for name, file in named.items() if file}
+    ran_on |= {name: {"sha256": file_digest(file)} for name, file in files.items()}
     classes = read_class_names(CLASSES)
     split = read_split(SPLIT, classes)
     cache = ImageCache.open(PIXELS, INDEX)
@@ -69,8 +71,11 @@ def train(params: TrainParams, device: torch.device, processes: Processes) -> No
     training, validation = (replace(subset, resident=resident) for subset in subsets)
     if params.training_labels == "shuffled":
         training = training.with_shuffled_labels(params.seed)
-    trainer = Trainer(params, training.class_counts(len(classes)), device, processes)
-    decides = [CLASSES, INDEX, RECORD, SPLIT, *([weights] if weights else [])]
+    labels = None
+    if labels_file:
+        labels = torch.from_numpy(read_soft_label_table(labels_file, classes)).float()
+    trainer = Trainer(params, training.class_counts(len(classes)), device, processes, labels)
+    decides = [CLASSES, INDEX, RECORD, SPLIT, *files.values()]
     states = StateStore(state_folder("training"), run_key(params, *decides))
     first = processes.rank == 0  # only the first process writes and reports
     if first and (note := content_leakage_note(split, read_copies(PIXELS).groups())):

@@ -74,6 +74,8 @@ def test_the_committed_file_is_accepted(load: Callable[[Any], Params]):
         ("datasets__sample__short_sides", 8, "datasets.sample.short_sides: unknown key; did you mean short_side?"),
         ("sample__imags", 8, "sample.imags: unknown key; did you mean images?"),
         ("method", "cll", "method: 'cll' is not 'baseline', 'lsr', 'ccl', "),
+        ("soft_label_source", "heads", "soft_label_source: should be head, class_means or a .csv file, not 'heads'"),
+        ("soft_label_source", "", "soft_label_source: string should have at least 1 character, not ''"),
         ("training_labels", "shufled", "training_labels: 'shufled' is not 'original' or 'shuffled'; did you mean shuf"),
         ("peers__margin_smoothing__margins", 1, "peers.margin_smoothing.margins: unknown key; did you mean margin?"),
         ("peers__margin_smooth", {}, "peers.margin_smooth: unknown key; did you mean margin_smoothing?"),

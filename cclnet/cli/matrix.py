@@ -59,7 +59,9 @@ def show_matrix(console: Console, description: "ModelDescription") -> None:
     show_table(console, headings, rows, justify="left")
     say(console, f"p̄ = {description.softness:.4f}, the mean of the diagonal; of hard labels it is 1")
     if not similar:
-        say(console, f"these labels were not learned: the model was trained with method: {description.method}")
+        source = description.params.get("soft_label_source", "head")
+        origin = f"soft_label_source: {source}" if description.method == "ccl" else f"method: {description.method}"
+        say(console, f"no CCL head learned these labels: the model was trained with {origin}")
     elif description.params["head_balance"] == "none":
         say(
             console, "the head was not balanced over the classes: rare ones may come out alike, whatever they look like"
@@ -77,7 +79,7 @@ def matrix_table(description: "ModelDescription") -> "pd.DataFrame":
 
 def similar_classes(description: "ModelDescription") -> list[list[tuple[str, float]]]:
     """For each class the other classes by decreasing probability in its soft label; empty if none was learned."""
-    if description.method != "ccl":
+    if not description.has_head:
         return []
     pairs = [list(zip(description.classes, row, strict=True)) for row in description.label_matrix]
     others = [[pair for pair in row if pair[0] != name] for name, row in zip(description.classes, pairs, strict=True)]

@@ -13,7 +13,7 @@ from cclnet.cli.terminal import UNDEFINED, give, number, report_on_standard_erro
 if TYPE_CHECKING:
     from cclnet.inference.features import LabelledFeatures
     from cclnet.metrics.similarity import ClassSimilarity
-    from cclnet.views.similarity_page import ImagePair
+    from cclnet.views.image_pairs import ImagePair
 
 SHOWN_PAIRS = 15
 FEATURES_OF = "features from"
@@ -104,6 +104,7 @@ def similar(
 
     found, classes = features_of(what, images, labels, lesions, backbone, weights, size, device)
     model = ClassSimilarity(estimator.value, softness=softness, classes=classes, seed=seed)
+    groups = None if found.groups is None else len(set(found.groups))
     with report_on_standard_error() as report:
         model.fit(found.features, found.labels, found.groups, report)
     if features_file:
@@ -117,7 +118,6 @@ def similar(
     if page_file:
         from cclnet.views.similarity_page import similarity_page
 
-        groups = None if found.groups is None else len(set(found.groups))
         page = similarity_page(what.name, model, found.features, found.labels, groups, image_pairs(model, found))
         write_bytes(page_file, page.encode())
 
@@ -125,7 +125,7 @@ def similar(
         if not any(is_standard_output(path) for path in outputs):
             show_similarity(screen(), model, found)
 
-    give(findings(model, found), show, json_file)
+    give(model.as_dict() | {"images": len(found.labels), "groups": groups}, show, json_file)
     if found.problems:
         raise DataError("these images could not be used:", found.problems)
 
@@ -230,20 +230,23 @@ def _of_folder(
 def image_pairs(model: "ClassSimilarity", found: "LabelledFeatures") -> list["ImagePair"]:
     """The images of the most similar pairs; none where the input names no image files."""
     from cclnet.images.reading import map_places
-    from cclnet.inference.examples import examples
-    from cclnet.views.similarity_page import PAIRS_WITH_IMAGES, image_pair
+    from cclnet.inference.examples import PAIRS_WITH_EXAMPLES, with_examples
+    from cclnet.system.errors import DataError
+    from cclnet.views.image_pairs import image_pair, jpeg_source
 
     if found.pictures is None or found.images is None:
         return []
-    pictures, pairs = found.pictures, []
-    for pair in model.pairs_.head(PAIRS_WITH_IMAGES).to_dict("records"):
-        chosen = examples(found.features, found.labels, pair["a"], pair["b"])
-        rows = sorted({*sum(chosen.nearest, ()), *chosen.typical_a, *chosen.typical_b})
-        places = [(pictures[row].path, pictures[row].member) for row in rows]
-        decoded = map_places(places, _decoded, 1)
-        pixels = {row: image for row, image in zip(rows, decoded, strict=True) if not isinstance(image, ValueError)}
-        pairs.append(image_pair(pair["a"], pair["b"], chosen, found.images, pixels.__getitem__))
-    return pairs
+    picture_of = dict(zip(found.images, found.pictures, strict=True))
+
+    def source_of(image: str) -> str:
+        place = picture_of[image].path, picture_of[image].member
+        [pixels] = map_places([place], _decoded, 1)
+        if isinstance(pixels, ValueError):
+            raise DataError(f"{picture_of[image].where}: {pixels}")
+        return jpeg_source(pixels)
+
+    described = with_examples(model, found.features, found.labels, found.images)["pairs"][:PAIRS_WITH_EXAMPLES]
+    return [image_pair(pair, source_of) for pair in described]
 
 
 def _decoded(data: bytes) -> Any:
@@ -252,24 +255,6 @@ def _decoded(data: bytes) -> Any:
     from cclnet.images.decoding import decode
 
     return np.asarray(decode(data))
-
-
-def findings(model: "ClassSimilarity", found: "LabelledFeatures") -> dict[str, Any]:
-    """What was found, as JSON takes it."""
-    from cclnet.metrics.matrices import records
-
-    shares = {"count_share": model.count_share_, "shuffled_count_share": model.shuffled_count_share_}
-    return {
-        "pairs": records(model.pairs_),
-        "estimator": model.estimator,
-        "images": len(found.labels),
-        "groups": None if found.groups is None else len(set(found.groups)),
-        "classes": model.classes_,
-        "class_counts": model.class_counts_.tolist(),
-        "similarity": model.similarity_.tolist(),
-        "soft_labels": model.soft_labels_.tolist(),
-        **{name: None if share is None else share._asdict() for name, share in shares.items()},
-    }
 
 
 def show_similarity(console: Console, model: "ClassSimilarity", found: "LabelledFeatures") -> None:

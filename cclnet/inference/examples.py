@@ -1,14 +1,17 @@
 """The images that show how alike two classes are: the nearest pairs, and the most typical images of each class."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
+from cclnet.metrics.similarity import ClassSimilarity
+
 NEAREST = 4
 TYPICAL = 4
+PAIRS_WITH_EXAMPLES = 6
 
 
 class Examples(NamedTuple):
@@ -44,6 +47,27 @@ def examples(features: NDArray[np.floating], labels: Sequence[str], a: str, b: s
         if len(found) == NEAREST:
             break
     return Examples(found, _typical(features, rows_a), _typical(features, rows_b))
+
+
+def with_examples(
+    similarity: ClassSimilarity, features: NDArray[np.floating], labels: Sequence[str], images: Sequence[str]
+) -> dict[str, Any]:
+    """What was found of the similarity of classes, with the ids of images for the most similar pairs.
+
+    Args:
+        similarity: fitted to the features and labels.
+        features: n×d.
+        labels: the class of each image, n.
+        images: the ids, n.
+    """
+    found = similarity.as_dict()
+    for pair in found["pairs"][:PAIRS_WITH_EXAMPLES]:
+        rows = examples(features, labels, pair["a"], pair["b"])
+        pair["nearest"] = [[images[first], images[second]] for first, second in rows.nearest]
+        pair["typical_a"], pair["typical_b"] = (
+            [images[row] for row in part] for part in (rows.typical_a, rows.typical_b)
+        )
+    return found
 
 
 def _typical(features: NDArray[np.floating], rows: NDArray[np.int64]) -> list[int]:

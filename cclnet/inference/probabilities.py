@@ -79,6 +79,25 @@ def predict(
 
 
 @torch.inference_mode()
+def features_and_probabilities(
+    model: CCLNet,
+    images: Subset,
+    crop: int,
+    device: torch.device,
+    normalization: Normalization = IMAGENET,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The features, n × n1, and q^cls, n × K, of every image from its central crop."""
+    model.eval()
+    features, probabilities = [], []
+    for inputs in prediction_batches(images, crop, device, normalization, layout):
+        vectors, logits = model(inputs, with_features=True)
+        features.append(vectors.double().cpu().numpy())
+        probabilities.append(logits.double().softmax(dim=1).cpu().numpy())
+    return np.concatenate(features), np.concatenate(probabilities)
+
+
+@torch.inference_mode()
 def class_probabilities(model: CCLNet, inputs: Float[Tensor, "n 3 h w"]) -> NDArray[np.float64]:
     """q^cls of one batch, n × K; the model must be in evaluation mode."""
     return model(inputs).double().softmax(dim=1).cpu().numpy()

@@ -54,6 +54,52 @@ def read_confusion(path: Path) -> tuple[list[str], NDArray[np.int64]]:
     return classes, counts.astype(np.int64)
 
 
+def read_soft_label_table(path: Path, classes: Sequence[str] | None = None) -> NDArray[np.float64]:
+    """Read soft labels, or votes, from a CSV table: a row for each class, with its name in the column label.
+
+    Args:
+        path: the file; its other columns are the classes. Rows may be of any positive sum, such as votes of readers;
+            they are divided by it.
+        classes: the K classes, in the order that is wanted; None: any classes, in the order of the columns.
+
+    Returns:
+        K×K, row k the soft label of class k.
+
+    Raises:
+        DataError: with everything that is wrong with the table.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise DataError(f"{path} is not a CSV table") from None
+    columns = [str(name) for name in table.columns]
+    if columns[:1] != ["label"]:
+        raise DataError(f"{path}: the first column must be label, and then one for each class")
+    wanted, rows = list(classes or columns[1:]), table["label"].tolist()
+    faults = [
+        f"{what} {', '.join(names)}"
+        for what, names in {
+            "no column of class": [name for name in wanted if name not in columns[1:]],
+            "no row of class": [name for name in wanted if name not in rows],
+            "a column of no class:": [name for name in columns[1:] if name not in wanted],
+            "a row of no class:": [name for name in rows if name not in wanted],
+            "several rows of": sorted({name for name in rows if rows.count(name) > 1}),
+        }.items()
+        if names
+    ]
+    if faults:
+        raise DataError(f"{path}: {'; '.join(faults)}")
+    ordered = table.set_index("label").loc[wanted, wanted]
+    values = ordered.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    usable = np.isfinite(values).all(axis=1) & (values >= 0).all(axis=1) & (values.sum(axis=1) > 0)
+    if not usable.all():
+        named = ", ".join(name for name, good in zip(wanted, usable, strict=True) if not good)
+        raise DataError(f"{path}: the row of {named} must hold numbers from 0, not all of them 0")
+    return values / values.sum(axis=1, keepdims=True)
+
+
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table in a form for JSON, with None for missing values."""
     return table.astype(object).where(table.notna(), None).to_dict("records")

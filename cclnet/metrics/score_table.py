@@ -62,6 +62,7 @@ def score_soft_labels(
     counts: ArrayLike,
     confusion: ArrayLike,
     planted: ArrayLike | None = None,
+    features: ArrayLike | None = None,
 ) -> dict[str, Score]:
     """Scores of a soft-label matrix (K×K): its agreement with other matrices, by name.
 
@@ -71,6 +72,7 @@ def score_soft_labels(
         counts: number of training images of each class (K).
         confusion: number of validation images of each true (row) and predicted class, K×K.
         planted: the similarity from which the data were generated (K×K), None if unknown.
+        features: the similarity of the classes in the network's features (K×K), None if it could not be measured.
     """
     similarity = likeness.confused_similarity(confusion)
     notes = likeness.notes(soft_labels, counts, similarity, classes)
@@ -79,8 +81,12 @@ def score_soft_labels(
         "not_explained_by_counts": None if share is None else share.beyond,
         "follows_confusion": None if similarity is None else likeness.rank_correlation(soft_labels, similarity),
     }
+    if features is not None:
+        values["follows_features"] = likeness.rank_correlation(soft_labels, features)
     if planted is not None:
         values["planted_similarity"] = likeness.rank_correlation(soft_labels, planted)
+        if features is not None:
+            values["planted_in_features"] = likeness.rank_correlation(features, planted)
     return {name: Score(value, note=notes.get(name, "")) for name, value in values.items()}
 
 

@@ -12,7 +12,7 @@
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from cclnet.metrics.estimators import ESTIMATORS, Array, Estimator, Labels
 from cclnet.metrics.likeness import CountShare, off_diagonal, share_explained_by_counts
+from cclnet.metrics.matrices import records
 from cclnet.system.errors import DataError
 from cclnet.system.progress import Report, silent
 
@@ -135,6 +136,19 @@ class ClassSimilarity(BaseEstimator):
             DataError: there is no such T.
         """
         return soft_labels_of(self.distances_, softness)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The findings as JSON takes them: the pairs, the most similar first, and the matrices."""
+        shares = {"count_share": self.count_share_, "shuffled_count_share": self.shuffled_count_share_}
+        return {
+            "pairs": records(self.pairs_),
+            "estimator": self.estimator,
+            "classes": self.classes_,
+            "class_counts": self.class_counts_.tolist(),
+            "similarity": self.similarity_.tolist(),
+            "soft_labels": self.soft_labels_.tolist(),
+            **{name: None if share is None else share._asdict() for name, share in shares.items()},
+        }
 
     def _checked(
         self, features: ArrayLike, labels: ArrayLike, groups: ArrayLike | None

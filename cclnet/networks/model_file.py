@@ -56,6 +56,11 @@ class ModelDescription:
     version: str
 
     @property
+    def has_head(self) -> bool:
+        """Whether the labels were learned by a CCL head, which is part of the model."""
+        return self.method == "ccl" and self.params.get("soft_label_source", "head") == "head"
+
+    @property
     def normalization(self) -> Normalization:
         """The normalisation of the training images."""
         return Normalization(tuple(self.mean), tuple(self.standard_deviation))
@@ -115,7 +120,7 @@ def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
         description = ModelDescription(**values)
         settings = description.params.get("head", description.params)  # older files have no group `head`
         head = {name: settings[name] for name in ("margin", "temperature")}
-        num_classes, with_head = len(description.classes), description.method == "ccl"
+        num_classes, with_head = len(description.classes), description.has_head
         model = build_model(description.backbone, None, description.crop, num_classes, with_head, **head)
         model.load_state_dict(tensors)
         if model.head and description.converged_epoch is not None:

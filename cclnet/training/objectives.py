@@ -352,13 +352,19 @@ def _labels_from_means(means: Float[Tensor, "k d"], temperature: float) -> Float
     return soft_label_matrix(means - means.mean(dim=0), temperature)
 
 
-def build_objective(params: TrainParams, class_counts: Int[Tensor, " k"], num_features: int) -> Objective:
-    """Build the objective of an experiment with any method except ``ccl``.
+def build_objective(
+    params: TrainParams,
+    class_counts: Int[Tensor, " k"],
+    num_features: int,
+    soft_labels: Float[Tensor, "k k"] | None = None,
+) -> Objective:
+    """Build the objective of an experiment without a CCL head.
 
     Args:
         params: the experiment.
         class_counts: number of training images of each class.
         num_features: n1, the length of the backbone's feature vector.
+        soft_labels: of ``method: ccl`` with a file as ``soft_label_source``, row k for class k.
     """
     num_classes, peers = len(class_counts), params.peers
     prior = class_frequencies(class_counts) if params.label_smoothing.prior == "frequency" else None
@@ -378,8 +384,10 @@ def build_objective(params: TrainParams, class_counts: Int[Tensor, " k"], num_fe
             return MaxSuppression(num_classes, epochs=params.epochs, **dict(peers.maxsup))
         case "label_confusion":
             return LabelConfusion(num_classes, num_features, **dict(peers.label_confusion))
-        case "class_means":
+        case "ccl" if params.soft_label_source == "class_means":
             return ClassMeans(num_classes, num_features, params.head.temperature)
+        case "ccl" if soft_labels is not None:
+            return AddedLabels(soft_labels)
         case "online_smoothing":
             return OnlineSmoothing(num_classes, **dict(peers.online_smoothing))
         case _:

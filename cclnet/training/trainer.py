@@ -33,9 +33,10 @@ class Trainer:
         class_counts: number of training images of each class.
         device: where to compute.
         processes: the processes that train this network together.
+        soft_labels: the labels of Eq. 3 where ``soft_label_source`` is a file, row k for class k.
 
     Attributes:
-        model: the network; its ``head`` is the CCL head, None for methods other than ``ccl``.
+        model: the network; its ``head`` is the CCL head, None if the method or its soft labels need none.
         objective: the loss of the classifier if there is no head.
         freezing: the rule that freezes the head's dictionary.
         epoch: the current epoch, or the last finished one.
@@ -43,7 +44,12 @@ class Trainer:
     """
 
     def __init__(
-        self, params: TrainParams, class_counts: Int[Tensor, " k"], device: torch.device, processes: Processes = ALONE
+        self,
+        params: TrainParams,
+        class_counts: Int[Tensor, " k"],
+        device: torch.device,
+        processes: Processes = ALONE,
+        soft_labels: Float[Tensor, "k k"] | None = None,
     ) -> None:
         self.params = params
         self.device = device
@@ -54,7 +60,8 @@ class Trainer:
         constants = pretrained_constants(params.backbone, params.weights)
         self.normalization = Normalization(*constants) if constants else IMAGENET
         self.layout = memory_layout(params.memory_format)
-        self.objective = build_objective(params, class_counts, self.model.classifier.in_features).to(device)
+        num_features = self.model.classifier.in_features
+        self.objective = build_objective(params, class_counts, num_features, soft_labels).to(device)
         self.balance = _head_balance(params, class_counts.to(device))
 
         learning = [*self.model.classifying_parameters(), *self.objective.parameters()]
@@ -202,7 +209,7 @@ def _network(params: TrainParams, num_classes: int, device: torch.device, proces
         params.weights,
         params.crop,
         num_classes,
-        with_head=params.method == "ccl",
+        with_head=params.has_head,
         margin=params.head.margin,
         temperature=params.head.temperature,
         dictionary_init=params.head.dictionary_init,

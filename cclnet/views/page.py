@@ -45,6 +45,7 @@ from cclnet.metrics.score_table import Score
 from cclnet.params import Peers, ReportParams
 from cclnet.views import charts
 from cclnet.views.figures import LEGIBLE_CLASSES, has_numbers
+from cclnet.views.image_pairs import ImagePair, image_pair
 
 PAGES = Path(__file__).parent / "pages"
 
@@ -59,9 +60,9 @@ METHODS = {
     "virtual_teacher": "Teacher-free distillation",
     "maxsup": "Max suppression",
     "label_confusion": "Label confusion learning",
-    "class_means": "Labels from class means",
 }
 MISTAKES = 12
+SHOWN_IMAGE_PAIRS = 3
 PAIRS = 20  # of classes that are listed for a matrix that is too large to print
 THUMBNAIL = 128  # pixels
 CELL_COLOUR = (86, 180, 233)  # of the cells of a matrix that is too large to print, for light and dark mode
@@ -115,6 +116,7 @@ class Report:
         provenance: the provenance of each file of the dataset.
         conditions: what else the result depends on.
         planted: the similarity of the classes (K×K), if known.
+        similarity: what ``metrics/similarity.json`` says of the similarity of the classes in the network's features.
     """
 
     run: Run
@@ -127,11 +129,12 @@ class Report:
     provenance: list[dict[str, Any]]
     conditions: dict[str, Any]
     planted: ArrayLike | None
+    similarity: dict[str, Any]
 
     @property
     def learns_soft_labels(self) -> bool:
         """Whether the method has the CCL head."""
-        return self.params.method == "ccl"
+        return self.params.has_head
 
     @cached_property
     def training_counts(self) -> list[int]:
@@ -178,6 +181,7 @@ def report_page(report: Report) -> str:
             },
             bins=CALIBRATION_BINS,
             mistakes=_confident_mistakes(report),
+            image_pairs=_image_pairs(report),
             settings=_settings(report.params),
             conditions=_flat({"cclnet": __version__} | report.conditions),
             libraries=_drawing_libraries(),
@@ -265,7 +269,7 @@ def _matrix_picture(shares: NDArray[np.float64]) -> str:
     """An image with one pixel per cell, whose opacity increases with the value."""
     opacity = np.rint(255 * shares / (shares.max() or 1)).astype(np.uint8)
     pixels = np.dstack([*(np.full_like(opacity, channel) for channel in CELL_COLOUR), opacity])
-    return _png(Image.fromarray(pixels))
+    return png(Image.fromarray(pixels))
 
 
 def _likenesses(report: Report) -> list[Likeness]:
@@ -282,6 +286,8 @@ def _likenesses(report: Report) -> list[Likeness]:
             "a class has no validation image",
         ),
     ]
+    in_features = report.similarity.get("similarity")
+    others.append(("the similarity in the network's features", in_features, report.similarity.get("note", "")))
     if report.planted is not None:
         others.append(("the similarity planted in the sample", report.planted, ""))
     found: list[Likeness] = []
@@ -318,12 +324,23 @@ def _confident_mistakes(report: Report, most: int = MISTAKES) -> list[Mistake]:
     ]
 
 
+def _image_pairs(report: Report, most: int = SHOWN_IMAGE_PAIRS) -> list[ImagePair]:
+    """The images of the classes that are most similar in the network's features."""
+
+    def source_of(image: str) -> str:
+        [row] = report.cache.rows([image])
+        return f"data:image/png;base64,{_thumbnail(central_crop(report.cache[row], report.params.crop))}"
+
+    chosen = [pair for pair in report.similarity["pairs"][:most] if "nearest" in pair]
+    return [image_pair(pair, source_of) for pair in chosen]
+
+
 def _thumbnail(pixels: NDArray[np.uint8]) -> str:
     """A square RGB image, at most ``THUMBNAIL`` wide, as PNG in base64."""
-    return _png(Image.fromarray(resize(Image.fromarray(pixels), min(THUMBNAIL, len(pixels)))))
+    return png(Image.fromarray(resize(Image.fromarray(pixels), min(THUMBNAIL, len(pixels)))))
 
 
-def _png(image: Image.Image) -> str:
+def png(image: Image.Image) -> str:
     """An image as PNG in base64."""
     picture = io.BytesIO()
     image.save(picture, format="PNG")

@@ -1,9 +1,7 @@
 """A page about the similarity of classes: the pairs, the matrix, a map, and the images themselves."""
 
-import base64
-import io
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +9,13 @@ from PIL import Image
 from scipy.cluster.hierarchy import dendrogram, linkage
 from scipy.spatial.distance import squareform
 
-from cclnet.images.decoding import Pixels
-from cclnet.inference.examples import Examples
 from cclnet.metrics.estimators import discriminant_plane
 from cclnet.metrics.similarity import ClassSimilarity, reduced
 from cclnet.views.figures import LEGIBLE_CLASSES
-from cclnet.views.page import CELL_COLOUR, page_environment
+from cclnet.views.image_pairs import ImagePair
+from cclnet.views.page import CELL_COLOUR, page_environment, png
 
 SHOWN_PAIRS = 30
-PAIRS_WITH_IMAGES = 6
 DRAWN_IMAGES = 1500
 COLOURS = ("blue", "vermillion", "green", "purple", "cell", "orange")
 LETTER = 7.5  # pixels, of 13
@@ -40,24 +36,6 @@ VERDICTS = (
     "A pair is called alike (distinct) if its whole 95 % interval lies above (below) the mean of all pairs, by more "
     "than the pair does when the labels are shuffled among the images."
 )
-
-
-class PictureOf(NamedTuple):
-    """An image of the page; the thumbnail is a JPEG as text in base64."""
-
-    name: str
-    thumbnail: str
-
-
-class ImagePair(NamedTuple):
-    """The images of two classes that are alike: of the nearest pairs, and the most typical of each class."""
-
-    a: str
-    b: str
-    nearest_a: list[PictureOf]
-    nearest_b: list[PictureOf]
-    typical_a: list[PictureOf]
-    typical_b: list[PictureOf]
 
 
 def similarity_page(
@@ -119,32 +97,6 @@ def control_sentence(similarity: ClassSimilarity) -> str:
     if shuffled is not None:
         text += f" With shuffled labels they explain {shuffled.explained:.0%}."
     return text
-
-
-def image_pair(a: str, b: str, found: Examples, names: Sequence[str], pixels_of: Callable[[int], Pixels]) -> ImagePair:
-    """The images of a pair, each as a thumbnail.
-
-    Args:
-        a, b: the classes.
-        found: the rows of the images.
-        names: of all images.
-        pixels_of: the pixels of the image in a row.
-    """
-
-    def strip(rows: Sequence[int]) -> list[PictureOf]:
-        return [PictureOf(names[row], thumbnail(pixels_of(row))) for row in rows]
-
-    nearest_a, nearest_b = [first for first, _ in found.nearest], [second for _, second in found.nearest]
-    return ImagePair(a, b, *(strip(rows) for rows in (nearest_a, nearest_b, found.typical_a, found.typical_b)))
-
-
-def thumbnail(pixels: Pixels, side: int = 160) -> str:
-    """An image (RGB) no larger than ``side`` as JPEG in base64."""
-    image = Image.fromarray(pixels)
-    image.thumbnail((side, side))
-    data = io.BytesIO()
-    image.save(data, format="JPEG", quality=88)
-    return base64.b64encode(data.getvalue()).decode("ascii")
 
 
 def class_map(
@@ -248,6 +200,4 @@ def _picture(shares: NDArray[np.float64]) -> str:
     """A pixel for each cell, the more opaque the larger, as PNG in base64."""
     opacity = np.rint(255 * shares).astype(np.uint8)
     pixels = np.dstack([*(np.full_like(opacity, channel) for channel in CELL_COLOUR), opacity])
-    data = io.BytesIO()
-    Image.fromarray(pixels).save(data, format="PNG")
-    return base64.b64encode(data.getvalue()).decode("ascii")
+    return png(Image.fromarray(pixels))

@@ -4,7 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cclnet.metrics.matrices import read_confusion, read_soft_labels, write_confusion, write_soft_labels
+from cclnet.metrics.matrices import (
+    read_confusion,
+    read_soft_label_table,
+    read_soft_labels,
+    write_confusion,
+    write_soft_labels,
+)
 from cclnet.metrics.scores import confusion_table
 from cclnet.system.errors import DataError
 
@@ -56,3 +62,44 @@ def test_what_is_no_matrix_is_refused_in_one_line(path: Path, text: str):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=r"^matrix\.json is not what the evaluate stage writes .* dvc repro$"):
         read_soft_labels(path)
+
+
+def votes(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_votes_become_soft_labels_in_the_order_that_is_wanted(tmp_path: Path):
+    file = votes(tmp_path / "votes.csv", "label,b,a,c\nc,1,1,2\na,3,9,0\nb,1,0,0\n")
+    expected = [[0.75, 0.25, 0], [0, 1, 0], [0.25, 0.25, 0.5]]
+    np.testing.assert_allclose(read_soft_label_table(file, ["a", "b", "c"]), expected)
+    np.testing.assert_allclose(read_soft_label_table(file), np.array(expected)[np.ix_([1, 0, 2], [1, 0, 2])])
+
+
+def test_class_names_are_taken_as_they_are(tmp_path: Path):
+    file = votes(tmp_path / "votes.csv", "label,NA,007\nNA,1,0\n007,0,1\n")
+    np.testing.assert_array_equal(read_soft_label_table(file, ["007", "NA"]), np.eye(2))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not a CSV table"),
+        ("a,b\n1,0\n0,1\n", "the first column must be label"),
+        (
+            "label,a,c\na,1,0\nc,0,1\n",
+            "no column of class b; no row of class b; a column of no class: c; a row of no class: c",
+        ),
+        ("label,a,b\na,1,0\nb,0,1\nb,1,1\n", "several rows of b"),
+        ("label,a,b\na,1,-1\nb,x,1\n", "the row of a, b must hold numbers from 0, not all of them 0"),
+        ("label,a,b\na,0,0\nb,inf,1\n", "the row of a, b must hold"),
+    ],
+)
+def test_a_table_of_soft_labels_with_faults_is_refused(tmp_path: Path, text: str, message: str):
+    with pytest.raises(DataError, match=message):
+        read_soft_label_table(votes(tmp_path / "votes.csv", text), ["a", "b"])
+
+
+def test_a_missing_table_of_soft_labels_is_one_line(tmp_path: Path):
+    with pytest.raises(DataError, match=r"votes.csv cannot be read: No such file or directory"):
+        read_soft_label_table(tmp_path / "votes.csv")

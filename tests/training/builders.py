@@ -28,6 +28,7 @@ PARAMS: dict[str, Any] = {
     "backbone": "tiny",
     "weights": None,
     "method": "ccl",
+    "soft_label_source": "head",
     "training_labels": "original",
     "seed": 0,
     "lr_ccl": 0.01,
@@ -80,6 +81,11 @@ def build_tiny_or_real(
     network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2))
     small_head = CCLHead(NUM_FEATURES, num_classes, hidden_dim=32, embedding_dim=16, **head) if with_head else None
     return CCLNet(network, NUM_FEATURES, num_classes, small_head)
+
+
+def settings_of(method: str) -> dict[str, str]:
+    """The settings of a method; labels from class means are those of CCL-Net from another source."""
+    return {"method": "ccl", "soft_label_source": method} if method == "class_means" else {"method": method}
 
 
 def params(**changes: Any) -> TrainParams:

@@ -10,7 +10,7 @@ from torch.autograd import gradcheck
 from torch.nn import functional
 from torch.testing import assert_close
 
-from cclnet.ccl import soft_label_matrix
+from cclnet.ccl import classification_loss, soft_label_matrix
 from cclnet.params import Peers
 from cclnet.targets import smoothed_targets
 from cclnet.training.objectives import (
@@ -25,7 +25,7 @@ from cclnet.training.objectives import (
     VirtualTeacher,
     build_objective,
 )
-from tests.training.builders import params
+from tests.training.builders import params, settings_of
 
 K = 7
 LSR = smoothed_targets(torch.arange(K), K, 0.5228).double()
@@ -331,7 +331,7 @@ COUNTS = torch.tensor([8, 1, 1, 1, 1, 2, 2])
 
 @pytest.mark.parametrize("method", ["baseline", "lsr", "lsr_kl", "class_means", *Peers.model_fields])
 def test_every_method_builds_its_objective_with_its_settings(method: str) -> None:
-    objective = build_objective(params(method=method), COUNTS, FEATURES)
+    objective = build_objective(params(**settings_of(method)), COUNTS, FEATURES)
     kinds = {
         "baseline": Objective,
         "lsr": Objective,
@@ -351,10 +351,20 @@ def test_every_method_builds_its_objective_with_its_settings(method: str) -> Non
     assert objective.label_matrix.argmax(dim=1).tolist() == list(range(K))
 
 
+def test_soft_labels_of_a_file_are_those_of_equation_3() -> None:
+    labels = torch.rand(K, K, generator=torch.Generator().manual_seed(0)) + torch.eye(K)
+    labels /= labels.sum(dim=1, keepdim=True)
+    objective = build_objective(params(soft_label_source="votes.csv"), COUNTS, FEATURES, labels)
+    assert type(objective) is AddedLabels
+    assert torch.equal(objective.label_matrix, labels)
+    logits, classes = batch()
+    assert_close(objective(logits, classes), classification_loss(logits, classes, labels))
+
+
 @pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("method", ["baseline", "lsr_kl", "class_means", *Peers.model_fields])
 def test_losses_of_half_precision_logits_are_computed_in_float32(method: str, precision: torch.dtype) -> None:
-    objective = build_objective(params(method=method), COUNTS, FEATURES)
+    objective = build_objective(params(**settings_of(method)), COUNTS, FEATURES)
     logits, labels = batch()
     features = features_of(len(labels)).to(precision)
     found = objective.from_features(features, logits.to(precision), labels)

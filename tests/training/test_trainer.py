@@ -51,6 +51,7 @@ from tests.training.builders import (
     VALIDATION,
     K,
     params,
+    settings_of,
     subset_of,
     weights_of,
 )
@@ -354,7 +355,7 @@ def test_online_labels_change_between_epochs_and_not_within() -> None:
 
 @pytest.mark.parametrize("method", ["class_means", "label_confusion"])
 def test_labels_from_features_change_between_epochs_and_not_within(method: str) -> None:
-    trainer = trainer_of(method=method)
+    trainer = trainer_of(IMAGES, **settings_of(method))
     matrices = []
     for _ in range(3):
         seen = []
@@ -825,10 +826,10 @@ def test_interruption_before_and_after_the_freeze_of_a_network_with_dropout(tmp_
 
 @pytest.mark.parametrize("method", ["baseline", "lsr", "online_smoothing", "maxsup", "label_confusion", "class_means"])
 def test_interrupted_fit_without_head(method: str, tmp_path: Path) -> None:
-    expected, expected_history, _ = run_fit(tmp_path / "uninterrupted", {"method": method})
+    expected, expected_history, _ = run_fit(tmp_path / "uninterrupted", settings_of(method))
     with pytest.raises(SuddenDeathError):
-        run_fit(tmp_path / "interrupted", {"method": method}, 40)
-    weights, history, _ = run_fit(tmp_path / "interrupted", {"method": method})
+        run_fit(tmp_path / "interrupted", settings_of(method), 40)
+    weights, history, _ = run_fit(tmp_path / "interrupted", settings_of(method))
     assert changed(weights, expected) == set()
     assert history == expected_history
 

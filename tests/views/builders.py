@@ -93,7 +93,11 @@ class Page(HTMLParser):
 
 
 def made_up_report(
-    classes: list[str] = HOSTILE, images: int = 100, lacking: str | None = None, **changed: Any
+    classes: list[str] = HOSTILE,
+    images: int = 100,
+    lacking: str | None = None,
+    similarity: dict[str, Any] | None = None,
+    **changed: Any,
 ) -> Report:
     """An experiment with random predictions of random images, evaluated as the stage does."""
     rng = np.random.default_rng(3)
@@ -149,5 +153,6 @@ def made_up_report(
         ),
         provenance=[{"name": "images.zip", "bytes": 1234567, "sha256": "ab" * 32, "source": "/home/somebody/data"}],
         conditions={"processor": "portable", "threads": 2, "versions": {"torch": "2.15.0"}},
+        similarity=similarity or {"pairs": [], "note": "made up"},
         planted=rng.random((num_classes, num_classes)) if params.dataset == "sample" else None,
     )

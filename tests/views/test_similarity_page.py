@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cclnet.inference.examples import examples
+from cclnet.inference.examples import examples, with_examples
 from cclnet.metrics.similarity import ClassSimilarity
+from cclnet.views.image_pairs import image_pair, jpeg_source
 from cclnet.views.similarity_page import (
     DRAWN_IMAGES,
     class_map,
     control_sentence,
-    image_pair,
     similarity_page,
-    thumbnail,
 )
 from tests.images.builders import noise
 from tests.views.builders import HOSTILE, Page
@@ -97,19 +96,21 @@ def test_heads_have_no_intervals(monkeypatch: pytest.MonkeyPatch):
 def test_images_are_shown_in_pairs():
     features, labels = drawn(["a", "b", "c"])
     model = ClassSimilarity(resamples=200, shuffles=1).fit(features, labels)
-    found = examples(features, labels, "a", "b")
     names = [f"image {row}" for row in range(len(labels))]
-    pair = image_pair("a", "b", found, names, lambda row: noise(20, 30, row))
-    page = Page(similarity_page("it", model, features, labels, 45, [pair]))
+    described = with_examples(model, features, labels, names)["pairs"][0]
+    page = Page(similarity_page("it", model, features, labels, 45, [image_pair(described, lambda it: f"data:{it}")]))
     shown = [(it["alt"], it["src"]) for it in page.all("img")]
-    rows = [*(a for a, _ in found.nearest), *(b for _, b in found.nearest), *found.typical_a, *found.typical_b]
-    assert shown == [(names[row], f"data:image/jpeg;base64,{thumbnail(noise(20, 30, row))}") for row in rows]
+    nearest = described["nearest"]
+    expected = [*(a for a, _ in nearest), *(b for _, b in nearest), *described["typical_a"], *described["typical_b"]]
+    assert shown == [(name, f"data:{name}") for name in expected] and len(shown) == 16
+    found = examples(features, labels, described["a"], described["b"])
+    assert nearest == [[names[a], names[b]] for a, b in found.nearest]
     assert "do not publish it" in page.text and "90 images of 45 groups" in page.text
     assert "names no image files" in Page(page_of(["a", "b", "c"])[1]).text
 
 
 def test_a_thumbnail_is_small_and_keeps_its_shape():
-    image = Image.open(io.BytesIO(base64.b64decode(thumbnail(noise(300, 600, 0)))))
+    image = Image.open(io.BytesIO(base64.b64decode(jpeg_source(noise(300, 600, 0)).split(",")[1])))
     assert image.size in ((160, 80), (80, 160)) and image.format == "JPEG"
 
 
