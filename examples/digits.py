@@ -43,11 +43,13 @@ def digit_tensors() -> tuple[TensorDataset, TensorDataset]:
 def show(accuracy: float, criterion: CCLLoss) -> None:
     """Print the accuracy, when the dictionary froze, and the pairs of digits whose soft labels share most."""
     convergence, soft_labels = criterion.freezing.convergence, criterion.soft_labels()
+    frozen = f"after epoch {convergence.converged_epoch}" if criterion.head.frozen else "not yet"
     shared = (soft_labels + soft_labels.T).triu(diagonal=1) / 2
     pairs = [divmod(place, len(shared)) for place in shared.flatten().topk(3).indices.tolist()]
     print(f"accuracy on held-out digits  {accuracy:.3f}")
-    print(f"epochs                       {convergence.epoch}")
-    print(f"dictionary frozen in epoch   {convergence.converged_epoch or 'none yet'}")
+    print(
+        f"dictionary frozen            {frozen}, of {convergence.epoch}; p̄ lowest after epoch {convergence.best_epoch}"
+    )
     print(f"most alike                   {', '.join(f'{a} and {b} ({shared[a, b]:.3f})' for a, b in pairs)}")
 
 

@@ -11,7 +11,6 @@ import os
 import sys
 from pathlib import Path
 
-import torch
 from digits import digit_tensors, show
 from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -32,7 +31,7 @@ class DigitClassifier(LightningModule):
         convolutions = [nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.ReLU()]
         backbone = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(64 * 4 * 4, 64), nn.ReLU())
         self.model = CCLNet(backbone, num_features=64, num_classes=10)
-        self.criterion = CCLLoss(num_features=64, num_classes=10, patience=3, freeze_at="current")
+        self.criterion = CCLLoss(num_features=64, num_classes=10, patience=3)
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
@@ -47,7 +46,7 @@ class DigitClassifier(LightningModule):
         self.log("accuracy", (self.model(images).argmax(dim=1) == labels).float().mean(), sync_dist=True)
 
     def configure_optimizers(self) -> Optimizer:
-        groups = [{"params": self.model.parameters()}, {"params": self.criterion.parameters(), "lr": 0.005}]
+        groups = [{"params": self.model.parameters()}, {"params": self.criterion.parameters(), "lr": 0.02}]
         return SGD(groups, lr=0.05, momentum=0.9)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
