@@ -41,7 +41,7 @@ class CCLTask(ClassificationTask):
         features, output = self.trainable_module(input, with_features=True)
         return {"loss": self.criterion(features, output, target), "output": output}
 
-    def prepare_distributed(self, device_ids: list[Any] | None = None, **options: Any) -> "CCLTask":
+    def prepare_distributed(self, device_ids: list[Any] | None = None, **options: Any) -> ClassificationTask:
         self.criterion = DistributedDataParallel(self.criterion, device_ids, find_unused_parameters=True)
         return super().prepare_distributed(device_ids, **options)
 
@@ -66,7 +66,7 @@ def main(folder: Path, epochs: int) -> CCLTask:
     if args.distributed:
         task.prepare_distributed()
     folder.mkdir(parents=True, exist_ok=True)
-    saver = CheckpointSaver(task, optimizer, checkpoint_dir=folder, max_history=1, task=task)
+    saver = CheckpointSaver(task, optimizer, checkpoint_dir=str(folder), max_history=1, task=task)
     digits, held_out = digit_tensors()
     sampler = DistributedSampler(digits, args.world_size, args.rank)
     for epoch in range(start, epochs):

@@ -1,4 +1,4 @@
-"""``CCLLoss`` in Lightning, in the Trainer of transformers and in timm: the examples, as a user runs them: ``make hosts``.
+"""``CCLLoss`` in Lightning, transformers and timm: the examples, run as a user runs them, by ``make hosts``.
 
 Not collected by a plain ``pytest``: the frameworks have an environment of their own, ``.venv-hosts``, in which the
 project's wheel is installed. Under torchrun this file is what each of two processes runs.
