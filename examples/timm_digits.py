@@ -1,10 +1,10 @@
 """CCLLoss with a model, an optimizer, a schedule and checkpoints of timm, on scikit-learn's handwritten digits.
 
-    pip install timm
+    pip install "timm>=1.0.29"
     python examples/timm_digits.py FOLDER 8     # eight epochs; goes on where FOLDER/last.pth.tar ended
     torchrun --nproc-per-node=2 examples/timm_digits.py FOLDER 8
 
-timm's own train.py (1.0.29) needs ``CCLTask`` of this file, and in its ``main``::
+timm's own train.py needs ``CCLTask`` of this file, and in its ``main``::
 
     model.reset_classifier(0)
     n1 = model.head_hidden_size
