@@ -1,1 +1,1 @@
-"""How fast the project is, beside the fastest that there could be and beside what a user would take instead."""
+"""Benchmarks of the project against lower bounds of the run time and against alternatives."""

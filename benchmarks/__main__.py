@@ -1,12 +1,12 @@
-"""Measure how fast the project is: one question, all of them, or the report of what was measured.
+"""Run the benchmarks: one question, all questions, or only the report.
 
-    python -m benchmarks input_path                  # a table on the screen, and benchmarks/results/input_path.csv
-    python -m benchmarks input_path --images FOLDER  # on images of your own
-    python -m benchmarks all                         # every question, each in a process of its own, and the report
-    python -m benchmarks all --tiny                  # every step of it in small; the figures mean nothing
-    python -m benchmarks report                      # benchmarks/results/report.md and ratios.png from what is there
+    python -m benchmarks input_path                  # print a table and write benchmarks/results/input_path.csv
+    python -m benchmarks input_path --images FOLDER  # measure on your own images
+    python -m benchmarks all                         # every question, each in a separate process, and the report
+    python -m benchmarks all --tiny                  # every step on tiny data; the numbers have no meaning
+    python -m benchmarks report                      # benchmarks/results/report.md and ratios.png from the results
 
-Leave the machine alone meanwhile: what else runs on it is measured too.
+Do not run other programs at the same time, because they affect the measurements.
 """
 
 import argparse
@@ -24,7 +24,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def measure(question: str, settings: Settings, threads: int | None, folder: Path) -> None:
-    """Answer one question: print the table and write the CSV."""
+    """Measure one question, print the table and write the CSV."""
     prepare_processor(QUESTIONS[question].processor, threads)
     keep_freed_memory()
     results, of_machine = import_module("benchmarks.report"), import_module("benchmarks.machine")
@@ -40,10 +40,10 @@ def measure(question: str, settings: Settings, threads: int | None, folder: Path
 
 
 def measure_all(arguments: list[str], folder: Path) -> None:
-    """Answer every question, in a process of its own each, with the same further arguments.
+    """Measure every question in a separate process, with the given further arguments.
 
     Raises:
-        CCLNetError: one of them failed.
+        CCLNetError: a process failed.
     """
     for question in QUESTIONS:
         command = [sys.executable, "-m", "benchmarks", question, *arguments, "--results", str(folder)]
@@ -53,7 +53,7 @@ def measure_all(arguments: list[str], folder: Path) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+    """The parser of the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""The questions that are measured, and how; apart from their modules, which load torch."""
+"""The catalogue of questions and their settings; separate from their modules, which load torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +8,14 @@ from cclnet.system.machine import Processor
 
 
 class Question(NamedTuple):
-    """What a module answers, and how its process is started.
+    """A question that a module measures, and the settings of its process.
 
     Attributes:
         title: the question in words.
-        threads: that compute, None for as many as there are cores.
-        repetitions: of each thing measured, if not asked otherwise.
-        processor: which kernels compute.
-        own_images: whether it can be measured on images of one's own; else they are drawn.
+        threads: number of threads, None for one per core.
+        repetitions: default number of repetitions.
+        processor: the kernels to use.
+        own_images: whether it can be measured on the user's own images; otherwise they are generated.
     """
 
     title: str
@@ -27,12 +27,12 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure.
+    """The settings of a measurement.
 
     Attributes:
-        tiny: every step in seconds, on next to nothing: that it runs, not how fast.
-        repetitions: of each thing measured.
-        images: a folder or a zip of images to measure on, None to have some drawn.
+        tiny: run every step in seconds on tiny data, to test that it works.
+        repetitions: number of repetitions of each measurement.
+        images: a folder or a zip of images to measure on, None for generated images.
         device: where networks are trained, ``cpu`` or ``cuda``.
     """
 

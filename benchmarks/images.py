@@ -1,4 +1,4 @@
-"""The images that are measured on: drawn at the size of ISIC 2018's, or one's own."""
+"""The images for the measurements: generated in the size of ISIC 2018, or the user's own."""
 
 import io
 import os
@@ -17,27 +17,27 @@ from cclnet.system.errors import DataError
 
 WIDTH, HEIGHT = 600, 450
 GRAIN = 2.0
-"""Standard deviation of the noise, in 8-bit levels: with it, a file has the 270 KB of one of ISIC 2018."""
+"""Standard deviation of the noise in 8-bit levels, which gives files of 270 KB as in ISIC 2018."""
 DISTINCT = 70
-"""So many are drawn; larger sets repeat them."""
+"""Number of generated images; larger sets repeat them."""
 
 
 def photographs(number: int, own: Path | None) -> list[Photograph]:
-    """So many JPEG files, with a class and a lesion each.
+    """JPEG files, each with a class and a lesion.
 
     Args:
-        number: repeated from the first where there are not so many different ones.
-        own: a folder or a zip of images, None to have them drawn.
+        number: number of files; they are repeated if there are fewer different ones.
+        own: a folder or a zip of images, None for generated images.
 
     Raises:
-        DataError: there is no image in it.
+        DataError: ``own`` contains no image.
     """
     files = drawn_files(min(number, DISTINCT)) if own is None else own_files(own, number)
     return [Photograph(CLASSES[place % len(CLASSES)], place, files[place % len(files)]) for place in range(number)]
 
 
 def drawn_files(number: int) -> list[bytes]:
-    """Photographs of the sample's generator, enlarged, with grain, in the quality of ISIC 2018's files."""
+    """Images of the sample's generator, enlarged and with noise, in the quality of ISIC 2018's files."""
     random = np.random.default_rng(0)
     points = list(CLASS_POINTS.values())
     files = []
@@ -58,20 +58,20 @@ def own_files(source: Path, number: int) -> list[bytes]:
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """A JPEG file that keeps what there is."""
+    """A JPEG file of the highest quality."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=100, subsampling=0)
     return file.getvalue()
 
 
 def write_dataset(folder: Path, shots: Sequence[Photograph]) -> Path:
-    """The three files of the official layout; gives the zip of the images."""
+    """Write the three files of the official layout; return the path of the zip of images."""
     write_files(folder, shots)
     return folder / INPUT_ZIP
 
 
 def open_cache(folder: Path, shots: Sequence[Photograph], short_side: int) -> ImageCache:
-    """The photographs as the resize stage leaves them, in a folder: ``images.npy`` and ``images.csv``."""
+    """Resize the photographs as in the resize stage, to ``images.npy`` and ``images.csv`` in a folder."""
     input_zip = write_dataset(folder, shots)
     pixels, index = folder / "images.npy", folder / "images.csv"
     build_cache(input_zip, image_members(input_zip), short_side, pixels, index, threads=os.cpu_count() or 1)
@@ -79,7 +79,7 @@ def open_cache(folder: Path, shots: Sequence[Photograph], short_side: int) -> Im
 
 
 def write_image_folder(folder: Path, cache: ImageCache, shots: Sequence[Photograph]) -> None:
-    """The same resized images as JPEG files in a sub-folder for each class, as other programs take them."""
+    """Write the same resized images as JPEG files in one sub-folder per class, the format of other programs."""
     for row, shot in enumerate(shots):
         path = folder / shot.label / f"{row:07d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What was measured on."""
+"""The description of the machine."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ def machine(device: str) -> str:
 
 
 def processor_name() -> str:
-    """The model as Linux calls it, elsewhere the architecture."""
+    """The model name from Linux, on other systems the architecture."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -30,12 +30,12 @@ def processor_name() -> str:
 
 
 def versions() -> str:
-    """Of Python and of what computes."""
+    """The versions of Python and of the numerical packages."""
     return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)])
 
 
 def other_work() -> Callable[[], float]:
-    """Gives what tells, when it is called, the share of the machine that other programs have had since (Linux)."""
+    """Return a function that gives the share of CPU time that other programs have used since this call (Linux)."""
     started, before = time.monotonic(), _busy_with_others()
 
     def share() -> float:
@@ -45,7 +45,7 @@ def other_work() -> Callable[[], float]:
 
 
 def _busy_with_others() -> float:
-    """Seconds of all cores since the machine started, without those of this process and its children."""
+    """CPU seconds of all cores since boot, without those of this process and its children."""
     fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
     user, nice, system = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields[:3])
     return user + nice + system - sum(os.times()[:4])

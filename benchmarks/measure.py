@@ -1,4 +1,4 @@
-"""Several things measured in turn, and what comes of it beside what it should be."""
+"""Alternating measurements, and their comparison with a reference and a target."""
 
 import math
 import os
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Target(NamedTuple):
-    """Where a ratio should lie, both ends included."""
+    """The target range of a ratio, including both ends."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -24,26 +24,26 @@ class Target(NamedTuple):
 
 @dataclass(frozen=True)
 class Series:
-    """What one thing gave in every repetition."""
+    """The values of one measurement in all repetitions."""
 
     name: str
     values: list[float]
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median."""
         return median(self.values)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One thing beside another.
+    """The comparison of a measurement with a reference.
 
     Attributes:
-        case: on what.
-        unit: of both.
-        measured, reference: as many repetitions of both, taken in turn.
-        target: where their ratio should lie, None where it is only shown.
+        case: description of the case.
+        unit: unit of both series.
+        measured, reference: the same number of repetitions, measured alternately.
+        target: the target range of the ratio, None if there is no target.
     """
 
     case: str
@@ -54,27 +54,27 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """The median of what was measured, divided by that of the reference."""
+        """The ratio of the medians, measured / reference."""
         return self.measured.median / self.reference.median
 
     @property
     def ratios(self) -> list[float]:
-        """The same of each repetition alone."""
+        """The ratio of each repetition."""
         return [one / other for one, other in zip(self.measured.values, self.reference.values, strict=True)]
 
     @property
     def met(self) -> bool | None:
-        """Whether the ratio lies where it should."""
+        """Whether the ratio is in the target range."""
         return None if self.target is None else self.target.low <= self.ratio <= self.target.high
 
 
 def in_turn(contenders: Mapping[str, Callable[[], float]], repetitions: int, warm_up: bool = True) -> dict[str, Series]:
-    """Measure each once, then each again, and so on: what changes on the machine meanwhile meets all of them.
+    """Measure all contenders alternately, so that changes on the machine affect all of them.
 
     Args:
-        contenders: name → what measures it once.
-        repetitions: of each.
-        warm_up: whether one more round goes before, which is not counted.
+        contenders: name → function that measures once.
+        repetitions: number of repetitions of each.
+        warm_up: whether to run an additional first round that is not counted.
     """
     rounds = [[measure() for measure in contenders.values()] for _ in range(repetitions + warm_up)]
     columns = zip(*rounds[warm_up:], strict=True)
@@ -82,7 +82,7 @@ def in_turn(contenders: Mapping[str, Callable[[], float]], repetitions: int, war
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes, by the clock on the wall."""
+    """The wall-clock time of the work in seconds."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
@@ -90,7 +90,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 @contextmanager
 def pinned(cores: int) -> Iterator[None]:
-    """Keep this process, with the threads that it starts, on the first so many of the cores that it may use."""
+    """Pin this process and its new threads to the first ``cores`` of its available cores."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(before)[:cores])
     try:
@@ -100,5 +100,5 @@ def pinned(cores: int) -> Iterator[None]:
 
 
 def figure(value: float) -> str:
-    """A number with three significant digits, or all of a large one's."""
+    """A number with three significant digits; large numbers with all integer digits."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""One of the processes that ``benchmarks.processes`` has torchrun start, on a core of its own.
+"""One of the processes that ``benchmarks.questions.processes`` starts with torchrun, on its own core.
 
 torchrun --standalone --nproc-per-node=2 -m benchmarks.rank FOLDER CASE REPETITIONS
 """
@@ -12,15 +12,15 @@ from cclnet.system.machine import keep_freed_memory, prepare_processor
 
 
 def main(folder: Path, case: list, repetitions: int) -> None:
-    """Measure the images a second of one process, of all together, and of all apart; the first process prints them.
+    """Measure the images per second of one process, of all together, and of all independently; the first prints them.
 
     Args:
-        folder: holds ``images.npy`` and ``images.csv``.
+        folder: the folder with ``images.npy`` and ``images.csv``.
         case: the fields of a ``training.Case``.
-        repetitions: of each, taken in turn.
+        repetitions: number of repetitions of each, measured alternately.
     """
     keep_freed_memory()
-    prepare_processor("native", threads=1)  # before what imports NumPy and torch
+    prepare_processor("native", threads=1)  # before NumPy and torch are imported
     import torch
 
     from benchmarks.measure import in_turn, seconds

@@ -1,4 +1,4 @@
-"""The comparisons as rows of a CSV, as a table on the screen, and all of them as one page and one figure."""
+"""Output of the comparisons: CSV files, tables on the screen, and a report with a figure."""
 
 import math
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def row_of(comparison: Comparison) -> Row:
 
 
 def table_of(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """The rows of a CSV as a person reads them: medians, and in brackets the lowest and the highest."""
+    """The rows of a CSV formatted for reading: medians, with the lowest and the highest value in brackets."""
 
     def spread(row: Row, name: str, middle: str) -> str:
         return f"{figure(row[middle])} ({figure(row[f'{name}_low'])} … {figure(row[f'{name}_high'])})"
@@ -57,7 +57,7 @@ def table_of(rows: Sequence[Row]) -> list[dict[str, str]]:
 
 
 def ran_on(row: Row) -> str:
-    """The machine, the versions, and how much of it other programs had."""
+    """The machine, the versions, and the CPU share of other programs."""
     others = f"other programs had {row['other_work']:.0%} of the machine meanwhile"
     return f"{row['machine']}; {row['images']}; {row['versions']}; {others}"
 
@@ -74,12 +74,12 @@ def show(question: str, rows: Sequence[Row]) -> None:
 
 
 def write(folder: Path, question: str, rows: Sequence[Row]) -> None:
-    """Keep the rows."""
+    """Write the rows to the CSV."""
     write_csv(folder / f"{question}.csv", rows)
 
 
 def read(folder: Path) -> dict[str, list[Row]]:
-    """All that was kept, in the order of the catalogue."""
+    """Read all CSV files, in the order of the catalogue."""
     files = {question: folder / f"{question}.csv" for question in QUESTIONS}
     return {
         question: pd.read_csv(path, keep_default_na=False).to_dict("records")
@@ -89,7 +89,7 @@ def read(folder: Path) -> dict[str, list[Row]]:
 
 
 def report(folder: Path) -> str:
-    """Write the page and the figure of all that was kept; gives the page."""
+    """Write the report and the figure of all results; return the report."""
     kept = read(folder)
     parts = ["# How fast it is, as measured", "Written by `python -m benchmarks report`; what it means: "]
     parts[-1] += "[performance](../../docs/evidence/performance.md). Medians, in brackets the lowest and the highest."
@@ -105,7 +105,7 @@ def report(folder: Path) -> str:
 
 @in_house_style
 def ratio_figure(rows: Sequence[Row]) -> Figure:
-    """Every ratio that has a target, its spread, and the side of the target on which it should lie."""
+    """All ratios with a target, their spread, and the target range."""
     drawn = Figure(figsize=(8, 0.9 + 0.32 * len(rows)))
     axes = drawn.subplots()
     places = np.arange(len(rows))[::-1]

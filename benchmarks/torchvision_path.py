@@ -1,4 +1,4 @@
-"""What a user of torchvision writes for the same augmentation."""
+"""The same augmentation, written with torchvision."""
 
 import torch
 from torchvision.transforms import v2
@@ -8,7 +8,7 @@ from cclnet.params import TrainParams
 
 
 def augmentation(params: TrainParams) -> list[v2.Transform]:
-    """Random crop, two flips and colours of a picture that is resized already."""
+    """Random crop, two flips and colour jitter of a resized picture."""
     return [
         v2.RandomCrop(params.crop),
         v2.RandomHorizontalFlip(),
@@ -18,11 +18,11 @@ def augmentation(params: TrainParams) -> list[v2.Transform]:
 
 
 def to_network() -> list[v2.Transform]:
-    """From a picture to normalised values."""
+    """Convert a picture to normalised values."""
     to_float = v2.ToDtype(torch.float32, scale=True)
     return [v2.ToImage(), to_float, v2.Normalize(list(MEAN), list(STANDARD_DEVIATION))]
 
 
 def transform(params: TrainParams) -> v2.Compose:
-    """From a picture to a view of it for the network."""
+    """The whole transform from a picture to the network's input."""
     return v2.Compose([*augmentation(params), *to_network()])

@@ -1,4 +1,4 @@
-"""Experiments as small as it takes to measure training."""
+"""Small experiments for measuring training."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,13 +20,13 @@ from studies.running.settings import params_with
 
 
 class Case(NamedTuple):
-    """A network and what it is fed with.
+    """A network and its input.
 
     Attributes:
-        backbone: its name.
+        backbone: name of the backbone.
         short_side, crop: pixels.
-        batch: images of one step.
-        steps: of one epoch.
+        batch: images per step.
+        steps: steps per epoch.
     """
 
     backbone: str
@@ -44,28 +44,28 @@ TINY = Case("shufflenet_v2_x0_5", 36, 32, 8, 2)
 
 
 def small_images(steps: int, device: str) -> Case:
-    """ResNet-18 on images with a short side of 64 pixels; a GPU does ten times the steps."""
+    """ResNet-18 on images with a short side of 64 pixels, with ten times the steps on a GPU."""
     return Case("resnet18", 64, 56, 128, 10 * steps if device == "cuda" else steps)
 
 
 def large_images(steps: int, device: str) -> Case:
-    """ResNet-18 on images of the paper's size, in the paper's batches if they are for a GPU."""
+    """ResNet-18 on images of the paper's size, with the paper's batch size on a GPU."""
     return Case("resnet18", 256, 224, 128, 10 * steps) if device == "cuda" else Case("resnet18", 256, 224, 32, steps)
 
 
 def training_set(case: Case, settings: Settings, folder: Path) -> Subset:
-    """The images of one epoch, in a folder."""
+    """Create the images of one epoch in a folder."""
     return all_of(open_cache(folder, photographs(case.batch * case.steps, settings.images), case.short_side))
 
 
 def all_of(cache: ImageCache) -> Subset:
-    """Every image of a cache, with the classes of ``photographs``."""
+    """All images of a cache, with the classes of ``photographs``."""
     rows = np.arange(len(cache.images))
     return Subset(cache, rows, rows % len(CLASSES))
 
 
 def train_params(case: Case, changes: Mapping[str, str] = NOTHING) -> TrainParams:
-    """The params of an experiment of the paper with this network and these images, some of them changed."""
+    """The params of the paper's experiment with the network and images of a case, and with some changes."""
     block = {"short_side": str(case.short_side), "crop": str(case.crop), "batch_size": str(case.batch)}
     changed = params_with({"dataset": "isic2018", "backbone": case.backbone, **block, **changes})
     return Params.model_validate(changed).stage(TrainParams)
@@ -74,11 +74,11 @@ def train_params(case: Case, changes: Mapping[str, str] = NOTHING) -> TrainParam
 def new_trainer(
     case: Case, device: str, images: Subset, processes: Processes = ALONE, changes: Mapping[str, str] = NOTHING
 ) -> Trainer:
-    """A trainer of such an experiment."""
+    """A new trainer for a case."""
     counts = images.class_counts(len(CLASSES))
     return Trainer(train_params(case, changes), counts, torch.device(device), processes)
 
 
 def speed(images: int, work: Callable[[], object]) -> float:
-    """Images a second of work that goes through so many of them."""
+    """Images per second of work that processes ``images`` images."""
     return images / seconds(work)

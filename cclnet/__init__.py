@@ -1,7 +1,7 @@
 """CCL-Net: soft labels learned from interclass visual correlations (Wei et al., MICCAI 2020).
 
-The names below are loaded when they are first used: importing ``cclnet`` must not import torch, because what makes a
-run repeatable has to be set before that (``cclnet.system.machine``), and because the light stages do without it.
+The names below are loaded on first use. Importing ``cclnet`` must not import torch, because settings for reproducible
+results have to be made before that (``cclnet.system.machine``), and because some stages do not need torch.
 """
 
 import sys
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cclnet.ccl import Convergence as Convergence
     from cclnet.ccl import classification_loss as classification_loss
     from cclnet.ccl import softness as softness
+    from cclnet.metrics.similarity import ClassSimilarity as ClassSimilarity
     from cclnet.networks.backbones import build_backbone as build_backbone
     from cclnet.networks.model import CCLNet as CCLNet
 
@@ -27,6 +28,7 @@ _MODULE_OF = {
     "CCLHead": "cclnet.ccl",
     "CCLLoss": "cclnet.ccl",
     "CCLNet": "cclnet.networks.model",
+    "ClassSimilarity": "cclnet.metrics.similarity",
     "Convergence": "cclnet.ccl",
     "build_backbone": "cclnet.networks.backbones",
     "classification_loss": "cclnet.ccl",
@@ -37,6 +39,7 @@ __all__ = [
     "CCLHead",
     "CCLLoss",
     "CCLNet",
+    "ClassSimilarity",
     "Convergence",
     "__version__",
     "build_backbone",
@@ -91,11 +94,11 @@ _MOVED = {
     "transfer": ["images.transfer"],
     "workspace": ["system.workspace"],
 }
-"""The modules of version 0.1 → the modules that hold their names now, in the order in which they are searched."""
+"""Modules of version 0.1 → modules that contain their names now, in search order."""
 
 
 class _MovedModule(ModuleType):
-    """A module without contents of its own: each name is looked up where it is now, with a deprecation warning."""
+    """A module without its own contents: names are looked up in their new place, with a deprecation warning."""
 
     def __init__(self, name: str, places: Sequence[str]) -> None:
         super().__init__(name, f"Moved to {', '.join(f'cclnet.{place}' for place in places)}.")
@@ -113,7 +116,7 @@ class _MovedModule(ModuleType):
 
 
 class _MovedLoader:
-    """Makes the module of an old name."""
+    """Creates the module of an old name."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return _MovedModule(spec.name, _MOVED[spec.name.removeprefix("cclnet.")])
@@ -132,4 +135,4 @@ class _MovedModules:
         return ModuleSpec(name, _MovedLoader())  # pyright: ignore[reportArgumentType] - importlib.abc.Loader's protocol
 
 
-sys.meta_path.append(_MovedModules)  # the last to be asked
+sys.meta_path.append(_MovedModules)  # searched last

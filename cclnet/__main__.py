@@ -1,4 +1,4 @@
-"""``python -m cclnet COMMAND``, the same as ``cclnet COMMAND``."""
+"""``python -m cclnet COMMAND`` is the same as ``cclnet COMMAND``."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from cclnet.system.errors import errors_in_one_line
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command that the arguments name, by default those of the process, and end with its exit status."""
+    """Run the command given by the arguments (by default those of the process) and exit with its status."""
     with errors_in_one_line("cclnet"):
         from cclnet.cli.program import app
 

@@ -1,8 +1,7 @@
-"""``params.yaml``, checked as a whole before anything is done; a stage sees only the keys that it depends on.
+"""``params.yaml``, which is checked as a whole first; a stage sees only the keys that it depends on.
 
-Each group of the file is a model. The whole file is one, and so is what each stage depends on, which holds exactly the
-keys that ``dvc.yaml`` lists for that stage: keys and groups of the file and keys of the chosen dataset's block, side by
-side.
+Each group of the file is a model, and so is the whole file. The model of a stage contains exactly the keys that
+``dvc.yaml`` lists for that stage: keys and groups of the file, and keys of the chosen dataset's block.
 """
 
 import math
@@ -53,13 +52,13 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class Keys(BaseModel):
-    """A group of keys: lax types (DVC writes 1 for 1.0 and 1e-05 as text), no unknown key, no later change."""
+    """A group of keys: immutable, without unknown keys, with lax types (DVC writes 1 for 1.0 and 1e-05 as text)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ProcessorKeys(Keys):
-    """What every stage's process is started with."""
+    """The settings of the processor, which every stage uses."""
 
     processor: Literal["portable", "native"]
     threads: Count | None
@@ -78,7 +77,7 @@ class SizeKeys(Keys):
 
 
 class TrainingKeys(Keys):
-    """What training does differently from one dataset to another: the crop, the schedule, the learning rates."""
+    """The settings of training that depend on the dataset: crop, schedule, learning rates."""
 
     crop: Count
     epochs: Count
@@ -91,16 +90,16 @@ class TrainingKeys(Keys):
 
     @property
     def milestone_epochs(self) -> list[int]:
-        """The epochs after which the learning rates fall: those nearest to each fraction of the run, halves upwards.
+        """The epochs after which the learning rates decrease: each fraction of the run, rounded (halves up).
 
-        A milestone that comes to epoch 0 or to the last one has no effect, and is left out.
+        A milestone at epoch 0 or at the last epoch has no effect and is left out.
         """
         nearest = [math.floor(Fraction(str(part)) * self.epochs + Fraction(1, 2)) for part in self.milestones]
         return [epoch for epoch in nearest if 0 < epoch < self.epochs]
 
 
 class DatasetBlock(SourceKeys, SizeKeys, TrainingKeys, ProcessorKeys):
-    """One block of ``datasets``: everything that depends on the data."""
+    """One block of ``datasets``: all settings that depend on the data."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -115,7 +114,7 @@ class DatasetBlock(SourceKeys, SizeKeys, TrainingKeys, ProcessorKeys):
 
 
 class DrawnSample(Keys):
-    """What is drawn for ``dataset: sample``."""
+    """The settings of the generated sample, for ``dataset: sample``."""
 
     images: Annotated[Whole, Field(ge=100, le=100_000)]
     imbalance: Annotated[Number, Field(ge=1, le=1000)]
@@ -130,7 +129,7 @@ class SampleKeys(Keys):
 
 
 class SplitKeys(Keys):
-    """Which images are held out."""
+    """The settings of the split."""
 
     split: Literal["image", "lesion"]
     validation_fraction: Annotated[Number, Field(gt=0, lt=1)]
@@ -138,19 +137,19 @@ class SplitKeys(Keys):
 
 
 class ConfidencePenalty(Keys):
-    """See ``objectives.ConfidencePenalty``, as of the others of the same name."""
+    """See ``objectives.ConfidencePenalty``; the same holds for the other methods."""
 
     weight: NotNegative
 
 
 class OnlineSmoothing(Keys):
-    """Labels that the network made itself."""
+    """Labels from the network's own predictions."""
 
     hard_share: Share
 
 
 class MarginSmoothing(Keys):
-    """A penalty on logits too far apart."""
+    """A penalty on large differences between logits."""
 
     margin: NotNegative
     weight: NotNegative
@@ -158,7 +157,7 @@ class MarginSmoothing(Keys):
 
 
 class VirtualTeacher(Keys):
-    """Distillation from a teacher made by hand."""
+    """Distillation from a fixed, hand-made teacher."""
 
     correct: Annotated[Number, Field(gt=0, lt=1)]
     weight: Share
@@ -175,14 +174,14 @@ class MaxSuppression(Keys):
 
 
 class LabelConfusion(Keys):
-    """Labels from how an image resembles the classes."""
+    """Labels from the similarity of an image to the classes."""
 
     weight: NotNegative
     embedding_dim: Count
 
 
 class Peers(Keys):
-    """The settings of the methods that are not the paper's."""
+    """The settings of related methods from other works."""
 
     confidence_penalty: ConfidencePenalty
     online_smoothing: OnlineSmoothing
@@ -193,7 +192,7 @@ class Peers(Keys):
 
 
 class Head(Keys):
-    """The CCL head, its dictionary, and when that freezes."""
+    """The CCL head, its dictionary, and when the dictionary is frozen."""
 
     margin: Annotated[Number, Field(ge=0, le=4)]
     temperature: Positive
@@ -210,7 +209,7 @@ class LabelSmoothing(Keys):
 
 
 class Optimizer(Keys):
-    """SGD: the backbone's learning rate, what both optimizers share, and the factor of the classifier's loss."""
+    """SGD: the backbone's learning rate, settings of both optimizers, and the factor of the classifier's loss."""
 
     lr_backbone: NotNegative
     momentum: Annotated[Number, Field(ge=0, lt=1)]
@@ -220,7 +219,7 @@ class Optimizer(Keys):
 
 
 class Jitter(Keys):
-    """How far the colours of a training image may change, as of torchvision's ``ColorJitter``."""
+    """The ranges of the colour jitter of training images, as in torchvision's ``ColorJitter``."""
 
     brightness: Share
     contrast: Share
@@ -229,14 +228,14 @@ class Jitter(Keys):
 
 
 class Computation(Keys):
-    """How the network is computed."""
+    """Precision and compilation of the network."""
 
     precision: Literal["float32", "bfloat16"]
     compile: Annotated[bool, Field(strict=True)]
 
 
 class ExperimentKeys(Keys):
-    """Everything that the paper varies or fixes in training, and what it is compared with."""
+    """All settings of the paper's training, and of the methods that it is compared with."""
 
     backbone: Text
     weights: Text | None
@@ -296,12 +295,12 @@ class PlotParams(DatasetKeys, ProcessorKeys):
 
 
 class ReportParams(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys, SizeKeys, TrainingKeys, ProcessorKeys):
-    """What the report stage shows: everything that an experiment depends on, except the source of its data."""
+    """What the report stage shows: all params of an experiment except the source of its data."""
 
 
 Stage = TypeVar("Stage", bound=Keys)
 NameProblems = Callable[[str, str | None], list[str]]
-"""What is wrong with the names of a backbone and of its weights: ``networks.catalogue.name_problems``."""
+"""Finds problems of the names of a backbone and its weights, see ``networks.catalogue.name_problems``."""
 
 
 class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
@@ -317,11 +316,11 @@ class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
 
         Args:
             path: the file.
-            name_problems: looks up the names of the backbone and its weights, which may import torch. None: they are
-                not looked up, and ``build_backbone`` refuses an unknown name.
+            name_problems: looks up the names of the backbone and its weights, which may import torch. None: the names
+                are not looked up, and ``build_backbone`` refuses an unknown name.
 
         Raises:
-            ParamsError: with every mistake in the file, a line each.
+            ParamsError: lists all mistakes in the file, one per line.
         """
         values = _read(path)
         try:
@@ -335,7 +334,7 @@ class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
         return params
 
     def stage(self, model: type[Stage]) -> Stage:
-        """What one stage depends on."""
+        """The params of one stage."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         values |= {name: getattr(self.block, name) for name in DatasetBlock.model_fields}
         return model.model_validate({name: values[name] for name in model.model_fields})
@@ -353,7 +352,7 @@ def _read(path: Path) -> Any:
         raise ParamsError(f"there is no {path} here; run from the folder that holds it") from None
     except RecursionError:
         raise ParamsError(f"{path} cannot be read: groups lie too deep in each other") from None
-    except (yaml.YAMLError, ValueError, TypeError) as error:  # an impossible date, a key that is a table
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # such as an impossible date, or a mapping as a key
         raise ParamsError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
 
 
@@ -400,11 +399,11 @@ _MOVED = {
     **{key: f"jitter.{key}" for key in Jitter.model_fields},
     **{key: f"computation.{key}" for key in Computation.model_fields},
 }
-"""The keys that were once at the top of the file, and where they are now."""
+"""Keys that were at the top level of the file in older versions, and their new places."""
 
 
 def _known_instead(key: str, parents: list[str]) -> str:
-    """What somebody who wrote an unknown key may have meant."""
+    """A suggestion for an unknown key."""
     if parents:
         return did_you_mean(key, _keys_of_group(parents))
     if key in _MOVED:
@@ -422,15 +421,15 @@ def _keys_of_group(path: list[str]) -> list[str]:
 
 
 def _shortened(value: Any) -> str:
-    """A value in at most some eighty characters; never all of a nested one, which may repeat itself without end."""
+    """A value in about eighty characters; nested values, which may be recursive, are abbreviated."""
     return textwrap.shorten(reprlib.repr(value), 80)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without what would be silently misread.
+    """A YAML loader that refuses values that could be misread silently.
 
-    Of two keys of one name, YAML keeps the later one. PyYAML reads YAML 1.1, where ``010`` is 8, ``1:30`` is 90 and
-    ``no`` is false; DVC reads YAML 1.2, where these are 10 and two texts.
+    If a key occurs twice, YAML keeps the later value. PyYAML reads YAML 1.1, where ``010`` is 8, ``1:30`` is 90 and
+    ``no`` is false; DVC reads YAML 1.2, where these are 10 and two strings.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -443,7 +442,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_unambiguous(self, node: yaml.ScalarNode) -> Any:
-        """A number or truth value, if it is written as both versions read it."""
+        """A number or boolean, if both versions of YAML read it in the same way."""
         kind = node.tag.rpartition(":")[2]
         if not _UNAMBIGUOUS[kind].fullmatch(node.value):
             message = f"'{node.value}' has two meanings, in YAML 1.1 and 1.2: write a plain number, true, or false"

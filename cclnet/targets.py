@@ -1,4 +1,4 @@
-"""Targets that are known before training: class indices, hard labels and label smoothing (LSR, Section 2)."""
+"""Fixed targets: class indices, hard labels and label smoothing (LSR, Section 2)."""
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -7,10 +7,10 @@ from torch.nn import functional
 
 
 def class_indices(labels: Shaped[Tensor, "..."], num_classes: int) -> Int[Tensor, " n"]:
-    """The labels as int64, after a check that they are one class 0 … K − 1 per image.
+    """Check that labels are one class 0 … K − 1 per image, and convert them to int64.
 
-    The values of labels on a GPU are checked there, so that nothing waits for them: a class out of range fails a
-    device-side assertion, as it does in ``torch.nn.functional.cross_entropy``.
+    Labels on a GPU are checked there, without synchronisation: a class out of range triggers a device-side assertion,
+    as in ``torch.nn.functional.cross_entropy``.
 
     Args:
         labels: n integers of any type.
@@ -50,7 +50,7 @@ def smoothed_targets(
         prior: u, the class frequencies of the training images; uniform (1/K) if not given.
 
     Raises:
-        ValueError: the labels are not such classes, see ``class_indices``.
+        ValueError: the labels are invalid, see ``class_indices``.
     """
     indices = class_indices(labels, num_classes)
     hard = functional.one_hot(indices, num_classes).to(torch.get_default_dtype() if prior is None else prior.dtype)
@@ -59,5 +59,5 @@ def smoothed_targets(
 
 
 def class_frequencies(class_counts: Int[Tensor, " k"]) -> Float[Tensor, " k"]:
-    """The share of each class: u(k) = a priori in the paper's LSR-a1 and LSR-a5."""
+    """The relative frequency of each class, the prior u(k) in the paper's LSR-a1 and LSR-a5."""
     return class_counts / class_counts.sum()

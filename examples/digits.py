@@ -1,9 +1,9 @@
-"""scikit-learn's handwritten digits (1,797 images, 8×8, ten classes) as PNG files, a folder for each class.
+"""Write scikit-learn's handwritten digits (1,797 images, 8×8, ten classes) as PNG files, with one folder per class.
 
     python examples/digits.py FOLDER
     dvc exp run -S dataset=folder -S datasets.folder.source=FOLDER
 
-docs/evidence/digits shows what came of it. The examples of other training loops beside this one take them as tensors.
+The results are in docs/evidence/digits. The other examples, of training loops, import the digits as tensors from here.
 """
 
 import sys

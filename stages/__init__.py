@@ -1,7 +1,7 @@
-"""The stages of the pipeline, each a process of its own: ``python -m stages.train``; ``--help`` says what one does.
+"""The stages of the pipeline; each is a separate process, such as ``python -m stages.train``. ``--help`` describes it.
 
-A stage's file calls ``start`` before it imports anything else, because NumPy and torch read what ``start`` sets when
-they are loaded. Importing a stage, or this package, has no effect.
+A stage's file calls ``start`` before it imports anything else, because NumPy and torch read the settings made by
+``start`` when they are loaded. Importing a stage, or this package, has no side effects.
 """
 
 import argparse
@@ -18,13 +18,13 @@ _WIDTH = 100
 
 
 def start(stage: str) -> None:
-    """Begin a stage's process: answer ``--help``, refuse a wrong ``params.yaml``, prepare the processor.
+    """Start a stage's process: handle ``--help``, check ``params.yaml``, prepare the processor.
 
     Args:
         stage: its name in ``dvc.yaml``.
 
     Raises:
-        SystemExit: help was asked for (0), ``params.yaml`` cannot be used (1), or there are arguments (2).
+        SystemExit: help was requested (0), ``params.yaml`` is invalid (1), or there are arguments (2).
     """
     end_at_once_while_loading()
     end_with_dvc()
@@ -33,10 +33,10 @@ def start(stage: str) -> None:
 
 
 def prepare() -> None:
-    """Refuse a wrong ``params.yaml`` and prepare the processor, before NumPy and torch are loaded.
+    """Check ``params.yaml`` and prepare the processor, before NumPy and torch are loaded.
 
     Raises:
-        SystemExit: ``params.yaml`` cannot be used.
+        SystemExit: ``params.yaml`` is invalid.
     """
     with errors_in_one_line("params"):
         from cclnet.params import Params
@@ -47,7 +47,7 @@ def prepare() -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Takes ``--help`` alone, and reads ``dvc.yaml`` only then."""
+    """A parser that accepts only ``--help``, and reads ``dvc.yaml`` only then."""
 
     def __init__(self, stage: str) -> None:
         super().__init__(prog=f"python -m stages.{stage}", formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,7 +61,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _description(stage: dict[str, Any]) -> str:
-    """What a stage does, what it reads and what it writes, out of ``dvc.yaml``."""
+    """The description of a stage, its inputs and its outputs, from ``dvc.yaml``."""
     data = [path for path in stage["deps"] if path.split("/")[0] not in _CODE]
     written = [name for kind in ("outs", "metrics", "plots") for name in _names(stage.get(kind, []))]
     lists = {"reads": data, "params": _names(stage["params"]), "writes": written}
@@ -69,7 +69,7 @@ def _description(stage: dict[str, Any]) -> str:
 
 
 def _names(items: list[Any]) -> list[str]:
-    """``- path`` and ``- path: {options}`` alike."""
+    """The names of items of the form ``- path`` or ``- path: {options}``."""
     return [next(iter(item)) if isinstance(item, dict) else item for item in items]
 
 

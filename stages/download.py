@@ -1,4 +1,4 @@
-"""The official files, verified, in ``data/raw``; or the embedded sample or a user's own images in the same layout."""
+"""Put the verified official files into ``data/raw``, or the embedded sample or own images in the same layout."""
 
 if __name__ == "__main__":
     from stages import start
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def bring(params: DownloadParams, folder: Path, report: Report) -> list[Provenance]:
-    """Put the three files into a folder; gives what was read from where."""
+    """Put the three files into a folder and return their provenance."""
     if params.source == DRAWN:
         sample = params.sample
         draw_sample(folder, sample.images, sample.imbalance, sample.separation, sample.seed, report)

@@ -1,4 +1,4 @@
-"""The model on the validation images: every number and table that the metrics and plots show."""
+"""Evaluate the model on the validation images: all numbers and tables for the metrics and plots."""
 
 if __name__ == "__main__":
     from stages import start
@@ -41,7 +41,7 @@ def main() -> None:
     probabilities = predict(model, validation, description.crop, device, normalization=normalization, layout=layout)
     labels, predicted = validation.labels, probabilities.argmax(axis=1)
     drawn = params.dataset == "sample" and was_drawn(Path("data/provenance.json"))
-    planted = PLANTED_SIMILARITY if drawn else None  # compared by ranks, which no separation changes
+    planted = PLANTED_SIMILARITY if drawn else None  # compared by ranks, which do not depend on the separation
     scores = all_scores(description, training, validation, probabilities, split, planted)
 
     write_json(Path("metrics/metrics.json"), headline(scores))
@@ -62,7 +62,7 @@ def all_scores(
     split: pd.DataFrame,
     planted: ArrayLike | None,
 ) -> dict[str, Score]:
-    """What ``metrics/scores.csv`` holds: of the predictions, of the soft labels, of their training and of the split."""
+    """The contents of ``metrics/scores.csv``: scores of predictions, soft labels, training and split."""
     classes, lesions = description.classes, split.loc[split["subset"] == "validation", "lesion"]
     counts = training.class_counts(len(classes)).numpy()
     confusion = confusion_counts(validation.labels, probabilities.argmax(axis=1), len(classes))
@@ -75,14 +75,14 @@ def all_scores(
 
 
 def leakage_score(split: pd.DataFrame, classes: Sequence[str]) -> Score:
-    """The share of validation images whose lesion is also trained on; the note names copies on both sides."""
+    """The share of validation images whose lesion is also in the training set; the note reports copies."""
     by_content = content_leakage_note(split, read_copies(Path("data/images.npy")).groups())
     notes = filter(None, [leakage_note(split), by_content])
     return Score(leakage(split, classes)["leakage"], note="; ".join(notes))
 
 
 def training_scores(description: ModelDescription) -> dict[str, Score]:
-    """The softness of the labels that trained the classifier, and the epochs in which they were learned."""
+    """The softness of the labels that trained the classifier, and the epochs of their learning."""
     without = "no CCL head" if description.softness_epoch is None else "the dictionary was never frozen"
     epochs = {
         name: Score(epoch, note=without if epoch is None else "")

@@ -1,6 +1,6 @@
-"""Refuse params that cannot be used before any other stage begins: DVC removes a stage's outputs before it runs it.
+"""Check the params before any other stage starts, because DVC removes a stage's outputs before it runs the stage.
 
-The output never changes, so that a changed param runs this stage, and then only the stages that depend on that param.
+The output never changes, so a changed param runs this stage and then only the stages that depend on that param.
 """
 
 if __name__ == "__main__":
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def refuse_problems(params: Params, checks: Sequence[Callable[[Params], None]]) -> None:
-    """Let every check speak before the params are refused."""
+    """Run all checks, and report all problems together."""
     problems = []
     for check in checks:
         try:
@@ -39,13 +39,13 @@ def refuse_problems(params: Params, checks: Sequence[Callable[[Params], None]]) 
 
 
 def check_source(params: Params) -> None:
-    """The source is not the folder whose files DVC removes before the download."""
+    """Check that the source is not the folder whose files DVC removes before the download."""
     if Path(params.block.source).expanduser().resolve().is_relative_to(RAW.resolve()):
         raise CCLNetError(f"datasets.{params.dataset}.source: {RAW} is the project's own; move the files elsewhere")
 
 
 def check_sample(params: Params) -> None:
-    """Every class of the drawn sample gets images enough."""
+    """Check that every class of the generated sample gets enough images."""
     if params.block.source == "drawn":
         from cclnet.dataset.sample import class_counts
 
@@ -53,7 +53,7 @@ def check_sample(params: Params) -> None:
 
 
 def check_backbone(params: Params) -> None:
-    """The network takes crops of this size, and its weights can be had; nothing to ask of the paper's own networks."""
+    """Check that the network accepts this crop size and its weights are available; skipped for the paper's networks."""
     if params.backbone in PAPER_BACKBONES and params.weights is None:
         return
     from cclnet.networks.backbones import build_backbone
@@ -62,7 +62,7 @@ def check_backbone(params: Params) -> None:
 
 
 def check_processes(params: Params) -> None:
-    """The GPUs are there, and a batch has images enough for every process."""
+    """Check that the GPUs exist, and that a batch has enough images for every process."""
     if params.device in ON_A_PROCESSOR and params.processes == 1:
         return
     from cclnet.system.machine import select_device
@@ -77,7 +77,7 @@ def check_processes(params: Params) -> None:
 
 
 def check_compiler(params: Params) -> None:
-    """torch can compile here, if it is to."""
+    """Check that torch can compile here, if required."""
     if not params.computation.compile:
         return
     from torch import nn

@@ -1,4 +1,4 @@
-"""The publication figures of what the other stages measured."""
+"""Create the publication figures from the results of the other stages."""
 
 if __name__ == "__main__":
     from stages import start

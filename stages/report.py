@@ -1,4 +1,4 @@
-"""One page about the experiment. It shows images, so it is kept in DVC's cache and never committed."""
+"""Create the report page. It contains images, so it is stored in DVC's cache and never committed."""
 
 if __name__ == "__main__":
     from stages import start

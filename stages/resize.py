@@ -1,4 +1,4 @@
-"""Every image decoded once, straight out of the zip, and kept small in one memory-mapped array."""
+"""Decode every image once, directly from the zip, and store it resized in one memory-mapped array."""
 
 if __name__ == "__main__":
     from stages import start

@@ -1,4 +1,4 @@
-"""The classes, which images train and which validate, and how many lesions are on both sides."""
+"""Determine the classes, split the images into training and validation, and measure the leakage of lesions."""
 
 if __name__ == "__main__":
     from stages import start

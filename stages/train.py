@@ -1,4 +1,4 @@
-"""Algorithm 1 on the training images; goes on where an interrupted run was."""
+"""Run Algorithm 1 on the training images; resumes an interrupted run."""
 
 if __name__ == "__main__":
     from stages import start
@@ -50,7 +50,7 @@ def main() -> None:
         start_processes(count, "stages.train")
         return
     with joined_processes(device) as processes:
-        # one trainer for the place of the results, whatever its params; of several processes the first one
+        # one trainer per results folder, whatever its params; with several processes, the first one
         alone = only_process(LOCK, "is training in this folder") if processes.rank == 0 else nullcontext()
         with alone:
             train(params.stage(TrainParams), device, processes)
@@ -72,7 +72,7 @@ def train(params: TrainParams, device: torch.device, processes: Processes) -> No
     trainer = Trainer(params, training.class_counts(len(classes)), device, processes)
     decides = [CLASSES, INDEX, RECORD, SPLIT, *([weights] if weights else [])]
     states = StateStore(state_folder("training"), run_key(params, *decides))
-    first = processes.rank == 0  # it alone writes and reports
+    first = processes.rank == 0  # only the first process writes and reports
     if first and (note := content_leakage_note(split, read_copies(PIXELS).groups())):
         print(note)
     with (

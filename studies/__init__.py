@@ -1,1 +1,1 @@
-"""The paper's tables and this project's own questions, each a grid of experiments; see ``python -m studies --help``."""
+"""Studies: grids of experiments for the paper's tables and for further questions; see ``python -m studies --help``."""

@@ -1,15 +1,15 @@
 """Studies: grids of experiments with a report.
 
-    python -m studies                 # the studies, what they ask, and how many of their cells are measured
-    python -m studies looks           # measure the missing cells and write the report; run again, it continues
-    python -m studies looks --report  # only the report, from the cells that are there
-    python -m studies looks --check   # measure a random cell again and compare all numbers with the committed ones
-    python -m studies looks --jobs 2  # two cells at a time
-    python -m studies looks --tiny    # every step on a small drawn sample, in a temporary folder
-    python -m studies table1 --only dataset=sample seed=0,1   # a part of its grid
+    python -m studies                 # list the studies, their questions and the number of finished cells
+    python -m studies looks           # run the missing cells and write the report; resumes if interrupted
+    python -m studies looks --report  # write only the report, from the existing cells
+    python -m studies looks --check   # run a random cell again and compare all numbers with the committed ones
+    python -m studies looks --jobs 2  # run two cells at a time
+    python -m studies looks --tiny    # run every step on a small generated sample, in a temporary folder
+    python -m studies table1 --only dataset=sample seed=0,1   # run a part of its grid
 
-A cell that another study has measured under equal params on equal data is copied from there. The exit status of
---check: 0, all numbers are equal; 3, all are within the tolerance where equality is not promised; 4, some are not.
+A cell that another study has run with equal params on equal data is copied. The exit status of --check: 0, all numbers
+are equal; 3, equality is not guaranteed here, and all numbers are within the tolerance; 4, some are not.
 """
 
 import argparse
@@ -38,13 +38,13 @@ TINY = {
     "epochs": 1,
     "batch_size": 40,
     "threads": 1,
-    # bfloat16 reads memory that was never written at 16 pixels (torch 2.15 on a processor)
+    # at 16 pixels, bfloat16 reads uninitialised memory (torch 2.15 on a CPU)
     "computation.precision": "float32",
 }
 
 
 def list_studies() -> None:
-    """Print every study: what it asks, how many of its cells are measured, and what they cost."""
+    """Print every study with its question, the number of finished cells and the cost."""
     table = Table("study", "question", "cells", "cost", show_lines=True)
     for study in study_names():
         grid, cells = read_grid(study), planned_cells(study)
@@ -53,9 +53,10 @@ def list_studies() -> None:
 
 
 def run_tiny(study: str, jobs: int) -> None:
-    """Run a study and its report on a small drawn sample, in a temporary folder.
+    """Run a study and its report on a small generated sample, in a temporary folder.
 
-    Of every matrix, the first seed: the first cell and those that differ from it in one key, so every value is run.
+    For the first seed of every matrix, it runs the first cell and those that differ from it in one key, so every value
+    is covered.
     """
     planned = [cell for cell in planned_cells(study) if cell.place["seed"] == "0" and cell.departures <= 1]
     cells = [replace(cell, settings=cell.settings | TINY) for cell in planned]

@@ -1,10 +1,10 @@
-"""One cell of a study: the pipeline's train and evaluate stages under params of their own, and what they measured.
+"""Run one cell of a study: the pipeline's train and evaluate stages with given params.
 
     python -m studies.cell cells/none-0 --data studies/data/isic2018_64 dataset=isic2018_64 head_balance=none seed=0
 
-A cell leaves two files: NAME.json, what made it and what was measured, and NAME.csv, the probabilities of every
-validation image. It holds no image and no weights. Interrupted, it continues where it was; where both files are there,
-it does nothing.
+A cell writes two files: NAME.json with the results and their provenance, and NAME.csv with the probabilities of every
+validation image. They contain no images and no weights. An interrupted cell resumes; if both files exist, the command
+does nothing.
 """
 
 import argparse
@@ -34,12 +34,13 @@ def run_cell(name: Path, data: Path, settings: dict[str, Any]) -> None:
 
     Args:
         name: path of the two files, without suffix.
-        data: a folder that ``studies.data`` has prepared.
+        data: a folder prepared by ``studies.data``.
         settings: the params to change; see ``params_with``.
 
     Raises:
-        CCLNetError: the data are missing or others, a setting does not exist, or a stage failed.
-        BusyError: another process is measuring this cell.
+        CCLNetError: the data are missing or were prepared with other params, a setting does not exist, or a stage
+            failed.
+        BusyError: another process is running this cell.
     """
     check_data(data, settings)
     folder = Path(os.environ.get("DVC_ROOT", ".")) / ".cclnet" / "studies" / name.relative_to(name.anchor)
@@ -59,15 +60,15 @@ def run_cell(name: Path, data: Path, settings: dict[str, Any]) -> None:
 
 
 def is_measured(name: Path) -> bool:
-    """Both files are there."""
+    """Whether both files exist."""
     return all(name.with_name(f"{name.name}.{suffix}").is_file() for suffix in ("json", "csv"))
 
 
 def check_data(data: Path, settings: dict[str, Any]) -> None:
-    """Refuse data that are missing, not finished, or not those of the params.
+    """Check that the data are complete and match the params.
 
     Raises:
-        CCLNetError: they are.
+        CCLNetError: the data are missing, incomplete, or were prepared with other params.
     """
     if not (data / PREPARED).is_file():
         raise CCLNetError(f"{data} holds no data; prepare them with: python -m studies.data {data}")
@@ -78,7 +79,7 @@ def check_data(data: Path, settings: dict[str, Any]) -> None:
 
 
 def write_results(folder: Path, name: Path, made: dict[str, Any]) -> None:
-    """Gather what a cell's stages left in its working folder; the JSON comes last, so it stands for both files."""
+    """Collect the results of a cell's stages; the JSON is written last, so its existence implies both files."""
     classes, split = read_json(folder / "data" / "classes.json"), read_split(folder / "data" / "split.csv")
     history = pd.read_csv(folder / "metrics" / "history.csv")
     counts = Counter(split.loc[split["subset"] == "train", "label"])
@@ -99,13 +100,13 @@ def write_results(folder: Path, name: Path, made: dict[str, Any]) -> None:
 
 
 def square(cells: list[dict[str, Any]], column: str, side: int) -> list[list[float]]:
-    """A table of K² cells as K rows of K."""
+    """Convert a list of K² cells to K rows of length K."""
     values = [cell[column] for cell in cells]
     return [values[start : start + side] for start in range(0, len(values), side)]
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+    """The parser of the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m studies.cell", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

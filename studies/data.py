@@ -1,4 +1,4 @@
-"""The data of a study: the pipeline's download, split and resize stages in a folder of their own.
+"""Prepare the data of a study: run the pipeline's download, split and resize stages in a separate folder.
 
 python -m studies.data studies/data/isic2018_64 dataset=isic2018_64 source=/folder/with/the/official/files
 """
@@ -15,10 +15,10 @@ from studies.running.settings import parsed_settings
 
 
 def prepare_data(folder: Path, settings: dict[str, Any]) -> None:
-    """Leave ``data/`` in the folder as the pipeline would have it, and ``prepared.json`` beside it.
+    """Create ``data/`` in the folder as in the pipeline, and ``prepared.json`` beside it.
 
     Args:
-        folder: where to.
+        folder: the target folder.
         settings: the params to change; see ``params_with``.
 
     Raises:
@@ -33,7 +33,7 @@ def prepare_data(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+    """The parser of the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m studies.data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

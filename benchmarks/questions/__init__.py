@@ -1,1 +1,1 @@
-"""One module for each question, with a function ``run`` that measures it."""
+"""One module per question, with a function ``run`` that measures it."""

@@ -1,4 +1,4 @@
-"""Training with the backbone compiled by torch, beside training as it is written."""
+"""Training with the backbone compiled by torch, compared with training without compilation."""
 
 import tempfile
 from functools import partial
@@ -12,7 +12,7 @@ STEPS = 3
 
 
 def run(settings: Settings) -> list[Comparison]:
-    """A network of many small layers and one of few large ones; the time to compile is not counted."""
+    """Measure a network with many small layers and one with few large layers; compilation time is not counted."""
     small = small_images(STEPS, settings.device)
     tiny = TINY._replace(backbone="timm/test_convnext")  # compiled in seconds
     cases = [tiny] if settings.tiny else [small._replace(backbone=name) for name in ("mobilenet_v2", "resnet18")]
@@ -20,7 +20,7 @@ def run(settings: Settings) -> list[Comparison]:
 
 
 def compare(case: Case, settings: Settings) -> Comparison:
-    """Both of one network."""
+    """Compare both for one network."""
     with tempfile.TemporaryDirectory() as folder:
         images = training_set(case, settings, Path(folder))
         compiled = new_trainer(case, settings.device, images, changes={"computation.compile": "true"})

@@ -1,4 +1,4 @@
-"""How far each step of the augmentation is from torchvision's, in 8-bit levels, beside how far torchvision's goes."""
+"""Difference of each augmentation step from torchvision's, in 8-bit levels, compared with the effect of the step."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ from cclnet.images.decoding import central_crop, decode, resize
 
 IMAGES, SHORT_SIDE, SIZE = 35, 256, 224
 REACH = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1}
-"""The params' own."""
+"""The values of the params."""
 STEPS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "brightness": functional.adjust_brightness,
     "contrast": functional.adjust_contrast,
@@ -27,7 +27,7 @@ Images = Float[Tensor, "n 3 h w"]
 
 
 def run(settings: Settings) -> list[Comparison]:
-    """Each step alone and all of them together; both compute on values, without rounding to bytes in between."""
+    """Compare each step alone and all steps together; both use floating-point values, without rounding to bytes."""
     shots = photographs(7 if settings.tiny else IMAGES, settings.images)
     crops = np.stack([central_crop(resize(decode(shot.jpeg), SHORT_SIDE), SIZE) for shot in shots])
     images = torch.from_numpy(crops).permute(0, 3, 1, 2) / 255
@@ -46,7 +46,7 @@ def run(settings: Settings) -> list[Comparison]:
 
 
 def of_torchvision(images: Images, moves: Float[Tensor, "n 4"], steps: list[str]) -> Images:
-    """The steps in their order, image by image, cut to [0, 1] after each."""
+    """Apply the steps in order, image by image, with clipping to [0, 1] after each step."""
     moved = []
     for image, its_moves in zip(images, moves.tolist(), strict=True):
         for name, move in zip(STEPS, its_moves, strict=True):
@@ -57,7 +57,7 @@ def of_torchvision(images: Images, moves: Float[Tensor, "n 4"], steps: list[str]
 
 
 def of_cclnet(images: Images, moves: Float[Tensor, "n 4"], steps: list[str]) -> Images:
-    """The same as one map."""
+    """Apply the same steps as one affine map."""
     chosen = torch.tensor([float(name in steps) for name in STEPS])
     factors = moves * chosen + torch.tensor([1.0, 1.0, 1.0, 0.0])
     return jitter(images.permute(0, 2, 3, 1).contiguous(), factors).permute(0, 3, 1, 2)

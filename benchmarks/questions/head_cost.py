@@ -1,4 +1,4 @@
-"""An epoch of CCL-Net beside one of the plain baseline; and Algorithm 1 word for word, with two forwards a step."""
+"""An epoch of CCL-Net compared with one of the baseline; and Algorithm 1 as printed, with two forwards per step."""
 
 import tempfile
 from functools import partial
@@ -18,7 +18,7 @@ STEPS = 2
 
 
 def run(settings: Settings) -> list[Comparison]:
-    """ResNet-18 on large images."""
+    """Measure ResNet-18 on large images."""
     case = TINY if settings.tiny else large_images(STEPS, settings.device)
     with tempfile.TemporaryDirectory() as folder:
         images = training_set(case, settings, Path(folder))
@@ -38,7 +38,7 @@ def run(settings: Settings) -> list[Comparison]:
 
 
 def literal_epoch(trainer: Trainer, images: Subset) -> None:
-    """Lines 3 to 8 of Algorithm 1 one after the other: the head's update has a forward of its own (line 7)."""
+    """Lines 3 to 8 of Algorithm 1 as printed: the head's update has its own forward pass (line 7)."""
     model, head, head_optimizer = trainer.model, trainer.head, trainer.head_optimizer
     if head is None or head_optimizer is None:
         raise ValueError("the baseline has no head to update")
@@ -56,7 +56,7 @@ def literal_epoch(trainer: Trainer, images: Subset) -> None:
 
 
 def update(optimizer: torch.optim.Optimizer, clip_norm: float) -> None:
-    """Clip, step, clear."""
+    """Clip the gradients, update the parameters and reset the gradients."""
     clip_grad_norm_(optimizer.param_groups[0]["params"], clip_norm)
     optimizer.step()
     optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""From the cache to augmented, normalised batches, beside torchvision's path from JPEG files, on one core."""
+"""Augmented, normalised batches from the cache, compared with torchvision's path from JPEG files, on one core."""
 
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ STEPS, BATCH = 4, 64
 
 
 def run(settings: Settings) -> list[Comparison]:
-    """Crops of 224 from images of 256 pixels, and of 56 from 64; both paths have the resized images already."""
+    """Measure crops of 224 from images of 256 pixels, and of 56 from 64; both paths start with resized images."""
     sizes = [large_images(STEPS, "cpu"), small_images(STEPS, "cpu")]
     cases = [TINY] if settings.tiny else [size._replace(batch=BATCH) for size in sizes]
     targets = [Target(low=20), None]
@@ -35,7 +35,7 @@ def run(settings: Settings) -> list[Comparison]:
 
 
 def compare(case: Case, target: Target | None, settings: Settings) -> list[Comparison]:
-    """Both of one size of images, and how much of ours is cutting and turning."""
+    """Compare both for one image size, and measure cclnet's path without colour jitter."""
     params = train_params(case)
     with tempfile.TemporaryDirectory() as folder:
         images = training_set(case, settings, Path(folder))
@@ -56,7 +56,7 @@ def compare(case: Case, target: Target | None, settings: Settings) -> list[Compa
 
 
 def crops_of(images: Subset, params: TrainParams) -> Iterator[UInt8[Tensor, "n h w 3"]]:
-    """The views of one epoch before their colours are moved."""
+    """The crops of one epoch before colour jitter."""
     views = Views.of_epoch(len(images), params.seed, 1)
     for rows in np.split(images.rows, range(params.batch_size, len(images), params.batch_size)):
         yield views.crops(images.cache, rows, params.crop)
@@ -66,6 +66,6 @@ CPU = torch.device("cpu")
 
 
 def exhaust(batches: Iterable[object]) -> None:
-    """Have all batches made and keep none."""
+    """Consume all batches without keeping them."""
     for _ in batches:
         pass

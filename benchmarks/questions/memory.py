@@ -1,4 +1,4 @@
-"""The most memory that a stage's process takes, with ten times the images beside what it takes with them once."""
+"""Peak memory of a stage's process with ten times the images, compared with the original number."""
 
 import subprocess
 import tempfile
@@ -26,15 +26,15 @@ PARAMS = {
     "validation_fraction": "0.5",
 }
 INTERVAL = 0.005
-"""Seconds between two looks."""
+"""Seconds between two measurements."""
 
 
 class Peak(NamedTuple):
-    """The most that a process has held, in MiB.
+    """The peak memory of a process, in MiB.
 
     Attributes:
-        own: memory of its own (the kernel's RssAnon).
-        resident: with the pages of files that it looks into (VmHWM), which the kernel takes back when it needs them.
+        own: anonymous memory (the kernel's RssAnon).
+        resident: including pages of mapped files (VmHWM), which the kernel can reclaim.
     """
 
     own: float
@@ -42,7 +42,7 @@ class Peak(NamedTuple):
 
 
 def run(settings: Settings) -> list[Comparison]:
-    """All stages that go through the images."""
+    """Measure all stages that process the images."""
     number = 100 if settings.tiny else IMAGES
     measured = MEASURED[:1] if settings.tiny else MEASURED
     rounds = [[peaks(count, measured) for count in (number, TIMES * number)] for _ in range(settings.repetitions)]
@@ -56,7 +56,7 @@ def run(settings: Settings) -> list[Comparison]:
 
 
 def peaks(images: int, measured: tuple[str, ...]) -> dict[str, Peak]:
-    """Run the chain on so many images and watch the stages measured."""
+    """Run the pipeline on ``images`` images and return the peak memory of the measured stages."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_dataset(folder / "data" / "raw", small_photographs(images))
@@ -66,14 +66,14 @@ def peaks(images: int, measured: tuple[str, ...]) -> dict[str, Peak]:
 
 
 def small_photographs(number: int) -> list[Photograph]:
-    """Pictures of the embedded sample's size: one of each class, again and again."""
+    """Images in the size of the embedded sample: one of each class, repeated."""
     random = np.random.default_rng(0)
     files = [encode(photograph(random, draw_lesion(random, point))) for point in CLASS_POINTS.values()]
     return [Photograph(CLASSES[place % 7], place, files[place % 7]) for place in range(number)]
 
 
 def watched(process: subprocess.Popen[bytes]) -> Peak:
-    """Look at a process until it ends.
+    """Monitor the memory of a process until it ends.
 
     Raises:
         CCLNetError: it failed.
@@ -91,5 +91,5 @@ def watched(process: subprocess.Popen[bytes]) -> Peak:
 
 
 def mebibytes(text: str | None) -> float:
-    """``1024 kB`` as 1; a process that has just ended holds nothing."""
+    """Convert ``1024 kB`` to 1; None, as for a process that has just ended, gives 0."""
     return float(text.split()[0]) / 1024 if text else 0.0

@@ -1,8 +1,7 @@
-"""Training beside what a user would take instead: torchvision's reference loop, and timm's loader and step.
+"""Training compared with alternatives: torchvision's reference loop, and timm's loader and step.
 
-All three train ResNet-18 from scratch on the same resized images in the same batches, with the same augmentation, rule
-of update and clipping. The others read JPEG files through as many workers as there are cores, which live on from one
-epoch to the next.
+All three train ResNet-18 from scratch on the same resized images, with the same batch size, augmentation, optimizer and
+clipping. The alternatives read JPEG files with one worker per core; the workers are kept between epochs.
 """
 
 import os
@@ -37,13 +36,13 @@ Epoch = Callable[[], None]
 
 
 def run(settings: Settings) -> list[Comparison]:
-    """Small and large images."""
+    """Measure small and large images."""
     sizes = [small_images(STEPS["small"], settings.device), large_images(STEPS["large"], settings.device)]
     return [comparison for case in ([TINY] if settings.tiny else sizes) for comparison in compare(case, settings)]
 
 
 def compare(case: Case, settings: Settings) -> list[Comparison]:
-    """All three on one size of images."""
+    """Compare all three for one image size."""
     with tempfile.TemporaryDirectory() as name:
         images = training_set(case, settings, Path(name))
         classes = Path(name) / "classes"
@@ -82,13 +81,13 @@ def torchvision_epoch(classes: Path, params: TrainParams, device: torch.device) 
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), chosen.clip_norm)
             optimizer.step()
-            loss.item()  # for the log of every step
+            loss.item()  # for the log in every step
 
     return epoch
 
 
 def timm_epoch(classes: Path, params: TrainParams, device: torch.device) -> Epoch:
-    """An epoch as in timm's train.py, whose loader turns bytes into values batch by batch on the device."""
+    """An epoch as in timm's train.py, whose loader converts bytes to values batch by batch on the device."""
     files = ImageDataset(str(classes))
     loader: Iterable[Any] = create_loader(
         files,

@@ -1,4 +1,4 @@
-"""`dvc repro` on the embedded sample beside the bare training in it, and when there is nothing to do."""
+"""`dvc repro` on the embedded sample, compared with its bare training, and with nothing to do."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ TINY = {"sample.images": "100", "sample.imbalance": "3", "epochs": "1", "milesto
 
 
 def run(settings: Settings) -> list[Comparison]:
-    """In fresh copies of this checkout, without anything in DVC's cache."""
+    """Measure in fresh copies of this checkout with an empty DVC cache."""
     whole, training, nothing, starts = [], [], [], []
     for _ in range(settings.repetitions):
         with tempfile.TemporaryDirectory() as name:
@@ -47,7 +47,7 @@ def run(settings: Settings) -> list[Comparison]:
 
 
 def copy_checkout(folder: Path, changes: dict[str, str]) -> None:
-    """Copy what git knows or would add, with some params changed, into a repository of its own."""
+    """Copy all files that git tracks or would add to a new repository, with some params changed."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607
         cwd=ROOT, check=True, capture_output=True, text=True,
@@ -61,7 +61,7 @@ def copy_checkout(folder: Path, changes: dict[str, str]) -> None:
 
 
 def repro(folder: Path, stages: list[str]) -> None:
-    """What a user types.
+    """Run ``dvc repro``, as a user would.
 
     Raises:
         CCLNetError: it failed.
@@ -75,13 +75,13 @@ def repro(folder: Path, stages: list[str]) -> None:
 
 
 def start_stages(folder: Path, stages: list[str]) -> None:
-    """Start Python for these stages, or all, and load what each imports, and no more."""
+    """Start Python for these stages (or all) and only load the imports of each."""
     for stage in stages or yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]:
         subprocess.run([sys.executable, "-c", f"import stages.{stage}"], cwd=folder, check=True)  # noqa: S603
 
 
 def bare_training(folder: Path) -> float:
-    """The seconds that the network's training takes by itself: all epochs, nothing before, between or after them."""
+    """The time in seconds of all training epochs alone, with nothing before, between or after them."""
     params = Params.load(folder / "params.yaml").stage(TrainParams)
     cache = ImageCache.open(folder / "data" / "images.npy", folder / "data" / "images.csv")
     classes, split = read_json(folder / "data" / "classes.json"), read_split(folder / "data" / "split.csv")

@@ -1,6 +1,7 @@
-"""Two processes that train one network together, on a core each, beside one process on one core.
+"""Two processes that train one network together, on one core each, compared with one process on one core.
 
-And beside two that train networks of their own at the same time: what they lose is the machine's, not the exchange's.
+They are also compared with two independent trainings at the same time, whose loss of speed is due to the machine and
+not to the exchange of gradients.
 """
 
 import json
@@ -19,13 +20,13 @@ STEPS = {"small": 3, "large": 2}
 
 
 def run(settings: Settings) -> list[Comparison]:
-    """ResNet-18 on small images and on large ones; every batch is shared."""
+    """Measure ResNet-18 on small and on large images; every batch is divided among the processes."""
     cases = [small_images(STEPS["small"], "cpu"), large_images(STEPS["large"], "cpu")]
     return [row for case in ([TINY] if settings.tiny else cases) for row in compare(case, settings)]
 
 
 def compare(case: Case, settings: Settings) -> list[Comparison]:
-    """Together and apart, beside what one process would do as often."""
+    """Compare joint and independent training with a multiple of the speed of one process."""
     with tempfile.TemporaryDirectory() as folder:
         training_set(case, settings, Path(folder))
         speeds = in_processes(Path(folder), case, settings.repetitions)
@@ -39,7 +40,7 @@ def compare(case: Case, settings: Settings) -> list[Comparison]:
 
 
 def in_processes(folder: Path, case: Case, repetitions: int) -> dict[str, list[float]]:
-    """What ``benchmarks.rank`` measures.
+    """Run ``benchmarks.rank`` and return its measurements.
 
     Raises:
         CCLNetError: one of the processes failed.

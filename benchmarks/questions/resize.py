@@ -1,4 +1,4 @@
-"""The resize stage's work beside plain Pillow's on the same files, and on more cores."""
+"""The resize stage compared with plain Pillow on the same files, and on more cores."""
 
 import io
 import os
@@ -21,7 +21,7 @@ IMAGES, SHORT_SIDE = 210, 256
 
 
 def run(settings: Settings) -> list[Comparison]:
-    """To the paper's size, from files as ISIC 2018 has them."""
+    """Measure resizing to the paper's size, from files as in ISIC 2018."""
     number = 14 if settings.tiny else IMAGES
     cores = min(2, len(os.sched_getaffinity(0)))
     with tempfile.TemporaryDirectory() as name:
@@ -43,14 +43,14 @@ def run(settings: Settings) -> list[Comparison]:
 
 
 def resize_stage(folder: Path, input_zip: Path, cores: int) -> None:
-    """What the stage does, on so many cores."""
+    """The work of the stage on ``cores`` cores."""
     with pinned(cores):
         members = image_members(input_zip)
         build_cache(input_zip, members, SHORT_SIDE, folder / "images.npy", folder / "images.csv", threads=cores)
 
 
 def pillow(input_zip: Path, resized: bool = True) -> None:
-    """Decode every image, resize it if wanted, on one core, and keep none."""
+    """Decode every image on one core and optionally resize it, without keeping the result."""
     with pinned(1), zipfile.ZipFile(input_zip) as archive:
         for name in archive.namelist():
             with Image.open(io.BytesIO(archive.read(name))) as image:

@@ -1,4 +1,4 @@
-"""How an epoch's time grows with the number of images."""
+"""Growth of the time of an epoch with the number of images."""
 
 import tempfile
 from functools import partial
@@ -16,7 +16,7 @@ STEPS = 8
 
 
 def run(settings: Settings) -> list[Comparison]:
-    """A network so small that what comes beside it would be seen."""
+    """Measure a network that is small enough to make any overhead visible."""
     case = TINY if settings.tiny else TINY._replace(batch=32, steps=STEPS)
     with tempfile.TemporaryDirectory() as folder:
         images = training_set(case, settings, Path(folder))
@@ -40,7 +40,7 @@ def run(settings: Settings) -> list[Comparison]:
 
 
 def repeated(images: Subset, times: int) -> Subset:
-    """The same images several times over, each time as rows of their own."""
+    """Repeat the images several times, as separate rows."""
     cache = images.cache
     columns = (np.tile(column, times) for column in (cache.heights, cache.widths, cache.offsets))
     larger = type(cache)(cache.pixels, cache.images * times, *columns)

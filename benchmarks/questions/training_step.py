@@ -1,4 +1,4 @@
-"""Training from the cache, beside the same network's bare steps on one batch that lies ready."""
+"""Training from the cache, compared with bare steps of the same network on one batch in memory."""
 
 import tempfile
 from functools import partial
@@ -20,7 +20,7 @@ PRECISIONS = {"cpu": ["float32"], "cuda": ["float32", "bfloat16"]}
 
 
 def run(settings: Settings) -> list[Comparison]:
-    """Three backbones on small images, ResNet-18 on large ones; on a GPU in both precisions."""
+    """Measure three backbones on small images and ResNet-18 on large ones; on a GPU in both precisions."""
     small = small_images(STEPS["small"], settings.device)
     backbones = ("resnet18", "mobilenet_v2", "efficientnet_b0")
     cases = [small._replace(backbone=name) for name in backbones] + [large_images(STEPS["large"], settings.device)]
@@ -32,7 +32,7 @@ def run(settings: Settings) -> list[Comparison]:
 
 
 def compare(case: Case, precision: str, settings: Settings) -> Comparison:
-    """Both of one case, by trainers of their own."""
+    """Compare both for one case, with separate trainers."""
     with tempfile.TemporaryDirectory() as folder:
         images = training_set(case, settings, Path(folder))
         chosen = {"computation.precision": precision}
@@ -47,7 +47,7 @@ def compare(case: Case, precision: str, settings: Settings) -> Comparison:
 
 
 def bare_steps(trainer: Trainer, inputs: Float[Tensor, "n 3 h w"], labels: Int[Tensor, " n"], steps: int) -> None:
-    """Forward, backward and update of network and head, and nothing else: the least that training can take."""
+    """Only forward, backward and update of network and head: a lower bound for the time of training."""
     model, optimizers = trainer.model, [trainer.optimizer, trainer.head_optimizer]
     for _ in range(steps):
         half = trainer.params.computation.precision == "bfloat16"

@@ -1,4 +1,4 @@
-"""``cclnet check``: everything that is wrong with a dataset."""
+"""``cclnet check``: find all problems of a dataset."""
 
 import sys
 from contextlib import redirect_stdout
@@ -22,9 +22,9 @@ def check(
     ],
     json_file: JsonFile = None,
 ) -> None:
-    """Find everything that is wrong with a dataset: zips, tables and every image. Nothing in FOLDER is changed.
+    """Find all problems of a dataset: of zips, tables and every image. Nothing in FOLDER is changed.
 
-    Notes are about what may be intended, such as copies: the exit status is 1 for problems alone.
+    Notes describe findings that may be intended, such as copies. The exit status is 1 only if there are problems.
     """
     from cclnet.dataset.checks import check_dataset
     from cclnet.system.writing import require_writable
@@ -37,7 +37,7 @@ def check(
 
 
 def show_findings(console: Console, findings: "Findings") -> None:
-    """Print the problems, the notes and the summary: tables in a terminal, elsewhere a line for each."""
+    """Print the problems, the notes and the summary: as tables in a terminal, otherwise as one line each."""
     for heading, prefix, found in (("what", "", findings.problems), ("note", "note: ", findings.notes)):
         rows = [(shown(where), shown(what)) for where, what in found]
         if rows and console.is_terminal:

@@ -1,4 +1,4 @@
-"""``cclnet compare``: two experiments on the same validation images."""
+"""``cclnet compare``: compare two experiments on the same validation images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,7 +25,7 @@ def compare(
     ] = Path("data/split.csv"),
     json_file: JsonFile = None,
 ) -> None:
-    """Say whether two experiments differ on the same validation images, or only by chance. Differences are B − A."""
+    """Test whether two experiments differ by more than chance on the same validation images. Differences are B − A."""
     from cclnet.experiments.comparison import compare_experiments, load_experiment
     from cclnet.system.writing import require_writable
 
@@ -35,7 +35,7 @@ def compare(
 
 
 def show_comparison(console: Console, comparison: "Comparison") -> None:
-    """Print what was compared, both tables, the tests of the whole and the conclusion."""
+    """Print a summary of the data, both tables, the overall tests and the conclusion."""
     from cclnet.metrics.names import title
 
     a, b = comparison.a, comparison.b
@@ -54,12 +54,12 @@ def show_comparison(console: Console, comparison: "Comparison") -> None:
 
 
 def _values(change: "Change | ClassChange") -> tuple[str, str, str]:
-    """That of a, that of b and their difference."""
+    """The values of a and b, and their difference."""
     return number(change.a), number(change.b), signed(change.difference)
 
 
 def _test_of(change: "Change") -> tuple[str, str, str]:
-    """The interval, p alone and p after Holm; dashes for what was not tested."""
+    """The interval, and p before and after Holm; dashes if not tested."""
     if change.low is None:
         return UNDEFINED, UNDEFINED, UNDEFINED
     return f"{signed(change.low)}, {signed(change.high)}", probability(change.p), probability(change.p_holm)

@@ -1,4 +1,4 @@
-"""``cclnet evaluate``: a model on labelled images."""
+"""``cclnet evaluate``: evaluate a model on labelled images."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,12 +41,12 @@ def evaluate(
     ] = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
-    """Measure a model on a labelled set in the challenge's layout, with 95 % bootstrap intervals."""
+    """Evaluate a model on a labelled set in the challenge's layout, with 95 % bootstrap intervals."""
     from cclnet.system.machine import prepare_processor
     from cclnet.system.writing import is_standard_output, require_writable
 
     require_writable([output, predictions_file], [model_file, images, labels, *([lesions] if lesions else [])])
-    prepare_processor("native", None)  # before what imports NumPy and torch
+    prepare_processor("native", None)  # before NumPy and torch are imported
     from cclnet.dataset.tables import require_none
     from cclnet.inference.labelled import evaluate_predictions, labelled_pictures
     from cclnet.networks.model_file import load_model
@@ -66,7 +66,7 @@ def evaluate(
 
 
 def show_evaluation(console: Console, evaluation: "Evaluation") -> None:
-    """Print the figures with their intervals, the table of the classes, and what they were got from."""
+    """Print the metrics with their intervals, the table of the classes, and the data they are based on."""
     from cclnet.metrics.matrices import records
     from cclnet.metrics.names import title
     from cclnet.metrics.resampling import RESAMPLES

@@ -1,4 +1,4 @@
-"""``cclnet export``: a model as ONNX."""
+"""``cclnet export``: export a model to ONNX."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,13 +15,14 @@ def export(
         bool, typer.Option("--with-preprocessing", help="Take bytes, n × crop × crop × 3, RGB; normalise inside.")
     ] = False,
 ) -> None:
-    """Write a model as ONNX, for any number of images, and check it against torch first.
+    """Write a model as ONNX, for any number of images, after comparing its outputs with torch's.
 
     The input `images` is n × 3 × crop × crop float32, scaled to [0, 1] and normalised; the outputs are `logits` and
-    `probabilities`, n × classes. The file's metadata say what the classes are, the crop, what normalises and the rest.
+    `probabilities`, n × classes. The file's metadata contain the classes, the crop, the normalisation and all
+    other attributes of the model.
 
-    Not in the file: each image is first resized to the metadata's `short_side` (bilinear, antialiased, aspect kept) and
-    cut to its central `crop`.
+    Not included: before that, each image has to be resized to the metadata's `short_side` (bilinear, antialiased,
+    preserving the aspect ratio) and cropped to its central `crop`.
     """
     from cclnet.inference.onnx import to_onnx
     from cclnet.networks.model_file import load_model

@@ -1,4 +1,4 @@
-"""``cclnet matrix``: the soft labels that a model has learned."""
+"""``cclnet matrix``: show the soft labels that a model has learned."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,7 +27,7 @@ def matrix(
         typer.Option("--figure", metavar="FILE", dir_okay=False, help="Draw the matrix into FILE, .png or .svg."),
     ] = None,
 ) -> None:
-    """Show the soft labels that a model has learned: which classes look alike to it."""
+    """Show the soft labels that a model has learned, that is, which classes it finds similar."""
     from cclnet.networks.model_file import load_model
     from cclnet.system.files import write_csv
     from cclnet.system.writing import is_standard_output, require_writable
@@ -46,7 +46,7 @@ def matrix(
 
 
 def show_matrix(console: Console, description: "ModelDescription") -> None:
-    """Print the labels that trained the model, p̄ and, where they were learned, what looks most like each class."""
+    """Print the labels that trained the model, p̄ and, if they were learned, the class most similar to each class."""
     similar = similar_classes(description)
     headings = ["", *description.classes]
     rows: list[list[Cell]] = []
@@ -67,7 +67,7 @@ def show_matrix(console: Console, description: "ModelDescription") -> None:
 
 
 def matrix_table(description: "ModelDescription") -> "pd.DataFrame":
-    """The labels that trained the model: label, the class, and what its row gives to each class."""
+    """The labels that trained the model: the class in the column ``label``, and its probability of each class."""
     import pandas as pd
 
     table = pd.DataFrame(description.label_matrix, columns=description.classes)
@@ -76,7 +76,7 @@ def matrix_table(description: "ModelDescription") -> "pd.DataFrame":
 
 
 def similar_classes(description: "ModelDescription") -> list[list[tuple[str, float]]]:
-    """For each class the others as its learned soft label has them, the greatest first; empty if none was learned."""
+    """For each class the other classes by decreasing probability in its soft label; empty if none was learned."""
     if description.method != "ccl":
         return []
     pairs = [list(zip(description.classes, row, strict=True)) for row in description.label_matrix]

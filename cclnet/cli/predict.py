@@ -1,4 +1,4 @@
-"""``cclnet predict``: the classes of images."""
+"""``cclnet predict``: predict the classes of images."""
 
 from collections import Counter
 from pathlib import Path
@@ -33,16 +33,16 @@ def predict(
     ] = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
-    """Predict the class of images. For research only: no diagnosis.
+    """Predict the class of images. For research only, not for diagnosis.
 
-    An image that cannot be read is named, and the others are predicted; the exit status is 1 then.
+    Images that cannot be read are reported, and the others are predicted; the exit status is then 1.
     """
     from cclnet.system.errors import DataError
     from cclnet.system.machine import prepare_processor
     from cclnet.system.writing import is_standard_output, require_writable
 
     require_writable([output], [model_file, *images])
-    prepare_processor("native", None)  # before what imports NumPy and torch
+    prepare_processor("native", None)  # before NumPy and torch are imported
     from cclnet.inference.pictures import passed_over, read_pictures
 
     pictures, problems = read_pictures(images)
@@ -69,13 +69,13 @@ SHOWN_CLASSES = 3
 def show_predictions(
     console: Console, predictions: "Predictions", description: "ModelDescription", file: Path | None
 ) -> None:
-    """Print the most probable classes of the first images, which classes look like the predicted one, and a summary.
+    """Print the most probable classes of the first images, the classes similar to the predicted one, and a summary.
 
     Args:
-        console: where to.
-        predictions: of one image or more.
-        description: of the model.
-        file: where all predictions stand, None for nowhere.
+        console: the console to print to.
+        predictions: predictions of at least one image.
+        description: the description of the model.
+        file: the file with all predictions, None if there is none.
     """
     classes, similar = predictions.classes, similar_classes(description)
     shown = min(SHOWN_CLASSES, len(classes))

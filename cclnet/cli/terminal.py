@@ -1,4 +1,4 @@
-"""What all commands print with: tables that are coloured in a terminal, and never cut where there is none."""
+"""Printing for all commands: tables are coloured in a terminal, and never truncated elsewhere."""
 
 import json
 import sys
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from cclnet.networks.model_file import ModelDescription
 
 UNBOUNDED = 10_000
-"""Columns: more than any table needs."""
+"""A width in columns that is larger than any table."""
 UNDEFINED = "–"
 
 Cell = str | Text
 
 
 class Screen(Console):
-    """Standard output; where nobody reads it any more, ``errors_in_one_line`` ends the program and not rich."""
+    """Standard output; if its reader has closed it, ``errors_in_one_line`` ends the program instead of rich."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
 def screen() -> Console:
-    """Standard output; where it is no terminal, lines may be as long as they come."""
+    """The console for standard output; without a terminal, the length of lines is not limited."""
     console = Screen()
     return console if console.is_terminal else Screen(width=UNBOUNDED)
 
@@ -51,13 +51,13 @@ def show_table(
     rows: Sequence[Sequence[Cell]],
     justify: Literal["left", "right"] = "right",
 ) -> None:
-    """Print a table: with a line below its headings in a terminal, and nothing but its words elsewhere.
+    """Print a table: with a line below its headings in a terminal, otherwise as plain text.
 
     Args:
-        console: where to.
-        headings: of its columns.
-        rows: cells, whose text is no markup; as many as there are headings.
-        justify: the side to which the columns after the first are set.
+        console: the console to print to.
+        headings: the headings of the columns.
+        rows: the cells, one per heading; markup in them is not interpreted.
+        justify: the alignment of all columns except the first.
     """
     if console.is_terminal:
         table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
@@ -71,27 +71,27 @@ def show_table(
 
 
 def say(console: Console, words: str) -> None:
-    """Print a line that is no markup; a terminal wraps it between words, and nothing cuts it."""
+    """Print a line without interpreting markup; a terminal wraps it between words, and it is never truncated."""
     console.print(Text(words), soft_wrap=not console.is_terminal)
 
 
 def number(value: float | None) -> str:
-    """Four decimals, a dash for what is undefined."""
+    """Format with four decimals; a dash if undefined."""
     return UNDEFINED if value is None else f"{value:.4f}"
 
 
 def signed(value: float | None) -> str:
-    """Four decimals with the sign, a dash for what is undefined."""
+    """Format with a sign and four decimals; a dash if undefined."""
     return UNDEFINED if value is None else f"{value:+.4f}"
 
 
 def probability(p: float | None) -> str:
-    """Four decimals, never 0, a dash for what was not tested."""
+    """Format a p-value with four decimals, never as 0; a dash if not tested."""
     return "<0.0001" if p is not None and p < 0.0001 else number(p)
 
 
 def coloured(value: float) -> "Style":
-    """The colours of a cell in [0, 1], those of the figures."""
+    """The style of a cell with a value in [0, 1], with the colours of the figures."""
     import matplotlib
     from rich.color import Color
     from rich.style import Style
@@ -106,7 +106,7 @@ def coloured(value: float) -> "Style":
 def with_progress(
     model: "CCLNet", description: "ModelDescription", pictures: "Sequence[Picture]", device: Device
 ) -> "Predictions":
-    """Predict pictures and report the progress on standard error."""
+    """Predict pictures and show the progress on standard error."""
     from cclnet.inference.prediction import predict_pictures
     from cclnet.system.machine import select_device
 
@@ -116,12 +116,12 @@ def with_progress(
 
 
 def give(findings: dict[str, Any], show: Callable[[], None], json_file: Path | None) -> None:
-    """Write the findings to the file, if there is one, and show them; as JSON alone to the standard output."""
+    """Write the findings to the file, if given, and show them; with standard output as the file, print only JSON."""
     from cclnet.system.files import write_json
 
     if is_standard_output(json_file):
         typer.echo(json.dumps(findings, indent=2, sort_keys=True))
         return
     if json_file:
-        write_json(json_file, findings)  # first: whoever reads the screen may have gone
+        write_json(json_file, findings)  # first, because the reader of standard output may have closed it
     show()

@@ -1,1 +1,1 @@
-"""From a source of images and labels to a verified, divided dataset."""
+"""From a source of images and labels to a verified and split dataset."""

@@ -1,4 +1,4 @@
-"""Zips: what is in an untrusted one, before anything is unpacked; and those that the project writes."""
+"""Zips: checks of untrusted ones before anything is unpacked, and writing of reproducible ones."""
 
 import lzma
 import struct
@@ -18,25 +18,25 @@ SUPPORTED_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_B
 ENCRYPTED = 1
 LARGEST_MEMBER = 2**28
 LARGEST_RATIO = 200
-"""A member may not unpack to more than this many times its size; a real table of one-hot rows reaches about 15."""
+"""Largest compression ratio of a member; a real table of one-hot rows reaches about 15."""
 MOST_ENTRIES = 2_000_000
-"""Of a zip's directory; Python takes some 600 bytes and 8 µs for each."""
+"""Largest number of entries in a zip's directory; Python needs about 600 bytes and 8 µs for each."""
 LARGEST_DIRECTORY = 2**29
 LOCAL_HEADER = 30
-"""Bytes before a zip member's name and contents."""
+"""Number of bytes before a zip member's name and contents."""
 DATE = (2018, 1, 1, 0, 0, 0)
-"""Of every member of a zip that the project writes."""
+"""Date of every member of a zip that the project writes."""
 
 _END, _END_64, _LOCATOR_64, _ENTRY = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2"
 _END_SIZE, _LOCATOR_64_SIZE, _LONGEST_COMMENT = 22, 20, 2**16
 
 
 def zip_directory(path: Path, name: str) -> tuple[list[zipfile.ZipInfo], list[Problem]]:
-    """Read a zip's directory, and find there what makes it unsafe or impossible to unpack; nothing is unpacked.
+    """Read a zip's directory and find everything that makes it unsafe or impossible to unpack; nothing is unpacked.
 
     Args:
         path: the zip.
-        name: what to call it in the problems.
+        name: its name in the problems.
 
     Returns:
         The members that are files, and the problems.
@@ -67,7 +67,7 @@ def zip_directory(path: Path, name: str) -> tuple[list[zipfile.ZipInfo], list[Pr
 
 
 def _too_many_entries(file: BinaryIO) -> str:
-    """What is wrong with the size of a zip's directory, empty if it can be read; a file that is no zip has none."""
+    """Why a zip's directory is too large to read; empty if it can be read, or if the file is not a zip."""
     start, size = _directory_extent(file)
     if size > LARGEST_DIRECTORY:
         return f"has a directory of {size:,} bytes, more than {LARGEST_DIRECTORY:,}"
@@ -77,7 +77,7 @@ def _too_many_entries(file: BinaryIO) -> str:
 
 
 def _directory_extent(file: BinaryIO) -> tuple[int, int]:
-    """Where a zip's directory begins, and its length in bytes, as its last record says."""
+    """The start of a zip's directory and its length in bytes, from the end record."""
     length = file.seek(0, 2)
     file.seek(max(0, length - _END_SIZE - _LONGEST_COMMENT - _LOCATOR_64_SIZE))
     tail = file.read()
@@ -98,7 +98,7 @@ def _directory_extent(file: BinaryIO) -> tuple[int, int]:
 
 
 def entry_faults(entry: zipfile.ZipInfo) -> Iterator[str]:
-    """What is wrong with one entry of a zip's directory, taken alone."""
+    """The problems of a single entry of a zip's directory."""
     path = entry.orig_filename
     if path.startswith("/") or ".." in path.split("/") or any(character in path for character in "\\:\0"):
         yield "is a path that may lead out of a folder"
@@ -113,7 +113,7 @@ def entry_faults(entry: zipfile.ZipInfo) -> Iterator[str]:
 
 
 def damaged_members(path: Path, name: str, report: Report) -> list[Problem]:
-    """The members of a safe zip that do not unpack to their checksum."""
+    """The members of a safe zip that cannot be unpacked or have a wrong checksum."""
     problems: list[Problem] = []
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -129,9 +129,9 @@ def damaged_members(path: Path, name: str, report: Report) -> list[Problem]:
 
 
 def write_zip(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """Store files (name, contents) in a folder of the zip's name, so that equal files give equal zips.
+    """Store files (name, contents) in a folder with the zip's name, so that equal files give equal zips.
 
-    Nothing is deflated: the bytes would depend on the zlib in use.
+    The files are not compressed, because the result would depend on the version of zlib.
 
     Raises:
         CCLNetError: the zip cannot be written.

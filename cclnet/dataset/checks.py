@@ -1,4 +1,4 @@
-"""One report of everything that is wrong with a dataset, of what deserves a look, and of what is in it."""
+"""A report of all problems of a dataset, of notes on suspicious data, and of its contents."""
 
 import hashlib
 import os
@@ -22,32 +22,33 @@ from cclnet.system.errors import CCLNetError, Problem
 from cclnet.system.progress import Report, silent
 
 FEW_PIXELS = 8
-"""A shorter side than this is named, and one below ``FEW_OF_MEDIAN`` of the others' median."""
+"""Images with a shorter side than this, or than ``FEW_OF_MEDIAN`` times the median of all images, are reported."""
 FEW_OF_MEDIAN = 0.1
 MOST_NAMED = 20
-"""Notes of one kind; the others are counted."""
+"""Largest number of notes of one kind that are listed; the others are counted."""
 THUMBNAIL_SIDE = 256
-"""Pixels of the longer side that copies are looked for on, so that large images take no longer."""
+"""Longer side in pixels at which copies are searched, so that large images take no more time."""
 
 
 class UncheckedError(CCLNetError):
-    """A dataset could not be looked at; another exit status than that of a dataset with problems says so."""
+    """A dataset could not be examined; the exit status differs from that of a dataset with problems."""
 
     exit_status = 2
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What is in a dataset, what is wrong with it, and what deserves a look.
+    """The contents of a dataset, its problems, and notes on suspicious data.
 
     Attributes:
         source: the folder, as the user wrote it.
-        images: files of images.
-        labels: images that are given a class.
-        lesions: different lesions or groups of the labelled images, counted as ``split`` does; None if none is named.
-        class_counts: labels of each class.
-        problems: every fault, those of zips and tables before those of single images.
-        notes: what may be meant so: copies, lesions of several classes, tiny images, what a folder was taken for.
+        images: number of image files.
+        labels: number of images with a label.
+        lesions: number of lesions or groups of the labelled images, counted as in a split; None if none is named.
+        class_counts: number of labels of each class.
+        problems: all problems, those of zips and tables before those of single images.
+        notes: findings that may be intended: copies, lesions of several classes, tiny images, the interpretation of
+            folders.
     """
 
     source: str
@@ -59,7 +60,7 @@ class Findings:
     notes: Sequence[Problem] = field(default=())
 
     def as_dict(self) -> dict[str, Any]:
-        """The findings as JSON takes them: a problem or note is an object of ``where`` and ``what``."""
+        """The findings in a form for JSON: a problem or note is an object with ``where`` and ``what``."""
         return {
             **vars(self),
             "problems": [problem._asdict() for problem in self.problems],
@@ -67,7 +68,7 @@ class Findings:
         }
 
     def summary(self) -> str:
-        """How many problems in how much, and the images of each class: two lines."""
+        """Two lines: the number of problems and images, and the number of images of each class."""
         images = counted(self.images, "image")
         if self.problems:
             verdict = f"{counted(len(self.problems), 'problem')} in {images}"
@@ -78,7 +79,7 @@ class Findings:
 
 
 class _Look(NamedTuple):
-    """What is kept of an image that was decoded."""
+    """The data that are kept of a decoded image."""
 
     digest: str
     description: bytes
@@ -91,14 +92,14 @@ def counted(number: int, noun: str) -> str:
 
 
 def check_dataset(source: str, report: Report = silent) -> Findings:
-    """Find everything that is wrong with a dataset: its zips, its tables and every image. Nothing is written.
+    """Find all problems of a dataset: of its zips, its tables and every image. Nothing is written.
 
     Args:
         source: a folder with the three official files, or with images in any layout that ``dataset.layouts`` knows.
         report: called with the number of images decoded.
 
     Raises:
-        UncheckedError: the folder is not there, or cannot be read.
+        UncheckedError: the folder is missing, or cannot be read.
     """
     folder = Path(source).expanduser()
     if "://" in source or not folder.is_dir():
@@ -158,18 +159,18 @@ def _check_official(source: str, folder: Path, report: Report) -> Findings:
 
 
 def _lesion_count(images: Iterable[str], groups: Mapping[str, str]) -> int | None:
-    """Different groups, an image without one being its own; None if no image has one."""
+    """The number of groups, counting an image without a group as its own; None if no image has one."""
     images = list(images)
     if images and not groups:
         return None
     return len(set(groups.values())) + sum(image not in groups for image in images)
 
 
-# looking at images
+# examining images
 
 
 def _look_at_zip(input_zip: Path, report: Report) -> tuple[dict[str, _Look], list[Problem]]:
-    """What is kept of the images of a zip, apart from those that its directory makes unsafe to unpack; the problems."""
+    """The looks of the images of a zip, without members that are unsafe to unpack; and the problems."""
     members, faults = members_in(input_zip, IMAGE_SUFFIXES)
     unsafe = {fault.where for fault in faults}
     safe = {member.filename: place for member in members if (place := _place_of(input_zip, member)) not in unsafe}
@@ -182,12 +183,12 @@ def _look_at_zip(input_zip: Path, report: Report) -> tuple[dict[str, _Look], lis
 
 
 def _place_of(path: Path, member: zipfile.ZipInfo) -> str:
-    """Where a problem of a zip's member is, in the words that the zip's directory is checked with."""
+    """The location of a problem of a zip's member, in the same words as in the check of the zip's directory."""
     return f"{path.name}: {member.orig_filename!r}"
 
 
 def _look(data: bytes) -> _Look:
-    """Decode a file's bytes and drop the image, which would only fill the memory.
+    """Decode a file's bytes and discard the image to save memory.
 
     Raises:
         ValueError: as ``decode``.
@@ -201,7 +202,7 @@ def _look(data: bytes) -> _Look:
 def _looked_at(
     places: Mapping[str, str], results: Iterator[_Look | ValueError], report: Report
 ) -> tuple[dict[str, _Look], list[Problem]]:
-    """The looks that were possible, by name, and the problems of the others; ``places`` is name → where it is."""
+    """The looks of the readable images by name, and the problems of the others; ``places`` maps names to locations."""
     looks: dict[str, _Look] = {}
     problems: list[Problem] = []
     for done, ((name, where), result) in enumerate(zip(places.items(), results, strict=True), start=1):
@@ -213,11 +214,11 @@ def _looked_at(
     return looks, problems
 
 
-# what deserves a look
+# notes
 
 
 def _notes(labels: Mapping[str, str], groups: Mapping[str, str], looks: Mapping[str, _Look]) -> list[Problem]:
-    """Everything that may be meant so; ``groups`` has the images alone whose lesion or group is known."""
+    """All findings that may be intended; ``groups`` contains only images with a known lesion or group."""
     copies = find_copies(
         {image: look.digest for image, look in looks.items()},
         {image: look.description for image, look in looks.items()},
@@ -232,7 +233,7 @@ def _notes(labels: Mapping[str, str], groups: Mapping[str, str], looks: Mapping[
 
 
 def _limited(notes: list[Problem], what: str) -> list[Problem]:
-    """The first notes of a kind, and how many more there are."""
+    """The first notes of a kind, and the number of further ones."""
     if len(notes) <= MOST_NAMED:
         return notes
     return [*notes[:MOST_NAMED], Problem(FOLDER, f"has {len(notes) - MOST_NAMED:,} more {what}")]
@@ -247,7 +248,7 @@ def _unknown_groups(labels: Mapping[str, str], groups: Mapping[str, str]) -> lis
 
 
 def _small_classes(labels: Mapping[str, str], groups: Mapping[str, str]) -> list[Problem]:
-    """Classes that cannot be in both subsets."""
+    """Classes that are too small for both subsets."""
     images: dict[str, set[str]] = defaultdict(set)
     lesions: dict[str, set[str]] = defaultdict(set)
     for image, label in labels.items():
@@ -263,7 +264,7 @@ def _small_classes(labels: Mapping[str, str], groups: Mapping[str, str]) -> list
 
 
 def _several_classes(labels: Mapping[str, str], groups: Mapping[str, str]) -> list[Problem]:
-    """Lesions whose images have different classes; patients may, a lesion should not."""
+    """Lesions whose images have different classes; this is normal for a patient, but not for a lesion."""
     classes: dict[str, Counter[str]] = defaultdict(Counter)
     for image, group in groups.items():
         if image in labels:
@@ -299,7 +300,7 @@ def _tiny(looks: Mapping[str, _Look]) -> list[Problem]:
 
 
 def _copies(copies: Copies, labels: Mapping[str, str], groups: Mapping[str, str]) -> list[Problem]:
-    """Images that show the same: those that no group keeps together by name, the others by number."""
+    """Copies: those that a split can separate are listed by name, those within one lesion or group are counted."""
 
     def apart(images: Sequence[str]) -> bool:
         return len({groups.get(image, image) for image in images}) > 1

@@ -1,11 +1,11 @@
-"""Bring the dataset's files to a folder, whole and verified, through cut connections, kills and restarts.
+"""Download the dataset's files, complete and verified, in spite of cut connections, kills and restarts.
 
-What has arrived is kept in a folder that outlives the run: a download that was stopped continues where it stopped, and
-a file that is complete is not fetched again while its recorded sha256 holds. No file gets its final name before its
-contents are verified, and the destination gets the files together or not at all.
+Received data are kept in a folder that outlives the run: an interrupted download resumes, and a complete file is not
+fetched again as long as it matches its recorded sha256. No file gets its final name before its contents are verified,
+and either all files are moved to the destination or none.
 
-A server is not trusted: it may send nothing, a byte a second, without end, or headers that make no sense. Each of these
-ends in one line.
+A server is not trusted: it may send nothing, one byte per second, endless data, or invalid headers. Each of these cases
+ends with a one-line error message.
 """
 
 import hashlib
@@ -35,21 +35,21 @@ from cclnet.system.writing import flush_folder, whole_file
 
 OFFICIAL = "official"
 CHUNK = 2**16
-"""Bytes read and written at a time: what a kill or a cut loses, besides what the sockets hold. A connection that is cut
-again and again must bring a whole chunk to get any further, so chunks are small."""
+"""Number of bytes read and written at a time. A kill or a cut connection loses at most this, plus the buffers of the
+sockets. A connection that is cut repeatedly makes progress only by whole chunks, so chunks are small."""
 CHUNKS_BETWEEN_LOOKS = 256
-"""At how much is left of the disk, where a server does not say how much it will send."""
+"""Number of chunks between checks of the free disk space, if a server does not announce the length."""
 RESERVE = 2**28
-"""Bytes of the disk that such a server does not get."""
+"""Number of bytes that must stay free on the disk in this case."""
 LONGEST_NUMBER = 18
-"""Digits of a length that is believed."""
+"""Largest number of digits of a length that is accepted."""
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What was read from where: ``source`` is an address without credentials, or the folder as the user wrote it."""
+    """A file and its origin: ``source`` is an address without credentials, or the folder as the user wrote it."""
 
     name: str
     source: str
@@ -63,8 +63,8 @@ class Patience:
 
     Args:
         connect: seconds to wait for a connection.
-        stall: seconds to wait for the next byte; for the next ``CHUNK`` of them ``connect`` + 2 × ``stall``.
-        attempts: how many attempts in a row may bring nothing new.
+        stall: seconds to wait for the next byte; the next ``CHUNK`` bytes may take ``connect`` + 2 × ``stall``.
+        attempts: number of consecutive attempts that may receive nothing new.
         pause: seconds before the second attempt, doubled before each further one (at most a minute).
     """
 
@@ -75,7 +75,7 @@ class Patience:
 
 
 class AttemptError(Exception):
-    """An attempt ended early, for a reason that the next attempt may not meet."""
+    """An attempt failed for a reason that may be temporary."""
 
 
 def fetch(
@@ -89,18 +89,18 @@ def fetch(
     """Put the files, verified, into ``destination``.
 
     Args:
-        source: ``official``, the base URL of another server, or a local folder that holds the files.
-        files: what to fetch; the known sizes and hashes bind the publisher's own copies alone.
-        destination: where the files go; made if it is not there, untouched unless all of them are good.
-        partial_folder: keeps what has arrived from a server, in a folder for each address.
-        report: called with the number of bytes as they arrive and as they are checked.
+        source: ``official``, the base URL of another server, or a local folder that contains the files.
+        files: the files to fetch; their known sizes and hashes are required only of the publisher's own copies.
+        destination: the target folder; created if necessary, and unchanged unless all files are valid.
+        partial_folder: keeps received data, in one folder per address.
+        report: called with the number of bytes received and checked.
         patience: when to give up on a server.
 
     Returns:
-        What each file is and where it came from.
+        The provenance of each file.
 
     Raises:
-        DataError: a file is missing or is not what it should be.
+        DataError: a file is missing or invalid.
         CCLNetError: a server cannot be reached, or the disk is too small.
     """
     local = source != OFFICIAL and not source.lower().startswith(("http://", "https://"))
@@ -121,16 +121,16 @@ def fetch(
 
 @contextmanager
 def incoming(destination: Path) -> Iterator[Path]:
-    """Give a folder whose files move to ``destination`` as the block ends, and are removed if it fails.
+    """Yield a folder whose files are moved to ``destination`` when the block ends, or removed if it fails.
 
-    What else is in ``destination`` stays there.
+    Other files in ``destination`` are kept.
 
     Raises:
-        CCLNetError: the disk refuses a file.
+        CCLNetError: a file cannot be written.
     """
     folder = destination / ".incoming"
     try:
-        shutil.rmtree(folder, ignore_errors=True)  # what a killed run left
+        shutil.rmtree(folder, ignore_errors=True)  # left by a killed run
         folder.mkdir(parents=True)
         yield folder
         for path in sorted(folder.iterdir()):
@@ -146,7 +146,7 @@ def incoming(destination: Path) -> Iterator[Path]:
 
 
 def address_of(file: RemoteFile, source: str) -> str:
-    """The file's URL at a source; a query, such as an access token, stays at the end."""
+    """The file's URL at a source; a query, such as an access token, is kept at the end."""
     if source == OFFICIAL:
         return file.address
     try:
@@ -163,7 +163,7 @@ def without_credentials(address: str) -> str:
 
 
 def find_in_folder(source: str, files: Sequence[RemoteFile], report: Report) -> list[tuple[Path, Provenance]]:
-    """Verify the files where they lie in a local folder.
+    """Verify files in a local folder in place.
 
     Raises:
         DataError: the folder or files in it are missing or damaged; all of them are named.
@@ -181,20 +181,20 @@ def find_in_folder(source: str, files: Sequence[RemoteFile], report: Report) -> 
 
 
 def provenance_of(path: Path, source: str) -> Provenance:
-    """Measure a file."""
+    """The provenance of a file, with its size and hash."""
     return Provenance(path.name, source, path.stat().st_size, digest_of(path, "sha256"))
 
 
 def download(
     file: RemoteFile, address: str, partial_folder: Path, report: Report, patience: Patience
 ) -> tuple[Path, Provenance]:
-    """Fetch one file, or what is missing of it, and verify it.
+    """Fetch one file, or its missing part, and verify it.
 
     Returns:
-        The verified file, in a folder of ``partial_folder`` that belongs to this address, and where it came from.
+        The verified file, in the folder of ``partial_folder`` for this address, and its provenance.
 
     Raises:
-        DataError: what the address serves is not the file.
+        DataError: the address serves something else.
         CCLNetError: the address cannot be reached, or another process is fetching from it.
     """
     folder = partial_folder / hashlib.sha256(address.encode()).hexdigest()[:16]
@@ -211,7 +211,7 @@ def download(
 
 
 def _text(path: Path) -> str:
-    """The contents of a small file of ours, empty if it is not there or damaged."""
+    """The contents of a small file of this project; empty if it is missing or damaged."""
     try:
         return path.read_bytes().decode("ascii") if path.is_file() else ""
     except UnicodeDecodeError:
@@ -220,7 +220,7 @@ def _text(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """The beginning of a file, and beside it the validator (ETag or date) of the version that it belongs to."""
+    """A partially received file, and beside it the validator (ETag or date) of its version."""
 
     path: Path
 
@@ -230,7 +230,7 @@ class Part:
 
     @property
     def validator(self) -> str:
-        """Empty if the server gave none: such a part cannot be continued."""
+        """Empty if the server sent none; then the download cannot be resumed."""
         return _text(self.path.with_suffix(".validator"))
 
     def start_over(self, validator: str = "") -> None:
@@ -239,10 +239,10 @@ class Part:
 
 
 def fetch_verified(file: RemoteFile, address: str, part: Part, report: Report, patience: Patience) -> Path:
-    """Attempt until the part is the whole file and its contents are right.
+    """Repeat attempts until the part is complete and its contents are verified.
 
-    An attempt that gets further than any before it starts the count of vain attempts anew. Contents pieced together
-    from several replies get a second chance in one piece.
+    An attempt that makes progress resets the count of failed attempts. If a file assembled from several replies is
+    invalid, it is fetched once more in one piece.
     """
     public = without_credentials(address)
     official = address == file.address
@@ -272,11 +272,11 @@ def fetch_verified(file: RemoteFile, address: str, part: Part, report: Report, p
 
 
 def receive(file: RemoteFile, address: str, part: Part, report: Report, patience: Patience) -> None:
-    """Ask once for what the part lacks, and append what comes.
+    """Send one request for the missing bytes and append the reply to the part.
 
     Raises:
-        AttemptError: the part is not complete yet, or had to be thrown away.
-        DataError: the file is not there, or the server sends another one.
+        AttemptError: the part is not complete yet, or had to be discarded.
+        DataError: the file does not exist, or the server sends another one.
     """
     headers = {"Accept-Encoding": "identity"}
     if part.size and part.validator:
@@ -299,7 +299,7 @@ def receive(file: RemoteFile, address: str, part: Part, report: Report, patience
                 )
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
         raise AttemptError(root_cause(error)) from None
-    except (requests.RequestException, ValueError) as error:  # of a redirect that is no address, among others
+    except (requests.RequestException, ValueError) as error:  # for example a redirect to an invalid address
         reason = type(error).__name__
         raise DataError(f"{public} cannot be fetched ({reason}): check the source") from None
 
@@ -307,7 +307,7 @@ def receive(file: RemoteFile, address: str, part: Part, report: Report, patience
 def _conversation(
     address: str, headers: dict[str, str], patience: Patience
 ) -> Generator[requests.Response | bytes, None, None]:
-    """A server's reply, and then its body in chunks."""
+    """Yield a server's reply and then its body in chunks."""
     timeout = (patience.connect, patience.stall)
     with requests.get(address, headers=headers, stream=True, timeout=timeout) as response:
         yield response
@@ -315,13 +315,13 @@ def _conversation(
 
 
 def _in_time(items: Generator[Item, None, None], seconds: float) -> Generator[Item, None, None]:
-    """What a generator gives, as long as each item comes in time; it runs in a thread of its own.
+    """Yield the items of a generator, which runs in its own thread, with a timeout for each item.
 
-    Time-outs of sockets begin anew with each byte, those of headers too: a server that sends a byte a second would
-    never meet one.
+    The timeouts of sockets restart with each byte, also in headers, so a server that sends one byte per second would
+    never exceed them.
 
     Raises:
-        AttemptError: an item did not come in time.
+        AttemptError: an item did not arrive in time.
     """
     arrived: queue.Queue[Callable[[], Item] | None] = queue.Queue(maxsize=1)
     unwanted = threading.Event()
@@ -366,7 +366,7 @@ def _raiser(error: Exception) -> Callable[[], NoReturn]:
 
 
 def check_status(response: requests.Response, public: str) -> None:
-    """Raise AttemptError for a reply that may be another one later, DataError for one that will not."""
+    """Raise AttemptError for a temporary error status, DataError for a permanent one."""
     status = f"{response.status_code} {_printable(response.reason or '')}".strip()
     if response.status_code in (408, 429) or response.status_code >= 500:
         raise AttemptError(f"the server answers {status}")
@@ -379,12 +379,12 @@ def check_status(response: requests.Response, public: str) -> None:
 
 
 def _printable(text: str) -> str:
-    """A server's words without line ends and commands to the terminal."""
+    """Text from a server without line breaks and terminal control characters."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:200]
 
 
 def check_complete(response: requests.Response, part: Part) -> None:
-    """Nothing follows the part (416): it is complete, unless the file's length is another."""
+    """Handle status 416 (nothing follows the part): the part is complete, unless the file has another length."""
     if response.headers.get("Content-Range") != f"bytes */{part.size}":
         part.start_over()
         raise AttemptError("the server has a shorter file than what had arrived")
@@ -398,11 +398,11 @@ def append(
     expected_size: int | None,
     report: Callable[[int, int], None],
 ) -> None:
-    """Write a reply's body where it belongs: behind the part, or from the start in its place.
+    """Write a reply's body to the part: appended to it, or from the start.
 
     Raises:
-        AttemptError: bytes are missing or do not fit; the part is kept if what it holds may be good.
-        DataError: the file has not the size that it should have.
+        AttemptError: bytes are missing or do not fit; the part is kept if its contents may be valid.
+        DataError: the file has the wrong size.
         CCLNetError: the disk is too small.
     """
     start, total = extent(response, part)
@@ -429,7 +429,7 @@ def append(
 
 
 def extent(response: requests.Response, part: Part) -> tuple[int, int | None]:
-    """Where a reply's body begins in the file, and how long the whole file is, if the server says so."""
+    """The offset of a reply's body in the file, and the length of the whole file if the server sends it."""
     if response.status_code == requests.codes.ok:
         length = response.headers.get("Content-Length", "")
         return 0, int(length) if re.fullmatch(rf"[0-9]{{1,{LONGEST_NUMBER}}}", length) else None
@@ -448,21 +448,21 @@ def extent(response: requests.Response, part: Part) -> tuple[int, int | None]:
 
 
 def validator_of(response: requests.Response) -> str:
-    """What ``If-Range`` may name: a strong ETag, else the date; a weak ETag does not promise equal bytes."""
+    """The validator for ``If-Range``: a strong ETag, otherwise the date; a weak ETag does not guarantee equal bytes."""
     etag = response.headers.get("ETag", "")
     validator = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
     return validator if validator.isascii() and validator.isprintable() else ""
 
 
 def root_cause(error: BaseException) -> str:
-    """The words of the innermost exception, without the addresses that the outer ones repeat."""
+    """The message of the innermost exception, without the addresses that the outer ones repeat."""
     while cause := error.__cause__ or error.__context__:
         error = cause
     return _printable(str(error)) or type(error).__name__
 
 
 def content_problems(path: Path, name: str, report: Report, file: RemoteFile | None = None) -> list[Problem]:
-    """What is wrong with a file's contents: the checks that hold anywhere, and those of the publisher's ``file``."""
+    """The problems of a file's contents: general checks, and the size and hash of the publisher's ``file``."""
     with path.open("rb") as stream:
         beginning = stream.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not beginning:
@@ -488,14 +488,14 @@ def digest_of(path: Path, algorithm: str) -> str:
 
 
 def require_room(folder: Path, size: int) -> None:
-    """Raise if the disk of a folder has not ``size`` bytes left."""
+    """Raise if the disk of a folder has less than ``size`` bytes left."""
     free = shutil.disk_usage(folder).free
     if free < size:
         raise CCLNetError(f"the disk of {folder} has {free:,} bytes left, {size:,} are needed: free some and run again")
 
 
 def link(path: Path, final: Path, provenance: Provenance) -> None:
-    """Give a file of ours a second name; a copy where the disks differ."""
+    """Create a hard link to a file of this project, or a copy on another disk."""
     final.unlink(missing_ok=True)
     try:
         final.hardlink_to(path)
@@ -504,7 +504,7 @@ def link(path: Path, final: Path, provenance: Provenance) -> None:
 
 
 def copy(path: Path, final: Path, provenance: Provenance) -> None:
-    """Copy a file, so that nothing that is done to the copy (DVC takes write permission away) reaches the original."""
+    """Copy a file, so that changes to the copy (DVC removes its write permission) do not affect the original."""
     require_room(final.parent, provenance.bytes)
     digest = hashlib.sha256()
     with path.open("rb") as source, whole_file(final) as target:

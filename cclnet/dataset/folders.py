@@ -1,4 +1,4 @@
-"""A folder of a user's own images, brought into the layout of the official files."""
+"""Conversion of a folder of the user's own images to the layout of the official files."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from cclnet.system.progress import Report, silent
 
 
 def holds_own_images(source: str) -> bool:
-    """Whether a dataset's source is a folder without official files, or with the images of one unpacked beside it."""
+    """Whether a source is a folder without official files, or with an unpacked official zip of images."""
     folder = Path(source).expanduser()
     if source == OFFICIAL or "://" in source or not folder.is_dir():
         return False
@@ -25,20 +25,20 @@ def holds_own_images(source: str) -> bool:
 
 
 def import_folder(source: str, destination: Path, report: Report = silent) -> tuple[list[Provenance], list[Problem]]:
-    """Write the three files of the official layout; the images' bytes stay what they are.
+    """Write the three files of the official layout; the bytes of the images are unchanged.
 
     Args:
         source: the folder of images, in one of the layouts of ``dataset.layouts``.
-        destination: where the files go; made if it is not there.
+        destination: the target folder; created if necessary.
         report: called with the number of images stored.
 
     Returns:
-        The three files and the tables that labels were read from: all that was read is in them. And the notes: what
-        was taken for what, and what was passed over.
+        The provenance of the three files and of the tables with the labels, and the notes: how the folder was
+        interpreted, and what was ignored.
 
     Raises:
-        DataError: with every fault of the folder; nothing is written then.
-        CCLNetError: the system refuses a file, or the disk is too small.
+        DataError: lists all problems of the folder; nothing is written then.
+        CCLNetError: a file cannot be read or written, or the disk is too small.
     """
     try:
         found = read_layout(Path(source).expanduser())
@@ -66,7 +66,7 @@ def _contents(source: str, found: LabelledFolder, report: Report) -> Iterator[tu
     """Each image's name in the zip and its bytes.
 
     Raises:
-        DataError: the system refuses files; all of them are named.
+        DataError: files cannot be read; all of them are named.
     """
     problems: list[Problem] = []
     images = list(found.places.items())

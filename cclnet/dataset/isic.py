@@ -1,10 +1,10 @@
-"""ISIC 2018 Task 3: its classes, and the three files that it is published as."""
+"""ISIC 2018 Task 3: its classes and its three published files."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 CLASSES: tuple[str, ...] = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
-"""The diagnoses in the challenge's order, which is that of every array and file made of its data."""
+"""The diagnoses in the challenge's order, which all arrays and files of its data use."""
 CLASS_NAMES = {
     "MEL": "melanoma",
     "NV": "melanocytic nevus",
@@ -16,11 +16,11 @@ CLASS_NAMES = {
 }
 
 CHALLENGE_ORDER = ("MEL", "NV", "BCC", "AKIEC", "AK", "BKL", "DF", "VASC", "SCC", "UNK")
-"""Those of the later challenges too, each in the order of its own tables."""
+"""The classes of all challenges, including later ones, in the order of their tables."""
 
 
 def class_order(names: Iterable[str]) -> list[str]:
-    """Order class names: as the challenges do it if all of them are theirs, else by name."""
+    """Order class names: in the challenges' order if all belong to the challenges, otherwise alphabetically."""
     ordered = sorted(names)
     return sorted(ordered, key=CHALLENGE_ORDER.index) if set(ordered) <= set(CHALLENGE_ORDER) else ordered
 
@@ -31,9 +31,9 @@ class RemoteFile:
 
     Args:
         name: the file's name, at every source.
-        address: where its publisher serves it.
-        size: its length there in bytes, if that is known.
-        digest: its hash there as ``algorithm:hexadecimal``, if that is known.
+        address: the publisher's URL.
+        size: length of the published file in bytes, if known.
+        digest: hash of the published file as ``algorithm:hexadecimal``, if known.
     """
 
     name: str
@@ -57,4 +57,4 @@ OFFICIAL_FILES = (
     RemoteFile(GROUND_TRUTH_ZIP, OFFICIAL_ADDRESS + GROUND_TRUTH_ZIP, digest="md5:8302427e4ce0c107559531b9f444abe9"),
     RemoteFile(INPUT_ZIP, OFFICIAL_ADDRESS + INPUT_ZIP, size=2_771_732_744),
 )
-"""The challenge's own copies, the small ones first; no hash of the images is published."""
+"""The challenge's own files, the small ones first; no hash of the images is published."""

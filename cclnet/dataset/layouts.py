@@ -1,21 +1,20 @@
-"""What a folder of images holds: each image's file, class, group and subset, in the layouts that people have.
+"""The contents of a folder of images: each image's file, class, group and subset, for several common layouts.
 
-Told apart by looking, in this order:
+The layouts are detected in this order:
 
-- ``labels.csv`` beside or above the images, with the columns image (the file's path from the table's folder, with its
-  suffix), label and, where there is one, group: images of one group, such as a patient, are what images of one lesion
-  are to the official files;
-- a table of a known kind: HAM10000's metadata, the ISIC archive's ``metadata.csv``, a challenge's ground truth with its
+- ``labels.csv`` beside or above the images, with the columns image (the file's path relative to the table, with its
+  suffix), label and optionally group. A group, such as a patient, is treated like a lesion of the official files;
+- a known table: HAM10000's metadata, the ISIC archive's ``metadata.csv``, or a challenge's ground truth with its
   metadata or lesions, in any folder near the top, with images in any folders or in zips beside it;
 - ``train``, ``val`` or ``test`` with the classes' folders below them: a given split;
-- a folder for each class, perhaps with a folder for each group below it, or a folder for each group with the classes'
-  folders below it.
+- a folder for each class, optionally with a folder for each group below it, or a folder for each group with the
+  classes' folders below it.
 
-Folders whose names do not say which of these they are get no guess: they are refused, and ``labels.csv`` decides.
+Ambiguous folders are refused; then ``labels.csv`` has to specify the labels.
 
-An image's id is its path from the folder without the suffix, with ``_`` in place of ``/``, ``\\`` and ``:``, which no
-name in a zip may have: ``cat/1.png`` is ``cat_1``. Where a table of a known kind names the images, its names are the
-ids. What begins with a dot is hidden, and passed over.
+An image's id is its path relative to the folder without the suffix, with ``_`` instead of ``/``, ``\\`` and ``:``,
+which names in a zip may not contain: ``cat/1.png`` is ``cat_1``. If a known table names the images, its names are the
+ids. Names that begin with a dot are hidden and ignored.
 """
 
 import csv
@@ -38,7 +37,7 @@ from cclnet.system.names import UNPRINTABLE, connected, normalised, spelling_not
 
 LABELS = "labels.csv"
 FOLDER = "the folder"
-"""Where a problem is that no single file has."""
+"""Location of problems that do not belong to a single file."""
 DECIDE = f"write {LABELS} (image,label,group) beside them"
 
 UNREAD_IMAGES = frozenset(
@@ -47,10 +46,10 @@ UNREAD_IMAGES = frozenset(
         ".jpe", ".jxl", ".nef", ".orf", ".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".raw", ".svg", ".svs", ".tga",
     )
 )  # fmt: skip
-"""Suffixes of images that are not read; such a file is refused, because passing it over would lose an image."""
+"""Suffixes of unsupported image formats; such files are refused, because ignoring them would lose images."""
 TABLE_SUFFIXES = ("", ".csv", ".tab", ".tsv", ".txt")
 DEEPEST_TABLE = 2
-"""Folders, at most, between the folder and a table of a known kind."""
+"""Largest depth below the folder at which known tables are searched."""
 IMAGE_COLUMNS = ("image", "image_id", "isic_id", "image_name", "img_id", "filename", "file_name")
 LABEL_NAMES = (
     "label", "dx", "diagnosis", "diagnostic", "diagnosis_3", "diagnosis_2", "class", "benign_malignant", "target",
@@ -63,18 +62,18 @@ SUBSETS_BY_NAME = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 PART = re.compile(r"(.*[\W_])?(part|batch|chunk|fold|split|set|images?|imgs?|photos?|pictures?|data)[\W_]*\d*")
-"""Names of folders that a download was parted into; no classes."""
+"""Names of folders that are parts of a download, not classes."""
 
 
 class Place(NamedTuple):
-    """Where an image is: its file, or a zip and the name of its member."""
+    """The location of an image: its file, or a zip and the name of its member."""
 
     path: Path
     member: str | None = None
 
 
 class Kind(NamedTuple):
-    """What is known of an image: its class, its group if one is named, its subset if the data give a split."""
+    """The labels of an image: its class, its group if one is named, its subset if the data contain a split."""
 
     label: str
     group: str | None = None
@@ -83,14 +82,14 @@ class Kind(NamedTuple):
 
 @dataclass
 class LabelledFolder:
-    """What a folder holds.
+    """The contents of a folder.
 
     Attributes:
-        places: where each image is, by id, sorted.
-        kinds: what is known of each image, by id, sorted.
-        tables: the tables that labels and groups were read from.
-        problems: every fault; with one, the folder cannot be used.
-        notes: what was taken for what, what was passed over, and what deserves a look.
+        places: the location of each image, by id, sorted.
+        kinds: the labels of each image, by id, sorted.
+        tables: the tables from which labels and groups were read.
+        problems: all problems; if there are any, the folder cannot be used.
+        notes: how the folder was interpreted, what was ignored, and suspicious data.
     """
 
     places: dict[str, Place] = field(default_factory=dict)
@@ -101,7 +100,7 @@ class LabelledFolder:
 
 
 def read_layout(folder: Path) -> LabelledFolder:
-    """Find the images of a folder and what is known of each; no image is read.
+    """Find the images of a folder and their labels; no image is read.
 
     Raises:
         OSError: the folder itself cannot be read.
@@ -124,7 +123,7 @@ def read_layout(folder: Path) -> LabelledFolder:
 
 
 def _files_in(folder: Path) -> tuple[dict[str, Path], list[Path], list[Problem]]:
-    """The images beneath the folder by their path from it, sorted, the other files, and the faults."""
+    """The images below the folder by their relative path, sorted; the other files; and the problems."""
     files: dict[str, Path] = {}
     others: list[Path] = []
     paths, problems = visible_files(folder)
@@ -153,7 +152,7 @@ def _suffixes() -> str:
 
 
 def _passed_over(paths: Iterable[Path]) -> list[Problem]:
-    """How many files were neither images nor tables nor notes, by suffix."""
+    """The number of files that are neither images nor tables nor notes, by suffix."""
     counts = Counter(path.suffix.lower() or "no suffix" for path in paths if path.stem.upper() not in NOTES)
     if not counts:
         return []
@@ -170,12 +169,12 @@ def _subset_notes(kinds: Mapping[str, Kind]) -> list[Problem]:
 
 
 def id_of(name: str) -> str:
-    """The id of the image at a path from the folder."""
+    """The id of the image at a path relative to the folder."""
     return normalised(re.sub(r"[/\\:]", "_", name.removesuffix(PurePosixPath(name).suffix)))
 
 
 def _by_id(files: Mapping[str, Path], kinds: Mapping[str, Kind]) -> LabelledFolder:
-    """Files and kinds by the ids of the files' names, and the ids that two files would have."""
+    """Files and kinds by id, and the problems with ids that two files would share."""
     problems = []
     first: dict[str, str] = {}
     for name in files:
@@ -205,7 +204,7 @@ def _of_own_table(folder: Path, files: Mapping[str, Path]) -> LabelledFolder | N
 
 
 def _said_by_own_table(data: bytes, files: Mapping[str, Path]) -> tuple[dict[str, Kind], list[Problem], list[Problem]]:
-    """The class and the group of each image by the table of labels, the problems and the notes."""
+    """The class and the group of each image from ``labels.csv``, the problems and the notes."""
     header = header_in(data)
     columns = ["image", "label", "group"] if "group" in header else ["image", "label"]
     rows, problems = rows_in(data, LABELS, columns)
@@ -214,7 +213,7 @@ def _said_by_own_table(data: bytes, files: Mapping[str, Path]) -> tuple[dict[str
     kinds: dict[str, Kind] = {}
     spelt: dict[str, list[str]] = defaultdict(list)
     for row in rows:
-        values = dict(zip(columns[1:], row.values, strict=False))  # none of a row that is said to be broken
+        values = dict(zip(columns[1:], row.values, strict=False))  # a broken row has no values, and is reported
         for column, value in values.items():
             spelt[column].append(value)
         said = {column: normalised(value) for column, value in values.items()}
@@ -254,7 +253,7 @@ def _refused(what: str) -> LabelledFolder:
 def _said_by_folders(
     parts: Mapping[str, tuple[str, ...]],
 ) -> tuple[dict[str, Kind], list[Problem], list[Problem]]:
-    """What the names of folders say of each image (its path in parts), the problems and the notes."""
+    """The labels of each image (given its path in parts) from the names of folders, the problems and the notes."""
     problems = [Problem(name, "lies in no class's folder") for name, path in parts.items() if len(path) == 1]
     deeper = {name: path for name, path in parts.items() if len(path) > 1}
     notes: list[Problem] = []
@@ -281,7 +280,7 @@ def _undecided(what: str) -> Problem:
 
 
 def _classes_and_groups(parts: Mapping[str, tuple[str, ...]], notes: list[Problem]) -> tuple[dict[str, Kind], str]:
-    """The class and the group of each image by one or two levels of folders, or why they cannot be told."""
+    """The class and the group of each image from one or two levels of folders, or why they are ambiguous."""
     tops = {path[0] for path in parts.values()}
     if len(tops) > 1 and all(PART.fullmatch(top.casefold()) for top in tops):
         return {}, f"holds {_some(tops)}, which look like parts of one download rather than classes"
@@ -307,11 +306,11 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(map(repr, ordered[:3])) + (" …" if len(ordered) > 3 else "")
 
 
-# tables of a known kind
+# known tables
 
 
 def _of_tables_or_folders(folder: Path, files: Mapping[str, Path], others: Sequence[Path]) -> LabelledFolder:
-    """What tables say that name most of the images, or else what folders say, or else what tables say of the few."""
+    """Labels from tables if they name most of the images, otherwise from folders, otherwise from tables again."""
     by_tables = _of_known_tables(folder, files, others)
     if by_tables and 2 * len(by_tables.places) >= len(files):
         return by_tables
@@ -324,11 +323,11 @@ class _Table(NamedTuple):
 
     Attributes:
         path: its file.
-        image: the column of the images' names.
-        labels: the columns that may name the class, the preferred ones first.
-        one_hot: the columns of 0 and 1, one for each class, by the class's name.
+        image: the column with the images' names.
+        labels: the columns that may contain the class, in order of preference.
+        one_hot: the one-hot columns, by the name of the class.
         groups: the columns of groups.
-        rows: by the image's name without suffix.
+        rows: the rows, by the image's name without suffix.
     """
 
     path: Path
@@ -340,7 +339,7 @@ class _Table(NamedTuple):
 
 
 def _of_known_tables(folder: Path, files: Mapping[str, Path], others: Sequence[Path]) -> LabelledFolder | None:
-    """What tables of a known kind say of the images, None without such a table or with one of other images."""
+    """The labels of the images from known tables; None if there is no such table or it names other images."""
     near = [path for path in others if len(path.relative_to(folder).parts) <= DEEPEST_TABLE + 1]
     tables = [table for path in near if (table := _known_table(path))]
     if not any(table.labels or table.one_hot for table in tables):
@@ -396,7 +395,7 @@ def _labels_by_stem(
 
 
 def _find(image: str, places: Mapping[str, Place]) -> str:
-    """The stem of an image that a table names; ISIC 2019 has files of smaller size under a longer name."""
+    """The stem of an image that a table names; ISIC 2019 has downsampled files with a suffix in their name."""
     candidates = (image, f"{image}_downsampled", image.removesuffix("_downsampled"))
     return next((stem for stem in candidates if stem in places), "")
 
@@ -404,7 +403,7 @@ def _find(image: str, places: Mapping[str, Place]) -> str:
 def _places_by_stem(
     files: Mapping[str, Path], others: Sequence[Path]
 ) -> tuple[dict[str, Place], list[Problem], list[Problem]]:
-    """Where the image of each name without suffix is, in files or else in zips; the faults and the notes."""
+    """The location of each image by its stem, in files or otherwise in zips; the problems and the notes."""
     places: dict[str, Place] = {}
     problems: list[Problem] = []
     copies = 0
@@ -445,7 +444,7 @@ def _digest(path: Path) -> bytes:
 
 
 def _known_table(path: Path) -> _Table | None:
-    """A file as a table that names images, None if it is none or says neither classes nor groups."""
+    """Read a file as a table of images; None if it is not one, or has neither classes nor groups."""
     try:
         with _table_text(path) as text:
             return _table_in(path, text)
@@ -476,7 +475,7 @@ def _table_in(path: Path, text: TextIO) -> _Table | None:
 
 
 def _table_text(path: Path) -> TextIO:
-    """The contents of a table, of that in a zip of a ground truth too; nothing of a file that is none."""
+    """The contents of a table, also from a ground truth zip; empty for files that are not tables."""
     if path.suffix.lower() == ".zip" and "groundtruth" in path.name.casefold():
         return io.StringIO(label_table_in(path)[1].decode("utf-8-sig"), newline="")
     if path.suffix.lower() not in TABLE_SUFFIXES or file_fault(path):
@@ -491,7 +490,7 @@ def _stem(name: str) -> str:
 
 
 def _labels_of(table: _Table) -> tuple[dict[str, str], str]:
-    """The class of each image by a table, where it names one, and the column or columns that say so."""
+    """The class of each labelled image in a table, and a description of the column or columns used."""
     if table.one_hot:
         said = {
             image: [label for label, column in table.one_hot.items() if number(row.get(column, "")) == 1]
@@ -506,7 +505,7 @@ def _labels_of(table: _Table) -> tuple[dict[str, str], str]:
 
 
 def _subsets_of(tables: Sequence[_Table]) -> dict[Path, str]:
-    """The subset that each table is about, by its name; none unless they are about different ones."""
+    """The subset of each table from its file name; empty if all tables have the same subset."""
     words = {table.path: re.split(r"[\W_\d]+", table.path.stem.casefold()) for table in tables}
     subsets = {
         path: next((SUBSETS_BY_NAME[word] for word in found if word in SUBSETS_BY_NAME), "train")
@@ -516,7 +515,7 @@ def _subsets_of(tables: Sequence[_Table]) -> dict[Path, str]:
 
 
 def _groups_by_stem(tables: Sequence[_Table], places: Mapping[str, Place]) -> tuple[dict[str, str], list[Problem]]:
-    """The group of each image, where a table names one: all that a patient or a lesion connects; and a note of it."""
+    """The group of each image, if a table names one (images are connected by patient or lesion); and a note."""
     keys: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for table in tables:
         for image, row in table.rows.items():
@@ -526,7 +525,7 @@ def _groups_by_stem(tables: Sequence[_Table], places: Mapping[str, Place]) -> tu
     if not columns:
         return {}, []
     least = connected(keys.values())
-    plain = len(columns) == 1  # else a patient and a lesion could have the same name
+    plain = len(columns) == 1  # otherwise a patient and a lesion could have the same name
     groups = {}
     for stem, found in keys.items():
         if found:

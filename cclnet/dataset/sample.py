@@ -1,12 +1,12 @@
-"""The embedded dataset: drawn dermoscopy in the official ISIC 2018 layout, with a planted similarity of the classes.
+"""The embedded dataset: generated dermoscopic images in the official ISIC 2018 layout, with a known class similarity.
 
 A lesion is a point in a space of five visual attributes. Each class has a point there (``CLASS_POINTS``, their
-distances multiplied by the sample's separation), a lesion is its class's point plus a standard normal deviation in
-every attribute, and an image is one view of a lesion: another rotation, flip, scale, place, light, hairs. Classes whose
-points are close really do overlap, by ``planted_similarity``: that is what a learned soft-label matrix has to recover.
+distances multiplied by the sample's separation). A lesion is its class's point plus standard normal noise in every
+attribute, and an image is one view of a lesion with random rotation, flip, scale, position, lighting and hairs. Classes
+whose points are close overlap, by ``planted_similarity``; a learned soft-label matrix should recover this similarity.
 
-Pixels are computed by additions, products, divisions and square roots alone, which IEEE 754 rounds in one way only:
-NumPy's exponentials, sines and matrix products differ from one processor to the next.
+Pixels are computed only with additions, products, divisions and square roots, for which IEEE 754 defines the rounding.
+NumPy's exponentials, sines and matrix products differ between processors.
 """
 
 import io
@@ -26,7 +26,7 @@ from cclnet.system.files import read_json, write_bytes
 from cclnet.system.progress import Report, silent
 
 DRAWN = "drawn"
-"""The source, in params and provenance, of what this module draws."""
+"""The name of the source in params and provenance for the images that this module draws."""
 ATTRIBUTES = ("pigment", "size", "irregularity", "globules", "veil")
 
 CLASS_POINTS = {
@@ -38,7 +38,7 @@ CLASS_POINTS = {
     "DF": (0.2, -1.5, -0.6, -0.3, 0.2),
     "VASC": (-0.7, -0.2, -1.7, 0.0, -1.2),
 }
-"""Where each class lies among ``ATTRIBUTES`` at separation 1, in standard deviations of its lesions."""
+"""The position of each class in the space of ``ATTRIBUTES`` at separation 1, in standard deviations of its lesions."""
 
 PLANTED_SIMILARITY = (
     (1.00, 0.52, 0.28, 0.06, 0.41, 0.32, 0.16),
@@ -50,8 +50,8 @@ PLANTED_SIMILARITY = (
     (0.16, 0.39, 0.20, 0.05, 0.47, 0.49, 1.00),
 )
 """The overlap of two classes (rows and columns in ISIC order) at separation 1: the Bhattacharyya coefficient of their
-Gaussians, exp(−d²/8) at the distance d of their points. Chosen so that it does not follow the sizes of the classes. The
-pairs rank alike at every separation."""
+Gaussians, exp(−d²/8) for points at distance d. It was chosen so that it does not follow the class sizes. The ranking of
+the pairs is the same at every separation."""
 
 SIZE_ORDER = ("NV", "MEL", "BKL", "BCC", "AKIEC", "VASC", "DF")
 """The classes from the most to the least frequent, as in ISIC 2018."""
@@ -60,17 +60,17 @@ SMALLEST_CLASS = 5
 WIDTH, HEIGHT = 128, 96
 JPEG_QUALITY = 90
 LESION_SIZES = (0.745, 0.185, 0.06, 0.01)
-"""The shares of lesions with one, two, three and four images, about those of HAM10000."""
+"""The shares of lesions with one, two, three and four images, similar to HAM10000."""
 CONFIRMATION = "histopathology"
 
 Pixels = NDArray[np.floating]
 
 
 def was_drawn(provenance_file: Path) -> bool:
-    """Whether the data of a record of provenance are this module's, so that ``PLANTED_SIMILARITY`` is theirs.
+    """Whether the data of a provenance record were drawn by this module, so that ``PLANTED_SIMILARITY`` applies.
 
     Raises:
-        DataError: the record is not there or is damaged.
+        DataError: the record is missing or damaged.
     """
     try:
         return {file["source"] for file in read_json(provenance_file)} == {DRAWN}
@@ -79,7 +79,7 @@ def was_drawn(provenance_file: Path) -> bool:
 
 
 class Photograph(NamedTuple):
-    """One image of the sample: the class and the lesion that the tables name, and the JPEG file."""
+    """One image of the sample: its class and lesion in the tables, and the JPEG file."""
 
     label: str
     lesion: int
@@ -87,7 +87,7 @@ class Photograph(NamedTuple):
 
 
 def planted_similarity(separation: float) -> NDArray[np.floating]:
-    """The overlap of every two classes, exp(−s²d²/8) at the separation s: K×K, for 1 ``PLANTED_SIMILARITY``."""
+    """The overlap of each pair of classes at separation s, exp(−s²d²/8), K×K; ``PLANTED_SIMILARITY`` for s = 1."""
     points = separation * np.array([CLASS_POINTS[label] for label in CLASSES])
     return np.exp(-np.square(points[:, None] - points).sum(axis=2) / 8)
 
@@ -95,13 +95,13 @@ def planted_similarity(separation: float) -> NDArray[np.floating]:
 def draw_sample(
     folder: Path, images: int, imbalance: float, separation: float, seed: int, report: Report = silent
 ) -> None:
-    """Write the two zips and the lesion table of a drawn dataset, named and laid out like the official files.
+    """Draw a dataset and write its two zips and lesion table, with the names and layout of the official files.
 
     Args:
-        folder: where the three files go; made if it is not there.
-        images: how many images to draw.
-        imbalance: how many times larger the largest class is than the smallest.
-        separation: what the distances between the classes' points are multiplied by; 1 leaves much overlap.
+        folder: the target folder of the three files; created if necessary.
+        images: number of images to draw.
+        imbalance: ratio of the sizes of the largest and the smallest class.
+        separation: factor of the distances between the classes' points; at 1 they overlap considerably.
         seed: the same seed gives the same bytes.
         report: called with the number of images drawn.
 
@@ -123,7 +123,7 @@ def draw_sample(
 
 
 def class_counts(images: int, imbalance: float) -> dict[str, int]:
-    """Share the images out: the sizes of the classes fall geometrically in ``SIZE_ORDER`` (largest remainders).
+    """Number of images of each class: geometrically decreasing in ``SIZE_ORDER`` (largest remainder method).
 
     Raises:
         CCLNetError: the smallest class would have fewer than five images, or the imbalance is below 1.
@@ -145,7 +145,7 @@ def class_counts(images: int, imbalance: float) -> dict[str, int]:
 
 
 def lesion_sizes(random: np.random.Generator, images: int) -> list[int]:
-    """Part a class's images among its lesions, one to four each, never fewer than three lesions."""
+    """Divide a class's images among its lesions: one to four images each, and at least three lesions."""
     most = min(len(LESION_SIZES), images // 3)
     sizes: list[int] = []
     while (left := images - sum(sizes)) > 0:
@@ -155,10 +155,10 @@ def lesion_sizes(random: np.random.Generator, images: int) -> list[int]:
 
 
 def draw_lesion(random: np.random.Generator, attributes: Sequence[float] | NDArray[np.float64]) -> Image.Image:
-    """Draw a lesion alone, seen straight on.
+    """Draw a lesion without skin, in frontal view.
 
     Args:
-        random: gives what the attributes leave open: the outline's turns, where the globules lie, the mottling.
+        random: generates the details: the outline, the positions of the globules, the mottling.
         attributes: one value for each of ``ATTRIBUTES``, about −3.5 to 3.5.
 
     Returns:
@@ -194,7 +194,7 @@ def outline(random: np.random.Generator, cosine: Pixels, sine: Pixels, irregular
 
 
 def dots(random: np.random.Generator, x: Pixels, y: Pixels, density: float) -> Pixels:
-    """Round globules, 0 to 1, each somewhere in its cell of a grid; ``density`` is the share of cells with one."""
+    """Round globules, 0 to 1, each at a random place in its grid cell; ``density`` is the share of cells with one."""
     spacing, cells = 11, WIDTH // 11 + 2
     row, column = ((axis / spacing + cells / 2).astype(np.int64) for axis in (y, x))
     place = random.uniform(-1.6, 1.6, (2, cells, cells)).astype(np.float32)
@@ -206,7 +206,7 @@ def dots(random: np.random.Generator, x: Pixels, y: Pixels, density: float) -> P
 
 
 def photograph(random: np.random.Generator, lesion: Image.Image) -> Image.Image:
-    """One view of a lesion on skin: turned, mirrored, scaled and shifted, under a light of its own, at times hairy."""
+    """One view of a lesion on skin: rotated, mirrored, scaled and shifted, with random lighting and sometimes hairs."""
     turn = random.standard_normal(2)
     cosine, sine = turn / np.sqrt(turn[0] * turn[0] + turn[1] * turn[1]) / random.uniform(0.93, 1.08)
     mirror = 1 - 2 * int(random.integers(2))
@@ -230,7 +230,7 @@ def photograph(random: np.random.Generator, lesion: Image.Image) -> Image.Image:
 
 
 def light(random: np.random.Generator) -> Pixels:
-    """Brightness of every pixel: a tilt across the picture, and the dark corners of some dermatoscopes."""
+    """Brightness of every pixel: a gradient across the image, and the dark corners of some dermatoscopes."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32) - np.array([[[HEIGHT]], [[WIDTH]]], np.float32) / 2
     tilt = random.uniform(-0.1, 0.1, 2).astype(np.float32)
     brightness = np.float32(random.uniform(0.9, 1.08)) * (1 + tilt[0] * x / WIDTH + tilt[1] * y / HEIGHT)
@@ -240,7 +240,7 @@ def light(random: np.random.Generator) -> Pixels:
 
 
 def hairs(random: np.random.Generator) -> Pixels:
-    """Dark curved hairs across the picture, 0 to 1."""
+    """Dark curved hairs across the image, 0 to 1."""
     canvas = Image.new("L", (2 * WIDTH, 2 * HEIGHT))
     pencil = ImageDraw.Draw(canvas)
     for _ in range(int(random.integers(2, 8))):
@@ -253,24 +253,24 @@ def hairs(random: np.random.Generator) -> Pixels:
 
 
 def noise(random: np.random.Generator, width: int, height: int, cells: int) -> Pixels:
-    """Smooth noise of standard deviation about one half, with about ``cells`` bumps along each side."""
+    """Smooth noise with a standard deviation of about one half and about ``cells`` bumps along each side."""
     coarse = Image.fromarray(random.standard_normal((cells, cells)).astype(np.float32))
     return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def smooth_step(value: Pixels) -> Pixels:
-    """A smooth rise from 0 to 1, half way at 0: a logistic curve without an exponential."""
+    """A smooth step from 0 to 1, with 0.5 at 0: a sigmoid without an exponential."""
     return 0.5 + 0.5 * value / np.sqrt(1 + value * value)
 
 
 def blend(first: Sequence[float], second: Sequence[float], share: float) -> Pixels:
-    """The colour at a share of the way from the first to the second."""
+    """Interpolate linearly between two colours."""
     start, end = np.array(first, np.float32), np.array(second, np.float32)
     return start + np.float32(share) * (end - start)
 
 
 def bytes_of(brightness: Pixels) -> NDArray[np.uint8]:
-    """Round 0 to 1 to 0 to 255."""
+    """Convert values of 0 to 1 to bytes of 0 to 255."""
     return (np.clip(brightness, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
@@ -282,7 +282,7 @@ def encode(image: Image.Image) -> bytes:
 
 
 def write_files(folder: Path, photographs: Sequence[Photograph]) -> None:
-    """Write the three files of the official layout; the photographs are numbered in their order."""
+    """Write the three files of the official layout; the photographs are numbered in the given order."""
     names = [f"ISIC_{number:07d}" for number in range(1, len(photographs) + 1)]
     numbered = dict(zip(names, photographs, strict=True))
     write_zip(folder / INPUT_ZIP, ((f"{name}.jpg", shot.jpeg) for name, shot in numbered.items()))

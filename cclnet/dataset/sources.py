@@ -1,7 +1,7 @@
-"""Whether a source's own files are safe from the pipeline that reads them.
+"""Check that the pipeline does not delete the user's source files.
 
-DVC removes a stage's outputs before the stage runs. A source among them would be gone before it is read, and so would
-files that somebody put where an output belongs.
+DVC removes a stage's outputs before the stage runs. A source that is among them would be deleted before it is read, and
+so would files that a user has put in the place of an output.
 """
 
 import os
@@ -33,14 +33,14 @@ OUTPUTS = (
     "models",
     "metrics",
 )
-"""What the stages write, files and whole folders."""
+"""The outputs of the stages, files and whole folders."""
 
 
 def source_problems(source: str, project: Path = Path()) -> list[Problem]:
-    """Find what the pipeline would delete of a user's own files; to be called before DVC runs a stage.
+    """Find the user's own files that the pipeline would delete; to be called before DVC runs a stage.
 
     Args:
-        source: as in ``params.yaml``; a folder's name is taken from the current folder.
+        source: as in ``params.yaml``; relative paths start at the current folder.
         project: the folder of ``dvc.yaml``.
 
     Returns:
@@ -71,7 +71,7 @@ def source_problems(source: str, project: Path = Path()) -> list[Problem]:
 
 
 def _reached(folder: Path, output: Path) -> bool:
-    """Whether an output lies in a folder, or the folder in it, or a file of the folder is a link to it."""
+    """Whether an output is inside a folder, or the folder inside the output, or a file of the folder links to it."""
     source = Path(os.path.realpath(folder))
     places = {Path(os.path.realpath(output.parent)) / output.name, Path(os.path.realpath(output))}
     linked = {Path(os.path.realpath(folder / file.name)) for file in OFFICIAL_FILES}
@@ -81,9 +81,9 @@ def _reached(folder: Path, output: Path) -> bool:
 
 
 def _foreign_files(project: Path) -> Iterator[Path]:
-    """Files in the places of the download's outputs whose size neither provenance nor ``dvc.lock`` knows.
+    """Files in the place of the download's outputs whose size is in neither provenance nor ``dvc.lock``.
 
-    A link is none: to remove it removes nothing else.
+    Links are not included, because removing a link deletes no data.
     """
     known = {*_sizes_in_provenance(project), *_sizes_in_lock(project)}
     for file in OFFICIAL_FILES:
@@ -101,7 +101,7 @@ def _sizes_in_provenance(project: Path) -> Iterator[tuple[str, int]]:
 
 
 def _sizes_in_lock(project: Path) -> Iterator[tuple[str, int]]:
-    """The sizes of the outputs as DVC noted them."""
+    """The sizes of the outputs that DVC recorded."""
     try:
         lock: Any = yaml.safe_load((project / LOCK).read_text(encoding="utf-8"))
         for output in lock["stages"]["download"]["outs"]:

@@ -1,11 +1,11 @@
-"""The ways of dividing a dataset into training and validation, and what leaks from one into the other.
+"""Splitting a dataset into training and validation, and measuring the leakage between them.
 
-A table has the columns image, label and lesion, one row for each image; a split has ``subset`` besides, ``train`` or
-``validation`` (or ``test``, which neither of the two sees), and is sorted by image. A split depends on the table's
-contents and the seed alone, not on the order of its rows.
+A table has the columns image, label and lesion, with one row per image. A split has a further column ``subset`` with
+``train`` or ``validation`` (or ``test``, which is used for neither), and is sorted by image. A split depends only on
+the table's contents and the seed, not on the order of its rows.
 
-An image whose lesion nobody knows has its own name as its lesion. It may be of any lesion, so that nothing is said of
-its independence: ``leakage`` counts the others.
+An image with an unknown lesion has its own name as its lesion. Since it may show any lesion, its independence is
+unknown, and ``leakage`` counts only the other images.
 """
 
 import math
@@ -29,13 +29,13 @@ COLUMNS = ("image", "label", "lesion", "subset")
 
 
 def divide(table: pd.DataFrame, split: str, validation_fraction: float, seed: int) -> pd.DataFrame:
-    """Divide a table by ``image`` or by ``lesion``.
+    """Split a table by ``image`` or by ``lesion``.
 
-    Where the data give a split of their own (a column ``subset``), ``image`` keeps it as it is, and ``lesion`` divides
-    all but the test images anew; without validation images among the given ones, training images are divided.
+    If the data contain a split (a column ``subset``), ``image`` keeps it, and ``lesion`` splits all images except the
+    test images again. If the given split has no validation images, the training images are split.
 
     Raises:
-        DataError: as ``image_split`` or ``lesion_split``, or the given split lacks a class in training.
+        DataError: as in ``image_split`` or ``lesion_split``, or a class has no training images in the given split.
     """
     method: Callable[..., pd.DataFrame] = {"image": image_split, "lesion": lesion_split}[split]
     if "subset" not in table:
@@ -51,9 +51,9 @@ def divide(table: pd.DataFrame, split: str, validation_fraction: float, seed: in
 
 
 def image_split(table: pd.DataFrame, validation_fraction: float, seed: int) -> pd.DataFrame:
-    """Draw images for validation, in each class as many as its share demands (the paper's split).
+    """Draw validation images at random, stratified by class (the paper's split).
 
-    Images of one lesion may end up on both sides: ``leakage`` measures it.
+    Images of one lesion may be in both subsets, which ``leakage`` measures.
 
     Raises:
         DataError: a class has a single image, or there are fewer images for a subset than classes.
@@ -73,13 +73,14 @@ def image_split(table: pd.DataFrame, validation_fraction: float, seed: int) -> p
 
 
 def lesion_split(table: pd.DataFrame, validation_fraction: float, seed: int) -> pd.DataFrame:
-    """Draw whole lesions for validation, in each class as many images as ``image_split`` draws.
+    """Draw whole lesions for validation, with the same number of images per class as ``image_split``.
 
-    A lesion counts for the class of most of its images. Where whole lesions cannot give the very number of images, the
-    nearest that they can give is taken. Each class has images in both subsets.
+    A lesion belongs to the class of most of its images. If whole lesions cannot give the exact number of images, the
+    nearest possible number is used. Each class has images in both subsets.
 
     Raises:
-        DataError: as ``image_split``; no lesion is known; or whole lesions cannot give each subset images of a class.
+        DataError: as in ``image_split``; or no lesion is known; or a class cannot be in both subsets with whole
+        lesions.
     """
     if not _known(list(table["image"]), list(table["lesion"])).any():
         raise DataError(
@@ -104,7 +105,7 @@ def lesion_split(table: pd.DataFrame, validation_fraction: float, seed: int) -> 
 
 
 def _classes_by_lesion(table: pd.DataFrame) -> dict[str, Counter[str]]:
-    """How many images of each class a lesion has, those classes first that the table names first."""
+    """The number of images of each class per lesion, with the classes in the order of the table."""
     classes: dict[str, Counter[str]] = defaultdict(Counter)
     for lesion, label in zip(table["lesion"], table["label"], strict=True):
         classes[lesion][label] += 1
@@ -112,21 +113,21 @@ def _classes_by_lesion(table: pd.DataFrame) -> dict[str, Counter[str]]:
 
 
 def fill(sizes: Sequence[int], wanted: int) -> list[int]:
-    """Choose sizes whose sum is ``wanted``, or else the nearest to it, taking each one that still leads there.
+    """Choose sizes whose sum is ``wanted`` or as near to it as possible, preferring earlier sizes.
 
-    At least one is chosen if any is wanted, and never all of them.
+    At least one size is chosen if ``wanted`` is positive, and never all of them.
 
     Args:
-        sizes: positive numbers, in the order in which they are offered; two at least.
-        wanted: the sum to reach.
+        sizes: at least two positive numbers, in order of preference.
+        wanted: the target sum.
 
     Returns:
         The positions of the chosen sizes.
     """
-    # bit s of _reachable(i) says whether some of the sizes from i on add up to s. All of them together would be as
-    # large as the square of their number: only those at the ends of blocks are kept, and a block at a time is computed.
+    # Bit s of _reachable(i) is set if some of the sizes from i on add up to s. Storing them for all i would take
+    # quadratic memory, so only those at the ends of blocks are kept, and one block at a time is computed.
     total = sum(sizes)
-    mask = (1 << min(total, wanted + max(sizes) + 1)) - 1  # the nearest sum is no farther than the largest size
+    mask = (1 << min(total, wanted + max(sizes) + 1)) - 1  # the nearest sum differs by at most the largest size
     block = math.isqrt(len(sizes)) + 1
     kept = [1]
     for start in range(len(sizes), 0, -block):
@@ -149,7 +150,7 @@ def fill(sizes: Sequence[int], wanted: int) -> list[int]:
 
 
 def _reachable(sizes: Sequence[int], reached: int, mask: int) -> list[int]:
-    """What sums some of the sizes from each on give, as bits, together with those that are reached without them."""
+    """For each position, the reachable sums of the sizes from there on, as bits, including those already reached."""
     suffixes = [reached]
     for size in reversed(sizes):
         suffixes.append((suffixes[-1] | suffixes[-1] << size) & mask)
@@ -158,10 +159,10 @@ def _reachable(sizes: Sequence[int], reached: int, mask: int) -> list[int]:
 
 
 def _with_each_class_on_both_sides(classes_of: Mapping[str, Counter[str]], chosen: set[str]) -> set[str]:
-    """The lesions for validation, with as few images moved as give each class some in both subsets.
+    """Move lesions with as few images as possible, so that each class has images in both subsets.
 
-    A lesion with several classes counts for one of them in ``lesion_split``; the others may have no image left in a
-    subset, and then a lesion of theirs changes sides.
+    In ``lesion_split``, a lesion with several classes counts for only one of them. The other classes may then have no
+    image in a subset, and one of their lesions is moved.
 
     Raises:
         DataError: no lesion can be moved for a class.
@@ -202,7 +203,7 @@ def _divided(table: pd.DataFrame, validation: NDArray[np.bool_]) -> pd.DataFrame
 
 
 def _require_two(counts: Mapping[str, int], what: str) -> None:
-    """Raise if a class has one image (or lesion), which cannot be both trained on and validated on."""
+    """Raise if a class has a single image (or lesion), which cannot be in both subsets."""
     single = sorted(label for label, count in counts.items() if count < 2)
     if single:
         raise DataError(
@@ -218,7 +219,7 @@ def _require_classes_in_training(split: pd.DataFrame) -> None:
 
 
 def _known(images: Sequence[str], lesions: Sequence[str]) -> NDArray[np.bool_]:
-    """Whether each image's lesion is known: it has another name than the image, or further images."""
+    """Whether each image's lesion is known: its name differs from the image's, or it has several images."""
     counts = Counter(lesions)
     known = [image != lesion or counts[lesion] > 1 for image, lesion in zip(images, lesions, strict=True)]
     return np.array(known, dtype=bool)
@@ -228,7 +229,7 @@ def read_class_names(path: Path) -> list[str]:
     """Read the names of the classes that the split stage wrote, in their order.
 
     Raises:
-        DataError: it is not there, or is no list of two or more different names.
+        DataError: the file is missing, or is not a list of two or more different names.
     """
     try:
         names = read_json(path)
@@ -246,10 +247,10 @@ def read_split(path: Path, classes: Sequence[str] | None = None) -> pd.DataFrame
 
     Args:
         path: the file.
-        classes: what its labels must be among, if that is known.
+        classes: the allowed labels, if known.
 
     Raises:
-        DataError: it is not there, is no such table, or its rows make no sense; with every fault.
+        DataError: the file is missing, is not such a table, or has invalid rows; it lists all problems.
     """
     try:
         split = read_csv(path, COLUMNS)
@@ -263,7 +264,7 @@ def read_split(path: Path, classes: Sequence[str] | None = None) -> pd.DataFrame
 
 
 def _split_problems(split: pd.DataFrame, classes: Sequence[str] | None) -> list[tuple[str, str]]:
-    """What is wrong with a split: the image, empty where it is about the table, and the fault."""
+    """The problems of a split, each with the image (empty for problems of the table)."""
     if list(split.columns) != list(COLUMNS):
         return [("", f"has the columns {','.join(map(str, split.columns))[:200]!r} instead of {','.join(COLUMNS)!r}")]
     problems = [("", f"has no {subset} images") for subset in SUBSETS if subset not in set(split["subset"])]
@@ -282,12 +283,12 @@ def _split_problems(split: pd.DataFrame, classes: Sequence[str] | None) -> list[
 
 
 def leakage(split: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
-    """Measure how much of the validation set is of lesions that are trained on too.
+    """Measure which share of the validation set shows lesions that are also in the training set.
 
     Returns:
-        ``leakage``, the share of the validation images of known lesions whose lesion also occurs in training, None
-        where no lesion is known; the same in ``leakage_per_class`` (None for a class without such validation images);
-        the numbers of ``images`` and ``lesions`` in each subset, by class.
+        ``leakage``, the share of the validation images with known lesions whose lesion also occurs in training (None if
+        no lesion is known); the same in ``leakage_per_class`` (None for a class without such validation images); the
+        numbers of ``images`` and ``lesions`` in each subset, by class.
     """
     rows = list(zip(split["subset"], split["label"], split["lesion"], strict=True))
     trained = {lesion for subset, _, lesion in rows if subset == "train"}
@@ -310,7 +311,7 @@ def leakage(split: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def leakage_note(split: pd.DataFrame) -> str:
-    """Why ``leakage`` is None, or of which part of the validation images it is; empty if it is of all of them."""
+    """Why ``leakage`` is None, or which part of the validation images it refers to; empty if it refers to all."""
     validation = (split["subset"] == "validation").to_numpy()
     known = int((_known(list(split["image"]), list(split["lesion"])) & validation).sum())
     if not known:
@@ -321,11 +322,11 @@ def leakage_note(split: pd.DataFrame) -> str:
 
 
 def content_leakage(split: pd.DataFrame, copies: Sequence[Sequence[str]]) -> float | None:
-    """The share of the validation images of which a copy is trained on; None without validation images.
+    """The share of the validation images with a copy in the training set; None without validation images.
 
     Args:
         split: the split.
-        copies: groups of images that show the same, as ``images.copies`` finds them, whatever their classes.
+        copies: groups of copies, as found by ``images.copies``, independent of their classes.
     """
     subset_of = dict(zip(split["image"], split["subset"], strict=True))
     leaked = 0
@@ -337,11 +338,11 @@ def content_leakage(split: pd.DataFrame, copies: Sequence[Sequence[str]]) -> flo
 
 
 def content_leakage_note(split: pd.DataFrame, copies: Sequence[Sequence[str]]) -> str:
-    """What ``content_leakage`` finds, in a line; empty if it finds nothing."""
+    """The result of ``content_leakage`` in one line; empty if it is zero."""
     share = content_leakage(split, copies)
     return f"{share:.1%} of the validation images are copies of training images, or nearly" if share else ""
 
 
 def _share(part: int, whole: int) -> float | None:
-    """The part of the whole, None of nothing."""
+    """part / whole, or None if whole is zero."""
     return part / whole if whole else None

@@ -1,4 +1,4 @@
-"""The tables of a dataset, and everything that can be wrong with a copy of it.
+"""The tables of a dataset, and checks of all its files.
 
 A dataset is a folder with three files: a zip of images, a zip with the table of labels, and a table of lesions. The
 images stay in their zip: nothing is unpacked to the disk, and no member name is ever used as a path.
@@ -23,21 +23,21 @@ from cclnet.system.names import UNPRINTABLE, normalised, spelling_notes
 from cclnet.system.progress import silent
 
 OWN_LABELS = "own_labels.csv"
-"""The name, in its zip, of a label table with classes of its own; one of any other name must have the challenge's."""
+"""The name in the zip of a label table with arbitrary classes; tables with other names need the challenge's classes."""
 LABEL_COLUMNS = ("image", "label")
-"""How the header of a table begins that names classes; one with a column of 0 and 1 for each class begins otherwise."""
+"""The first columns of a table that names classes; a table with one-hot columns begins differently."""
 SUBSET_COLUMN = "subset"
 LESION_COLUMNS = ("image", "lesion_id")
 GIVEN_SUBSETS = ("train", "validation", "test")
 NOTES = ("ATTRIBUTION", "LICENSE")
 COLUMNS = ("image", "label", "lesion")
-"""No class may be called so: tables of predictions have a column for each class beside these."""
+"""Reserved names, which no class may have: tables of predictions have these columns and one for each class."""
 MOST_STRAYS = 100
-"""Files of a zip that do not belong there and are named; the rest is counted."""
+"""Largest number of unexpected files in a zip that are named; the others are counted."""
 
 
 class Row(NamedTuple):
-    """A row of a table: its line, its image, and the values of its other columns (none if the row is broken)."""
+    """A row of a table: its location, its image, and the values of its other columns (empty if the row is broken)."""
 
     where: str
     image: str
@@ -49,10 +49,10 @@ def read_table(folder: Path) -> pd.DataFrame:
 
     Returns:
         The columns image, label (the class's name) and lesion, one row for each labelled image, sorted by image; and
-        ``subset`` where the label table has it. An image whose lesion is not known has its own name there.
+        ``subset`` if the label table has it. The lesion of an image with an unknown lesion is the image's name.
 
     Raises:
-        DataError: with every fault of both tables.
+        DataError: lists all problems of both tables.
     """
     _, labels, problems = labels_in(folder / GROUND_TRUTH_ZIP)
     lesions, more = lesions_in(folder / LESION_TABLE)
@@ -66,7 +66,7 @@ def read_classes(ground_truth_zip: Path) -> list[str]:
     """Read the names of a dataset's classes, in the order of the label table's header.
 
     Raises:
-        DataError: with every fault of the table.
+        DataError: lists all problems of the table.
     """
     classes, _, problems = labels_in(ground_truth_zip)
     require_none(problems)
@@ -77,12 +77,12 @@ def read_labels(ground_truth: Path, classes: Sequence[str] | None = None) -> pd.
     """Read the columns image and label (the class's name), sorted by image.
 
     Args:
-        ground_truth: the table of labels (CSV), or a zip with no other table in it.
-        classes: what its header must name after ``image``, in this order; None: the challenge's classes, or any in
-            a zip's table called ``OWN_LABELS``.
+        ground_truth: the table of labels (CSV), or a zip that contains only this table.
+        classes: the class columns after ``image``, in this order. None: the challenge's classes, or any classes if the
+            table in the zip is called ``OWN_LABELS``.
 
     Raises:
-        DataError: with every fault of the table.
+        DataError: lists all problems of the table.
     """
     _, labels, problems = labels_in(ground_truth, classes)
     require_none(problems)
@@ -93,7 +93,7 @@ def read_lesions(lesion_table: Path) -> pd.DataFrame:
     """Read the columns image and lesion, sorted by image.
 
     Raises:
-        DataError: with every fault of the table.
+        DataError: lists all problems of the table.
     """
     lesions, problems = lesions_in(lesion_table)
     require_none(problems)
@@ -101,10 +101,10 @@ def read_lesions(lesion_table: Path) -> pd.DataFrame:
 
 
 def image_members(input_zip: Path) -> dict[str, str]:
-    """Find the images in their zip: the name of each image's member, sorted by image.
+    """The name of each image's member in the zip, sorted by image.
 
     Raises:
-        DataError: with every fault of the zip's directory; the images themselves are not read.
+        DataError: lists all problems of the zip's directory; the images themselves are not read.
     """
     members, problems = images_in(input_zip)
     require_none(problems)
@@ -112,9 +112,9 @@ def image_members(input_zip: Path) -> dict[str, str]:
 
 
 def dataset_problems(folder: Path) -> list[Problem]:
-    """Everything that is wrong with a dataset's tables and with its zips' directories; no image is decoded.
+    """All problems of a dataset's tables and of its zips' directories; no image is decoded.
 
-    A lesion table may name images that the dataset does not have: a subset may come with the official table.
+    A lesion table may name images that are not in the dataset: a subset may be used with the official table.
     """
     members, problems = images_in(folder / INPUT_ZIP)
     _, labels, label_problems = labels_in(folder / GROUND_TRUTH_ZIP)
@@ -127,12 +127,12 @@ def dataset_problems(folder: Path) -> list[Problem]:
 
 
 def without_lesion(labels: Mapping[str, str], lesions: Mapping[str, str]) -> list[Problem]:
-    """The labelled images that the lesion table leaves out; none if a whole table is missing, which is said already."""
+    """The labelled images that are not in the lesion table; empty if a whole table is missing, which is reported."""
     return absent(labels, lesions, LESION_TABLE, "lesion of image") if labels and lesions else []
 
 
 def absent(wanted: Iterable[str], present: Iterable[str], where: str, what: str) -> list[Problem]:
-    """The images that ``where`` lacks, with the one it has if only the letter case differs."""
+    """The images that are missing in ``where``, with a similar one if only the letter case differs."""
     present = set(present)
     in_lower_case = {image.casefold(): image for image in present}
     similar = {image: in_lower_case.get(image.casefold()) for image in wanted if image not in present}
@@ -143,7 +143,7 @@ def absent(wanted: Iterable[str], present: Iterable[str], where: str, what: str)
 
 
 def images_in(path: Path) -> tuple[dict[str, str], list[Problem]]:
-    """The members of the images that can be told, by name, and the problems of the zip."""
+    """The member of each image in a zip, by image name, and the problems of the zip."""
     members, problems = members_in(path, IMAGE_SUFFIXES)
     images: dict[str, str] = {}
     first: dict[str, str] = {}
@@ -157,9 +157,9 @@ def images_in(path: Path) -> tuple[dict[str, str], list[Problem]]:
 
 
 def labels_in(path: Path, classes: Sequence[str] | None = None) -> tuple[Sequence[str], dict[str, str], list[Problem]]:
-    """The classes, the class of each image (empty where its row is at fault), and the problems of the table or its zip.
+    """The classes, the class of each image (empty if its row has a problem), and the problems of the table or its zip.
 
-    Arguments as of ``read_labels``.
+    The arguments are those of ``read_labels``.
     """
     name, data, problems = label_table_in(path)
     where = path.name if name == path.name else f"{path.name}: {name!r}"
@@ -183,7 +183,7 @@ def labels_in(path: Path, classes: Sequence[str] | None = None) -> tuple[Sequenc
 
 
 def _names_classes(header: Sequence[str], own: bool) -> bool:
-    """Whether a header is that of a table that names classes; an own one has no columns but those that are written."""
+    """Whether a table has a column of class names; ``own`` tables may have no other columns than those written here."""
     known = tuple(header) in (LABEL_COLUMNS, (*LABEL_COLUMNS, SUBSET_COLUMN))
     return known if own else tuple(header[:2]) == LABEL_COLUMNS
 
@@ -191,7 +191,7 @@ def _names_classes(header: Sequence[str], own: bool) -> bool:
 def _named_labels(
     data: bytes, where: str, classes: Sequence[str] | None
 ) -> tuple[Sequence[str], dict[str, str], list[Problem]]:
-    """``labels_in`` of a table that names each image's class; the classes are those that it names if none are given."""
+    """``labels_in`` for a table with a column of class names, which define the classes if none are given."""
     rows, problems = rows_in(data, where, LABEL_COLUMNS)
     labels = {row.image: normalised("".join(row.values[:1])) for row in rows}
     problems += [Problem(row.where, "names no label") for row in rows if row.values and not labels[row.image]]
@@ -208,10 +208,10 @@ def _named_labels(
 
 
 def subsets_in(path: Path) -> dict[str, str]:
-    """The subset of each image where a label table gives a split of its own, else none; ``labels_in`` checks the rest.
+    """The subset of each image if a label table contains a split, otherwise empty; ``labels_in`` checks the rest.
 
     Raises:
-        DataError: rows name another subset than train, validation or test.
+        DataError: rows name a subset other than train, validation or test.
     """
     name, data, _ = label_table_in(path)
     header = header_in(data)
@@ -229,7 +229,7 @@ def subsets_in(path: Path) -> dict[str, str]:
 
 
 def label_table_in(path: Path) -> tuple[str, bytes, list[Problem]]:
-    """The name and the bytes of a table, of a zip's only one if the path is a zip's, and what is wrong with the zip."""
+    """The name and the bytes of a table, or of the only table in a zip, and the problems of the zip."""
     if path.suffix.lower() == ".csv":
         fault = file_fault(path)
         return ("", b"", [Problem(path.name, fault)]) if fault else (path.name, path.read_bytes(), [])
@@ -245,7 +245,7 @@ def label_table_in(path: Path) -> tuple[str, bytes, list[Problem]]:
 
 
 def class_faults(classes: Sequence[str]) -> list[str]:
-    """What is wrong with the names of a dataset's classes, in the words of a ``Problem``."""
+    """The problems of the names of a dataset's classes, as texts for a ``Problem``."""
     faults = ["has fewer than two classes"] if len(classes) < 2 else []
     first: dict[str, str] = {}
     for name in classes:
@@ -260,7 +260,7 @@ def class_faults(classes: Sequence[str]) -> list[str]:
 
 
 def class_of(classes: Sequence[str], values: Sequence[str]) -> tuple[str, str]:
-    """The class that a one-hot row names, and what is wrong with the row; one of the two is empty."""
+    """The class of a one-hot row and the problem of the row; one of the two is empty."""
     named = dict(zip(classes, values, strict=True))
     odd = [f"{name} is {value!r}" for name, value in named.items() if number(value) not in (0, 1)]
     if odd:
@@ -272,13 +272,13 @@ def class_of(classes: Sequence[str], values: Sequence[str]) -> tuple[str, str]:
 
 
 def one_hot_table(classes: Sequence[str], labels: Mapping[str, str]) -> bytes:
-    """The label table of images and their classes (image → class), as ``labels_in`` reads it."""
+    """A one-hot label table of images and their classes (image → class), in the format of ``labels_in``."""
     rows = ([image, *("1.0" if name == label else "0.0" for name in classes)] for image, label in labels.items())
     return csv_table(["image", *classes], rows)
 
 
 def csv_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
-    """A table as ``rows_in`` reads it."""
+    """A CSV table in the format of ``rows_in``."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -287,7 +287,7 @@ def csv_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
 
 
 def number(text: str) -> float:
-    """The number that a text stands for, NaN if it is none."""
+    """Convert a text to a number; NaN if that is not possible."""
     try:
         return float(text)
     except ValueError:
@@ -295,7 +295,7 @@ def number(text: str) -> float:
 
 
 def label_table(labels: Mapping[str, str], subsets: Mapping[str, str]) -> bytes:
-    """The label table that names classes (image → class), with a given split (image → subset) if there is one."""
+    """A label table with class names (image → class) and, if given, a split (image → subset)."""
     if not subsets:
         return csv_table(LABEL_COLUMNS, labels.items())
     rows = ((image, label, subsets[image]) for image, label in labels.items())
@@ -310,7 +310,7 @@ def lesions_in(path: Path) -> tuple[dict[str, str], list[Problem]]:
 
 
 def lesion_notes(path: Path) -> list[Problem]:
-    """Lesions that the table writes in several ways."""
+    """Lesions that the table spells in several ways."""
     rows, _ = _lesion_rows(path)
     notes = spelling_notes((row.values[0] for row in rows if row.values), "lesion")
     return [Problem(path.name, note) for note in notes]
@@ -323,7 +323,7 @@ def _lesion_rows(path: Path) -> tuple[list[Row], list[Problem]]:
 
 
 def header_in(data: bytes) -> list[str]:
-    """The names in the first line of a CSV table; none if it cannot be read, and ``rows_in`` says why."""
+    """The header of a CSV table; empty if it cannot be read, which ``rows_in`` reports."""
     try:
         return next(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True), [])
     except (UnicodeDecodeError, csv.Error):
@@ -331,9 +331,9 @@ def header_in(data: bytes) -> list[str]:
 
 
 def rows_in(data: bytes, where: str, columns: Sequence[str]) -> tuple[list[Row], list[Problem]]:
-    """Read a CSV table whose header begins with the given columns, the first of them the image's name.
+    """Read a CSV table whose header begins with the given columns; the first one contains the image's name.
 
-    A byte-order mark and either kind of line end are taken; further columns are not read. Names of images are
+    A byte-order mark and both kinds of line ends are accepted; further columns are ignored. Names of images are
     ``normalised``, other values are not.
 
     Returns:
@@ -365,7 +365,7 @@ def rows_in(data: bytes, where: str, columns: Sequence[str]) -> tuple[list[Row],
 
 
 def members_in(path: Path, suffixes: Sequence[str]) -> tuple[list[zipfile.ZipInfo], list[Problem]]:
-    """The zip's members with one of the suffixes, in either letter case, and the problems of its directory."""
+    """The zip's members with one of the suffixes (ignoring case), and the problems of its directory."""
     if not path.is_file():
         return [], [Problem(path.name, file_fault(path))]
     files, problems = zip_directory(path, path.name)
@@ -390,6 +390,6 @@ def frame(values: Mapping[str, str], column: str) -> pd.DataFrame:
 
 
 def require_none(problems: Sequence[Problem]) -> None:
-    """Raise what has been found together, if anything has."""
+    """Raise an error with all problems, if there are any."""
     if problems:
         raise DataError("the dataset cannot be used: fix what follows or name another source", problems)

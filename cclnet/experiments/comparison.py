@@ -1,6 +1,6 @@
-"""Two experiments on the same validation images: how far they differ, and what of it chance does not explain.
+"""Comparison of two experiments on the same validation images, with tests of the differences.
 
-A difference is b − a throughout, as ``dvc metrics diff`` gives it from old to new.
+All differences are b − a, as in ``dvc metrics diff`` from old to new.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ LEVEL = 0.05
 
 
 class Change(NamedTuple):
-    """A figure of a and of b; where it was tested, the 95 % interval of b − a and its p, alone and after Holm."""
+    """A metric of a and of b; if it was tested, the 95 % interval of b − a and its p, before and after Holm."""
 
     name: str
     a: float | None
@@ -37,7 +37,7 @@ class Change(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Whether b is shown to be ``better`` or ``worse``; empty if no difference is."""
+        """``better`` or ``worse`` if b differs significantly from a, otherwise empty."""
         if self.difference is None or self.p_holm is None or self.p_holm >= LEVEL:
             return ""
         falls_when_better = METRICS[self.name].group == LOWER_IS_BETTER
@@ -45,7 +45,7 @@ class Change(NamedTuple):
 
 
 class ClassChange(NamedTuple):
-    """A class, its validation images, and the share of them that a and that b recognised (None without images)."""
+    """A class, its number of validation images, and its sensitivity with a and with b (None without images)."""
 
     name: str
     images: int
@@ -59,14 +59,14 @@ class Comparison:
     """How b differs from a.
 
     Attributes:
-        a: the name of the one experiment.
-        b: the name of the other.
-        images: validation images.
-        lesions: their lesions, which the bootstrap draws.
-        metrics: every figure of ``metrics.evaluate``.
-        mcnemar: of the predicted classes; it takes every image for independent.
-        soft_labels: how far both learned matrices agree; None if one of the experiments learned none.
-        sensitivity: of each class.
+        a: the name of the first experiment.
+        b: the name of the second experiment.
+        images: number of validation images.
+        lesions: number of their lesions, which the bootstrap resamples.
+        metrics: all metrics of ``metrics.evaluate``.
+        mcnemar: McNemar's test of the predicted classes, which assumes independent images.
+        soft_labels: agreement of the learned matrices; None if one of the experiments learned none.
+        sensitivity: the sensitivity of each class.
     """
 
     a: str
@@ -79,7 +79,7 @@ class Comparison:
     sensitivity: Sequence[ClassChange]
 
     def as_dict(self) -> dict[str, Any]:
-        """The comparison as JSON takes it, with the ``conclusion``."""
+        """The comparison in a form for JSON, with the ``conclusion``."""
         return {
             **vars(self),
             "metrics": [change._asdict() for change in self.metrics],
@@ -90,7 +90,7 @@ class Comparison:
         }
 
     def conclusion(self) -> str:
-        """What the tests show, and what they cannot."""
+        """The result of the tests in words, and its limits."""
         tested = [change for change in self.metrics if change.p_holm is not None]
         names = {
             verdict: _listed([title(change.name) for change in tested if change.verdict == verdict])
@@ -109,16 +109,16 @@ class Comparison:
 
 
 def load_experiment(name: str, label_table: Path) -> Run:
-    """Read what an experiment predicted for its validation images.
+    """Read the predictions of an experiment for its validation images.
 
     Args:
-        name: a prediction file (``….csv``: image and the probability of each class), or else a revision as
-            ``files_of`` takes it.
-        label_table: image, label, lesion and subset, what a prediction file is scored with. A revision has its own.
+        name: a prediction file (``….csv``: image and the probability of each class), or a revision as in ``files_of``.
+        label_table: a table of image, label, lesion and subset, used to score a prediction file. A revision has its
+            own.
 
     Raises:
         CCLNetError: there is no such revision, or DVC cannot fetch its files.
-        DataError: with every fault of the files.
+        DataError: lists all problems of the files.
     """
     if name.endswith(".csv"):
         return read_predictions(name, Path(name), label_table)
@@ -127,10 +127,10 @@ def load_experiment(name: str, label_table: Path) -> Run:
 
 
 def compare_experiments(a: Run, b: Run) -> Comparison:
-    """Compare what two experiments predicted for the same images.
+    """Compare the predictions of two experiments for the same images.
 
     Raises:
-        DataError: they have other classes, images, labels or lesions.
+        DataError: their classes, images, labels or lesions differ.
     """
     _require_same_truth(a, b)
     return Comparison(
@@ -165,7 +165,7 @@ def _require_same_truth(a: Run, b: Run) -> None:
 
 
 def _metric_changes(a: Run, b: Run) -> list[Change]:
-    """Every figure of both; those of ``weighted_scores`` are tested, by resampling the lesions."""
+    """All metrics of both; those of ``weighted_scores`` are tested by resampling the lesions."""
     figures_a, figures_b = (evaluate(each.labels, each.probabilities) for each in (a, b))
     scores_a, scores_b = (weighted_scores(each.labels, each.probabilities) for each in (a, b))
     bootstrapped = paired_bootstrap(scores_b, scores_a, a.truth["lesion"])
@@ -181,12 +181,12 @@ def _metric_changes(a: Run, b: Run) -> list[Change]:
 
 
 def _agreement(a: NDArray[np.float64] | None, b: NDArray[np.float64] | None) -> MantelTest | None:
-    """How far two soft-label matrices agree, None if one of them was not learned."""
+    """The agreement of two soft-label matrices, None if one of them was not learned."""
     return None if a is None or b is None else mantel_test(a, b)
 
 
 def _sensitivity_changes(a: Run, b: Run) -> list[ClassChange]:
-    """The share of each class's images that both recognise."""
+    """The sensitivity of each class with both."""
     table_a, table_b = (class_table(each.labels, each.probabilities, each.classes) for each in (a, b))
     changes: list[ClassChange] = []
     for name, images, *shares in zip(

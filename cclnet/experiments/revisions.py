@@ -1,6 +1,6 @@
-"""What an experiment left: files of a git revision or of a DVC experiment, whether git or DVC keeps them.
+"""Files of a git revision or of a DVC experiment, whether git or DVC stores them.
 
-DVC is called as a program of its own, so that nothing of this project needs it to be imported.
+DVC is called as a separate program, so that this project does not need to import it.
 """
 
 import shutil
@@ -14,19 +14,19 @@ from tempfile import TemporaryDirectory
 from cclnet.system.errors import CCLNetError
 
 WORKSPACE = "workspace"
-"""The name, as in ``dvc metrics diff``, of what lies in the checkout now."""
+"""The name of the current state of the checkout, as in ``dvc metrics diff``."""
 
 
 @contextmanager
 def files_of(revision: str, *paths: str) -> Iterator[Path]:
-    """A folder in which files and folders of the checkout's repository are as they were at a revision.
+    """Yield a folder with files and folders of the repository as they were at a revision.
 
     Args:
         revision: a branch, tag, commit or experiment; ``WORKSPACE`` for the checkout itself.
-        paths: from the checkout's top, where the process has to run.
+        paths: relative to the top folder of the checkout, in which the process has to run.
 
     Raises:
-        CCLNetError: DVC is not installed or cannot fetch them, and what to do about it.
+        CCLNetError: DVC is not installed or cannot fetch the files; the message says what to do.
     """
     if revision == WORKSPACE:
         yield Path()
@@ -49,7 +49,7 @@ def _fetch(revision: str, path: str, target: Path) -> None:
 
 
 def _reason(revision: str, path: str, complaint: str) -> str:
-    """What is wrong and what to do, from what DVC complained of."""
+    """The reason and the remedy, derived from DVC's error message."""
     if "unknown Git revision" in complaint:
         return "no branch, tag, commit or experiment; dvc exp list --all-commits names the experiments"
     if "No storage files available" in complaint:

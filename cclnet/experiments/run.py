@@ -1,4 +1,4 @@
-"""The results of one experiment, read from the files that its stages left."""
+"""The results of one experiment, read from the files that its stages wrote."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -21,20 +21,20 @@ from cclnet.system.files import read_json
 SPLIT = "data/split.csv"
 METRICS_FOLDER = "metrics"
 PREDICTIONS, SCORES, SOFT_LABELS = "predictions.csv", "scores.csv", "soft_labels.json"
-NAMED_IMAGES = 3  # of all that an error is about
+NAMED_IMAGES = 3  # in an error that concerns many
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one experiment predicted for its n validation images of K classes, and what was measured of it.
+    """The predictions of one experiment for its n validation images of K classes, and its scores.
 
     Attributes:
-        name: as the user wrote it.
-        classes: their names (K).
-        truth: the columns label (a class's name) and lesion, one row an image; the index is the images, sorted.
+        name: the name as the user wrote it.
+        classes: the names of the classes (K).
+        truth: the columns label (a class's name) and lesion, one row per image; the index is the sorted images.
         probabilities: n×K, rows as in ``truth``.
         soft_labels: the K×K matrix that trained the classifier; None for a prediction file.
-        scores: by name, as the evaluate stage measured them; empty for a prediction file.
+        scores: the scores of the evaluate stage by name; empty for a prediction file.
     """
 
     name: str
@@ -62,25 +62,25 @@ class Run:
 
     @cached_property
     def confusion(self) -> NDArray[np.integer]:
-        """The images of each true (row) and predicted class, K×K."""
+        """The number of images of each true (row) and predicted class, K×K."""
         return confusion_counts(self.labels, self.predicted, len(self.classes))
 
     @property
     def learned_soft_labels(self) -> NDArray[np.float64] | None:
-        """The soft labels if a CCL head learned them."""
+        """The soft labels if a CCL head learned them, otherwise None."""
         epoch = self.scores.get("softness_epoch")
         return self.soft_labels if epoch and epoch.value is not None else None
 
 
 def read_run(name: str, folder: Path) -> Run:
-    """Read what the stages left in a checkout.
+    """Read the results of the stages in a checkout.
 
     Args:
-        name: what errors call it.
-        folder: holds ``data/split.csv`` and ``metrics/``.
+        name: its name in error messages.
+        folder: the folder with ``data/split.csv`` and ``metrics/``.
 
     Raises:
-        DataError: with every fault of the tables.
+        DataError: lists all problems of the tables.
     """
     metrics = folder / METRICS_FOLDER
     try:
@@ -97,16 +97,16 @@ def read_predictions(
     soft_labels: NDArray[np.float64] | None = None,
     scores: Mapping[str, Score] | None = None,
 ) -> Run:
-    """Read predictions and the truth about them.
+    """Read predictions and their true labels.
 
     Args:
-        name: what errors call them.
-        prediction_table: image and the probability of each class.
-        label_table: image, label, lesion and subset.
-        soft_labels, scores: those of the run, if they are known.
+        name: their name in error messages.
+        prediction_table: a table of image and the probability of each class.
+        label_table: a table of image, label, lesion and subset.
+        soft_labels, scores: those of the run, if known.
 
     Raises:
-        DataError: with every fault of the two tables.
+        DataError: lists all problems of the two tables.
     """
     classes, images, probabilities, problems = _predictions_in(prediction_table)
     truth, faults = _truth_in(label_table)
@@ -133,10 +133,10 @@ def counted(images: Sequence[str]) -> str:
 
 
 def _soft_labels_and_scores(folder: Path) -> tuple[NDArray[np.float64] | None, Mapping[str, Score]]:
-    """Those among a run's metrics; of runs from before ``scores.csv``, what ``metrics.json`` says of the soft labels.
+    """The soft labels and the scores of a run; for runs without ``scores.csv``, the scores from ``metrics.json``.
 
     Raises:
-        DataError: the files are not those that the evaluate stage writes.
+        DataError: the files were not written by the evaluate stage.
     """
     try:
         _, soft_labels = read_soft_labels(folder / SOFT_LABELS)
@@ -178,7 +178,7 @@ def _predictions_in(path: Path) -> tuple[Sequence[str], list[str], NDArray[np.fl
 
 
 def _flawless_predictions(path: Path) -> tuple[Sequence[str], list[str], NDArray[np.float64]] | None:
-    """The table read a row at a time, in a fraction of the memory; None if there is anything to object to."""
+    """Read the table row by row, which needs a fraction of the memory; None if there is any problem."""
     images: list[str] = []
     probabilities: list[NDArray[np.float64]] = []
     try:
@@ -218,7 +218,7 @@ def _truth_in(path: Path) -> tuple[dict[str, tuple[str, str]], list[Problem]]:
 def _mismatches(
     images: Sequence[str], truth: Mapping[str, tuple[str, str]], classes: Sequence[str], split: str
 ) -> list[str]:
-    """How predictions do not fit the split, in the words of a ``Problem`` of their table."""
+    """The differences between predictions and split, as texts for a ``Problem``."""
     predicted = set(images)
     lacking, unknown = sorted(truth.keys() - predicted), sorted(predicted - truth.keys())
     labels = sorted({label for label, _ in truth.values()} - set(classes))

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to batches for a network."""
+"""From the bytes of image files to batches for a network."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ _PLACES = ("decoding", "reading", "cache")
 
 
 def __getattr__(name: str) -> Any:
-    """The names of the module ``cclnet.images`` of version 0.1, which are in this package's modules now."""
+    """Resolve the names of the module ``cclnet.images`` of version 0.1, which are now in this package's modules."""
     from importlib import import_module
 
     for place in _PLACES:

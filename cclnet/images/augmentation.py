@@ -1,11 +1,11 @@
-"""Random crops, flips and colours for whole batches, as a function of (seed, epoch, image) alone.
+"""Random crops, flips and colour jitter for whole batches, as a function of (seed, epoch, image) only.
 
-So the same image gets the same view in the same epoch whatever the batch it is in, the order, the number of workers or
-a restart half-way.
+So an image gets the same view in the same epoch, independent of its batch, the order, the number of workers or an
+interruption.
 
-The colours are torchvision's ColorJitter with three departures, made so that all of it is one affine map of the RGB
-values: the order is always brightness, contrast, saturation, hue; values are cut to [0, 1] once at the end and not
-after each step; and the hue turns the colour plane of YIQ, not the HSV wheel.
+The colour jitter follows torchvision's ColorJitter with three differences, which make it a single affine map of the RGB
+values: the order is always brightness, contrast, saturation, hue; values are clipped to [0, 1] once at the end and not
+after each step; and the hue rotates the colour plane of YIQ instead of the HSV wheel.
 """
 
 import math
@@ -23,24 +23,24 @@ from cclnet.images.transfer import sent
 
 MEAN = (0.485, 0.456, 0.406)
 STANDARD_DEVIATION = (0.229, 0.224, 0.225)
-"""ImageNet's, over the values in [0, 1]: what most of torchvision's pretrained weights expect."""
+"""Those of ImageNet, for values in [0, 1], which most of torchvision's pretrained weights expect."""
 
 GREY = (0.299, 0.587, 0.114)
 """Luma of RGB (ITU-R BT.601), as in torchvision."""
 
 CACHED_VALUES = 350_000
-"""A processor works on so many at a time, so that they stay in its cache from one operation to the next."""
+"""Number of values that a CPU processes at a time, so that they stay in its cache between operations."""
 
 
 class Normalization(NamedTuple):
-    """What normalises values in [0, 1], channel by channel: (value − mean) / standard deviation."""
+    """Normalisation of values in [0, 1], per channel: (value − mean) / standard deviation."""
 
     mean: tuple[float, ...] = MEAN
     standard_deviation: tuple[float, ...] = STANDARD_DEVIATION
 
 
 IMAGENET = Normalization()
-"""For training from scratch."""
+"""Used for training from scratch."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Views:
 
     @classmethod
     def of_epoch(cls, num_images: int, seed: int, epoch: int) -> "Views":
-        """Draw the views of an epoch; a row belongs to an image of the cache, whether it is trained on or not."""
+        """Draw the views of an epoch; there is a row for every image of the cache, not only for training images."""
         return cls(np.random.default_rng([seed, cls.STREAM, epoch]).random((num_images, 8), dtype=np.float32))
 
     def crops(self, cache: ImageCache, rows: NDArray[np.int64], size: int) -> UInt8[Tensor, "n size size 3"]:
@@ -67,36 +67,36 @@ class Views:
         crops = torch.from_numpy(cache.crops(rows, size, tops, lefts))
         for crop, *turned in zip(crops, upside_down, mirrored, strict=True):
             if sides := [side for side, flipped in enumerate(turned) if flipped]:
-                crop.copy_(crop.flip(sides))  # torch's is ten times as fast as NumPy's
+                crop.copy_(crop.flip(sides))  # ten times as fast as NumPy's
         return crops
 
     def places(
         self, cache: ImageCache, rows: NDArray[np.int64], size: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the pixels of the same crops stand in their images: lines and columns, n × size each."""
+        """The source pixels of the same crops in their images: rows and columns, n × size each."""
         tops, lefts, upside_down, mirrored = (column[:, None] for column in self._windows(cache, rows, size))
         line = np.arange(size)
         return tops + np.where(upside_down, line[::-1], line), lefts + np.where(mirrored, line[::-1], line)
 
     def _windows(self, cache: ImageCache, rows: NDArray[np.int64], size: int) -> tuple[NDArray[Any], ...]:
-        """Top, left, whether upside down and whether mirrored, of each image's crop."""
+        """Top, left, and the vertical and horizontal flip, of each image's crop."""
         top, left, upside_down, mirrored = self.uniforms[rows, :4].T
         tops = np.floor(top * (cache.heights[rows] - size + 1)).astype(np.int64)
         lefts = np.floor(left * (cache.widths[rows] - size + 1)).astype(np.int64)
         return tops, lefts, upside_down < 0.5, mirrored < 0.5
 
     def color_draws(self, rows: NDArray[np.int64]) -> Float[Tensor, "n 4"]:
-        """What decides each image's brightness, contrast, saturation and hue."""
+        """The random numbers for each image's brightness, contrast, saturation and hue."""
         return torch.from_numpy(self.uniforms[rows, 4:])
 
 
 @dataclass(frozen=True)
 class ColorJitter:
-    """How far colours may move, counted as torchvision's ColorJitter counts it.
+    """The ranges of the colour jitter, in the units of torchvision's ColorJitter.
 
     Attributes:
-        brightness, contrast, saturation: the factor lies within 1 ± this.
-        hue: the turn lies within ± this part of the whole circle, at most 0.5.
+        brightness, contrast, saturation: the factor lies within 1 ± this value.
+        hue: the rotation lies within ± this fraction of a full turn, at most 0.5.
     """
 
     brightness: float
@@ -105,13 +105,13 @@ class ColorJitter:
     hue: float
 
     def factors(self, draws: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
-        """Brightness, contrast and saturation factors and the hue's part of the circle, from uniform draws."""
+        """Factors of brightness, contrast and saturation, and the hue as a fraction of a turn, from uniform draws."""
         reach = draws.new_tensor([self.brightness, self.contrast, self.saturation, self.hue])
         return (2 * draws - 1) * reach + draws.new_tensor([1.0, 1.0, 1.0, 0.0])
 
 
 def to_network(crops: UInt8[Tensor, "n h w 3"], normalization: Normalization = IMAGENET) -> Float[Tensor, "n 3 h w"]:
-    """Bytes to normalised values, as the network takes them (channels last in memory)."""
+    """Convert bytes to normalised values, the network's input (channels last in memory)."""
     return normalize(crops.to(torch.float32) / 255, normalization).permute(0, 3, 1, 2)
 
 
@@ -121,9 +121,9 @@ def jitter_to_network(
     layout: torch.memory_format,
     normalization: Normalization = IMAGENET,
 ) -> Float[Tensor, "n 3 h w"]:
-    """The same with the colours of each image moved by its factors (see ``ColorJitter.factors``), in this layout.
+    """Like ``to_network``, with colour jitter by each image's factors (see ``ColorJitter.factors``) and in this layout.
 
-    The factors are on the processor, wherever the crops are.
+    The factors are on the CPU, on whichever device the crops are.
     """
     images, height, width, channels = crops.shape
     inputs = torch.empty((images, channels, height, width), device=crops.device, memory_format=layout)
@@ -137,7 +137,7 @@ def jitter_to_network(
 
 
 def memory_layout(name: Literal["contiguous", "channels_last"]) -> torch.memory_format:
-    """torch's name for a value of the key ``memory_format``: how images and weights lie in memory."""
+    """The memory format of torch for a value of the key ``memory_format``."""
     return torch.channels_last if name == "channels_last" else torch.contiguous_format
 
 
@@ -146,26 +146,26 @@ def normalize(
     normalization: Normalization = IMAGENET,
     out: Float[Tensor, "n h w 3"] | None = None,
 ) -> Float[Tensor, "n h w 3"]:
-    """(values − mean) / standard deviation, channel by channel, in new memory or in ``out``."""
+    """(values − mean) / standard deviation, per channel, in new memory or in ``out``."""
     mean, deviation = (_constant(values, colors) for values in normalization)
     return torch.sub(colors, mean, out=out).div_(deviation)
 
 
 def _constant(values: tuple[float, ...], like: Tensor) -> Tensor:
-    """Where the other tensor is, without waiting for what is computed there."""
+    """A tensor on the device of ``like``, created without waiting for the computations there."""
     return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
 
 
 def jitter(colors: Float[Tensor, "n h w 3"], factors: Float[Tensor, "n 4"]) -> Float[Tensor, "n h w 3"]:
-    """Brightness, contrast, saturation and hue as one affine map an image, cut to [0, 1] at the end."""
+    """Brightness, contrast, saturation and hue as one affine map per image, clipped to [0, 1] at the end."""
     return map_colors(colors, *color_maps(factors))
 
 
 def color_maps(factors: Float[Tensor, "n 4"]) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, " n"]]:
-    """The linear map of each image's RGB values, and how much of its mean grey is added to them.
+    """The linear map of each image's RGB values, and the weight of its mean grey, which is added to them.
 
-    Contrast blends with the mean grey, which neither saturation nor hue changes, so that the same is added to all three
-    channels.
+    Contrast blends with the mean grey, which neither saturation nor hue changes, so the same value is added to all
+    three channels.
     """
     brightness, contrast, saturation, hue = factors.unbind(dim=1)
     matrices = color_matrices(saturation, hue) * (brightness * contrast)[:, None, None]
@@ -175,10 +175,10 @@ def color_maps(factors: Float[Tensor, "n 4"]) -> tuple[Float[Tensor, "n 3 3"], F
 def map_colors(
     colors: Float[Tensor, "n h w 3"], matrices: Float[Tensor, "n 3 3"], grey_weights: Float[Tensor, " n"]
 ) -> Float[Tensor, "n h w 3"]:
-    """Apply the maps of ``color_maps`` and cut to [0, 1].
+    """Apply the maps of ``color_maps`` and clip to [0, 1].
 
-    They are written out channel by channel, each in one piece of memory: a product of matrices as thin as these takes
-    longer, and does not round alike everywhere. The result has its channels so too.
+    The maps are computed channel by channel in contiguous memory: a product of such small matrices takes longer, and
+    rounds differently on different machines. The channels of the result are contiguous too.
     """
     mean_grey = (colors.mean(dim=(1, 2)) * _constant(GREY, colors)).sum(dim=1)
     red, green, blue = colors.permute(0, 3, 1, 2).contiguous().split(1, dim=1)
@@ -191,7 +191,7 @@ def map_colors(
 
 
 def color_matrices(saturation: Float[Tensor, " n"], hue: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
-    """The linear maps of RGB that scale the saturation and turn the hue; both leave grey as it is."""
+    """The linear maps of RGB that scale the saturation and rotate the hue; both leave grey unchanged."""
     grey = saturation.new_tensor(GREY).expand(3, 3)
     saturate = saturation[:, None, None] * (torch.eye(3).to(grey) - grey) + grey
     to_yiq = saturation.new_tensor(_RGB_TO_YIQ)

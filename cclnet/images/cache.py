@@ -1,8 +1,9 @@
 """All resized images in one memory-mapped array.
 
-The array is flat: the images lie one after the other as height × width × 3 bytes, so that sizes and aspect ratios may
-differ. A table beside it (image, height, width, offset, sha256 of the original file) says where each one is, and a
-record (JSON) holds digests of both and the images that show the same, so that a later change of either is noticed.
+The array is flat: the images are stored one after the other as height × width × 3 bytes, so sizes and aspect ratios
+may differ. A table beside it (image, height, width, offset, sha256 of the original file) contains the location of each
+image. A record (JSON) contains the copies (images with the same content) and digests of array and table, with which a
+later change of either is detected.
 """
 
 import hashlib
@@ -28,10 +29,10 @@ from cclnet.system.progress import Report, silent
 from cclnet.system.writing import whole_file
 
 DIGEST_BLOCK = 2**24
-"""Bytes that are hashed by one thread at a time."""
+"""Number of bytes that one thread hashes at a time."""
 _COLUMNS = ("image", "height", "width", "offset", "sha256")
 _NAMED = 5
-"""Images that a problem of many names."""
+"""Number of images that are named in a problem that affects many."""
 
 
 def build_cache(
@@ -43,19 +44,19 @@ def build_cache(
     threads: int,
     report: Report = silent,
 ) -> Copies:
-    """Decode and resize every image once, straight out of the zip, and record what was written beside the pixels.
+    """Decode and resize every image once, directly from the zip, and write pixels, table and record.
 
     Args:
         input_zip: the zip of the images.
         members: image id → the name of its member of the zip.
-        short_side: pixels of the shorter side.
-        pixels_file: where the array goes (npy).
-        index_file: where the table goes (csv).
-        threads: images decoded at the same time; Pillow works outside the interpreter's lock.
+        short_side: length of the shorter side in pixels.
+        pixels_file: path of the array (npy).
+        index_file: path of the table (csv).
+        threads: number of images decoded at the same time; Pillow releases the interpreter's lock.
         report: called with the number of images resized.
 
     Returns:
-        The images that show the same.
+        The copies among the images.
 
     Raises:
         DataError: images cannot be decoded; all of them are named, and no file is left behind.
@@ -94,14 +95,15 @@ def build_cache(
 
 
 def record_file(pixels_file: Path) -> Path:
-    """Where the record of an array of pixels is: beside it, under the same name."""
+    """The path of the record of an array of pixels: beside it, with the same stem."""
     return pixels_file.with_suffix(".json")
 
 
 def digest_of_blocks(path: Path, threads: int | None = None) -> str:
-    """The sha256 of the sha256 of each of a file's blocks: blocks are hashed at the same time, a gigabyte a second.
+    """The sha256 of the concatenated sha256 digests of a file's blocks.
 
-    The number of threads (default: one for each core) changes nothing but the time.
+    The blocks are hashed in parallel, about a gigabyte per second. The result does not depend on the number of threads
+    (default: one per core).
     """
 
     def block(offset: int) -> bytes:
@@ -117,10 +119,10 @@ def _sha256(path: Path) -> str:
 
 
 def read_copies(pixels_file: Path) -> Copies:
-    """Read the images that show the same, as ``build_cache`` found them.
+    """Read the copies that ``build_cache`` found.
 
     Raises:
-        DataError: the record is not there or is damaged.
+        DataError: the record is missing or damaged.
     """
     record, problems = _record_in(record_file(pixels_file))
     _require_none(problems)
@@ -135,12 +137,12 @@ def _header(length: int) -> bytes:
 
 @dataclass(frozen=True)
 class ImageCache:
-    """The resized images, read from disk as they are used.
+    """The resized images, read from disk on access.
 
     Attributes:
         pixels: the flat array of all images' bytes.
         images: the image ids, sorted.
-        heights, widths, offsets: pixels, pixels and bytes, one for each image.
+        heights, widths, offsets: of each image, in pixels, pixels and bytes.
     """
 
     pixels: Pixels
@@ -151,10 +153,10 @@ class ImageCache:
 
     @classmethod
     def open(cls, pixels_file: Path, index_file: Path) -> Self:
-        """Open what ``build_cache`` wrote, after a look at every byte of it.
+        """Open the files that ``build_cache`` wrote, after checking every byte.
 
         Raises:
-            DataError: the files are not there or are not what was written; with every fault.
+            DataError: the files are missing or have changed; it lists all problems.
         """
         record, problems = _record_in(record_file(pixels_file))
         index, faults = _index_in(index_file)
@@ -173,7 +175,7 @@ class ImageCache:
 
     @property
     def short_side(self) -> int:
-        """Pixels of the shorter side, the same for all images."""
+        """Length of the shorter side in pixels, the same for all images."""
         return int(min(self.heights.min(), self.widths.min()))
 
     def __getitem__(self, row: int) -> Pixels:
@@ -197,7 +199,7 @@ class ImageCache:
 
         Args:
             rows: the images.
-            size: pixels of a side.
+            size: side length in pixels.
             tops, lefts: the first row and column of each crop, in pixels.
         """
         batch = np.empty((len(rows), size, size, 3), dtype=np.uint8)
@@ -207,7 +209,7 @@ class ImageCache:
 
 
 def _record_in(path: Path) -> tuple[dict[str, Any], list[Problem]]:
-    """The record beside an array of pixels, and what is wrong with it."""
+    """The record beside an array of pixels, and its problems."""
     try:
         record = read_json(path)
     except OSError as error:
@@ -232,7 +234,7 @@ def _are_groups(value: Any) -> bool:
 
 
 def _index_in(path: Path) -> tuple[pd.DataFrame | None, list[Problem]]:
-    """The table beside an array of pixels, None if it cannot be used at all, and what is wrong with it."""
+    """The table beside an array of pixels (None if it is unusable), and its problems."""
     try:
         index = read_csv(path, ["image", "sha256"])
     except OSError as error:
@@ -262,7 +264,7 @@ def _index_in(path: Path) -> tuple[pd.DataFrame | None, list[Problem]]:
 
 
 def _sizes(index: pd.DataFrame) -> NDArray[np.int64]:
-    """Bytes of each image's pixels."""
+    """Number of bytes of each image's pixels."""
     return index["height"].to_numpy(np.int64) * index["width"].to_numpy(np.int64) * 3
 
 
@@ -271,7 +273,7 @@ def _bytes_of(index: pd.DataFrame) -> int:
 
 
 def _pixels_in(path: Path) -> tuple[Pixels | None, list[Problem]]:
-    """The array of all pixels, mapped from disk, None if there is none, and what is wrong with it."""
+    """The memory-mapped array of all pixels (None if there is none), and its problems."""
     try:
         mapped = np.load(path, mmap_mode="r")
     except OSError as error:
@@ -280,7 +282,7 @@ def _pixels_in(path: Path) -> tuple[Pixels | None, list[Problem]]:
         return None, [Problem(str(path), "is no array of NumPy, or not the whole of one")]
     if not isinstance(mapped, np.ndarray) or mapped.dtype != np.uint8 or mapped.ndim != 1:
         return None, [Problem(str(path), "is no flat array of bytes")]
-    return np.asarray(mapped), []  # a plain array of the same bytes: quicker to cut from
+    return np.asarray(mapped), []  # a plain array of the same bytes, which is faster to slice
 
 
 def _require_none(problems: Sequence[Problem]) -> None:

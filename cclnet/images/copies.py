@@ -1,12 +1,13 @@
-"""Images that show the same: equal files, and images that hardly differ, perhaps turned or mirrored.
+"""Detection of copies: identical files, and nearly identical images, possibly rotated or mirrored.
 
-An image is described by a thumbnail of 16 × 16 grey levels and its mean colour, as perceptual hashes are made of one.
-Two images are alike if their thumbnails correlate by more than .99 and their colours agree: what recompression,
-another size, another exposure or a blur leave. On 10,015 images of ISIC 2018 one pair of different lesions is that
-close, and it is the same photograph.
+An image is described by a thumbnail of 16 × 16 grey levels and its mean colour, similar to a perceptual hash. Two
+images are alike if their thumbnails correlate by more than .99 and their colours agree; this tolerates recompression,
+another size, another exposure or a blur. In the 10,015 images of ISIC 2018 one pair of different lesions is that
+similar, and it is the same photograph.
 
-Pairs are found without comparing all: the signs of random projections of the thumbnail's low frequencies sort the
-images, several times over, and each is compared with the few that follow it. Time grows with n log n.
+Not all pairs are compared: the images are sorted several times by the signs of random projections of the thumbnail's
+low frequencies, and each image is compared with the few that follow it (locality-sensitive hashing). The time grows
+with n log n.
 """
 
 from collections import defaultdict
@@ -21,15 +22,15 @@ from cclnet.images.decoding import Pixels
 from cclnet.system.names import connected
 
 SIDE = 16
-"""Pixels of a thumbnail's sides."""
+"""Side length of a thumbnail in pixels."""
 LEAST_CORRELATION = 0.99
 LARGEST_COLOUR_DIFFERENCE = 0.05
-"""Of the shares that red, green and blue have in the mean colour."""
+"""Largest difference in the relative shares of red, green and blue in the mean colour."""
 LEAST_CONTRAST = 2.0
-"""Grey levels, standard deviation: on a blank image there is nothing to recognise."""
+"""Smallest standard deviation in grey levels: blank images cannot be compared."""
 LOW_FREQUENCIES = 6
 TABLES, NEIGHBOURS, BUCKET = 4, 8, 16
-"""How often the images are sorted, with how many that follow each is compared, and how many share a key about."""
+"""How often the images are sorted, the number of following images to compare, and the mean number of images per key."""
 SEED = 0
 NO_VARIATION = 1e-6
 PAIRS_AT_ONCE = 2**14
@@ -37,18 +38,18 @@ PAIRS_AT_ONCE = 2**14
 
 @dataclass(frozen=True)
 class Copies:
-    """Groups of two or more images that show the same, by name.
+    """Groups of two or more copies, by name.
 
     Attributes:
-        identical: files of equal bytes.
-        alike: images that hardly differ, identical ones among them; no group is of identical ones alone.
+        identical: groups of files with equal bytes.
+        alike: groups of nearly identical images; they may include identical files, but not only those.
     """
 
     identical: list[list[str]]
     alike: list[list[str]]
 
     def groups(self) -> list[list[str]]:
-        """The groups of images that show the same, for whatever reason; an image is in one at most."""
+        """The groups of copies of both kinds; each image is in at most one group."""
         least = connected([*self.identical, *self.alike])
         groups: dict[str, list[str]] = defaultdict(list)
         for image, first in least.items():
@@ -57,7 +58,7 @@ class Copies:
 
     @property
     def surplus(self) -> int:
-        """How many images show what another one before them shows."""
+        """The number of images that are a copy of an earlier one."""
         return sum(len(group) - 1 for group in self.groups())
 
 
@@ -70,7 +71,7 @@ def describe(pixels: Pixels | Image.Image) -> bytes:
 
 
 def find_copies(digests: Mapping[str, str], descriptions: Mapping[str, bytes]) -> Copies:
-    """Find the images that show the same.
+    """Find the copies among images.
 
     Args:
         digests: image → sha256 of its file.
@@ -89,7 +90,7 @@ def find_copies(digests: Mapping[str, str], descriptions: Mapping[str, bytes]) -
 
 
 def _alike(descriptions: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """The places of pairs that are alike; a pair that others connect may be left out."""
+    """The indices of pairs that are alike; a pair that is connected through other pairs may be left out."""
     if len(descriptions) < 2:
         return
     described = np.frombuffer(b"".join(descriptions), np.uint8).reshape(len(descriptions), -1)
@@ -110,7 +111,7 @@ def _alike(descriptions: Sequence[bytes]) -> Iterator[tuple[int, int]]:
 
 
 def _candidates(thumbnails: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Blocks of pairs that are worth a comparison."""
+    """Blocks of candidate pairs to compare."""
     features = _low_frequencies(thumbnails, LOW_FREQUENCIES)
     features /= np.maximum(features.std(axis=0), NO_VARIATION)
     bits = max(1, round(np.log2(len(thumbnails) / BUCKET)))
@@ -128,7 +129,7 @@ def _candidates(thumbnails: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.int6
 
 
 def _correlation(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Pearson's correlation of each row with the same row of the other."""
+    """Pearson correlation of each row of one array with the same row of the other."""
     first, second = (_standardised(rows) for rows in (one, other))
     return (first * second).mean(axis=1)
 
@@ -149,10 +150,11 @@ def _low_frequencies(thumbnails: NDArray[np.uint8], count: int) -> NDArray[np.fl
 
 
 def _oriented(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The thumbnails turned and mirrored into one orientation, and so again with the least certain decision reversed.
+    """The thumbnails in a canonical orientation, and again with the least certain of the three decisions reversed.
 
-    In it they are brighter to the left and above, and more so to the left. Where that is nearly undecided, a copy may
-    be decided otherwise: then one of the two orientations of each meets one of the other's.
+    In the canonical orientation, the left and upper parts are brighter, and the horizontal gradient is the larger one.
+    If a decision is uncertain, it may differ for a copy; then one of its two orientations still matches one of the
+    other image's.
     """
     across, down, _ = _low_frequencies(thumbnails, 2).T
     decisions = np.stack([across < 0, down < 0, np.abs(down) > np.abs(across)])
@@ -162,7 +164,7 @@ def _oriented(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray
 
 
 def _turned(thumbnails: NDArray[np.uint8], decisions: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The thumbnails mirrored left to right, then upside down, then about their diagonal, each where it is decided."""
+    """Flip the thumbnails horizontally, then vertically, then transpose them, each according to its decision."""
     mirrored, upside_down, transposed = decisions
     turned = thumbnails.reshape(-1, SIDE, SIDE).copy()
     turned[mirrored] = turned[mirrored][:, :, ::-1]

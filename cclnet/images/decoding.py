@@ -1,4 +1,4 @@
-"""An image file's bytes as pixels: decoding, resizing, the central crop."""
+"""From the bytes of an image file to pixels: decoding, resizing, central crop."""
 
 import io
 import re
@@ -15,18 +15,18 @@ Pixels = NDArray[np.uint8]
 """height × width × 3, RGB."""
 
 MAX_PIXELS = 64_000_000
-"""A larger image is refused: dermoscopy has none, decompression bombs have."""
+"""Larger images are refused: they do not occur in dermoscopy, but in decompression bombs."""
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP")
-"""Pillow knows more, some of which hide more than 8 bits a channel (PPM, JPEG 2000) or start a program (EPS)."""
+"""Pillow reads more formats; some hide more than 8 bits per channel (PPM, JPEG 2000) or start a program (EPS)."""
 _OPAQUE_MODES = {"1", "L", "P", "RGB", "CMYK", "YCbCr"}
 _ALPHA_MODES = {"LA", "PA", "RGBA"}
 _WIDE_SAMPLES = re.compile(r";(12|16|32|64)")
-"""In Pillow's name of a file's sample layout. It calls colours of 16 bits RGB, and cuts them to 8 as it loads them."""
+"""Matches Pillow's name of a sample layout. Pillow calls 16-bit colours RGB and reduces them to 8 bits on loading."""
 _SUBFILE_TYPE, _BITS_PER_SAMPLE, _ORIENTATION, _SAMPLE_FORMAT = 254, 258, 274, 339
 _UNSIGNED = 1
 _REDUCED_OR_MASK = 0b101
-"""Bits of a TIFF page's subfile type: a smaller version of another page, a transparency mask."""
+"""Bits of the subfile type of a TIFF page: a reduced version of another page, or a transparency mask."""
 _MOST_TIFF_PAGES = 100
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,29 +38,29 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
-"""The colour space that a profile must have to describe an image of a mode."""
+"""The colour space that a profile must have for each image mode."""
 _SRGB_GAMMA = 1 / 2.2
 _SRGB_CHROMATICITY = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
 _NEARLY_SRGB = 2
-"""Levels: a profile that changes no colour by more describes sRGB, and the stored values are kept."""
+"""In levels: a profile that changes no colour by more than this is treated as sRGB, and the stored values are kept."""
 _LATTICES: dict[str, NDArray[np.uint8]] = {
     "RGB": (np.indices((9, 9, 9)).T.reshape(27, 27, 3) * 255 // 8).astype(np.uint8),
     "L": np.arange(256, dtype=np.uint8).reshape(16, 16),
 }
-"""Colours that show what a profile does."""
+"""Sample colours to measure the effect of a profile."""
 
 
 def decode(data: bytes) -> Image.Image:
     """Decode a file's bytes to upright RGB, as an image viewer shows them.
 
     Grey, palette and CMYK images are converted, an opaque alpha channel is dropped, the EXIF orientation and an
-    embedded ICC profile are applied. A damaged EXIF block or profile is ignored, as viewers do. Of a JPEG with further
-    pictures (MPO) the first is taken, and of a TIFF with smaller versions of its page that page.
+    embedded ICC profile are applied. A damaged EXIF block or profile is ignored, as in viewers. From a JPEG with
+    several pictures (MPO) the first one is used, and from a TIFF with reduced versions of its page the full page.
 
     Raises:
-        ValueError: the bytes are not an image, are truncated, hold several frames or pages, have more than
-            ``MAX_PIXELS``, transparent pixels, signed samples, or more than 8 bits a channel, which a conversion would
-            silently cut off. Nothing else is raised for a file's contents.
+        ValueError: the bytes are not an image, are truncated, contain several frames or pages, more than
+            ``MAX_PIXELS``, transparent pixels, signed samples, or more than 8 bits per channel, which a conversion
+            would silently truncate. The contents of a file cause no other exception.
     """
     try:
         with _QUIET:
@@ -71,12 +71,12 @@ def decode(data: bytes) -> Image.Image:
         raise ValueError(str(error)) from None
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's readers raise almost anything for damaged files
+    except Exception as error:  # Pillow's readers raise almost any exception for damaged files
         raise ValueError(f"cannot be decoded: {_words(error)}") from error
 
 
 class _RefusedError(Exception):
-    """A readable image whose pixels could not be shown as they are meant."""
+    """A readable image whose pixels cannot be converted faithfully."""
 
 
 def _decoded(image: ImageFile.ImageFile) -> Image.Image:
@@ -99,7 +99,7 @@ def _require_one_frame(image: ImageFile.ImageFile) -> None:
 
 
 def _later_pages_are_reduced(image: Any) -> bool:
-    """Whether the later pages of a TIFF are smaller versions or masks of the first, which is then chosen again."""
+    """Whether the later pages of a TIFF are reduced versions or masks of the first; if so, seek back to the first."""
     for page in range(1, _MOST_TIFF_PAGES):
         try:
             image.seek(page)
@@ -114,11 +114,11 @@ def _later_pages_are_reduced(image: Any) -> bool:
 
 def _require_8_bits(image: ImageFile.ImageFile) -> None:
     layouts = [str(tile.args if isinstance(tile.args, str) else tile.args[0]) for tile in image.tile if tile.args]
-    packed = image.format == "BMP"  # 5 or 6 bits a channel, in 16 a pixel
+    packed = image.format == "BMP"  # 5 or 6 bits per channel, 16 per pixel
     wide = [layout for layout in layouts if _WIDE_SAMPLES.search(layout) and not packed]
     mode = wide[0] if wide and image.mode in _OPAQUE_MODES | _ALPHA_MODES else image.mode
     if image.format == "TIFF" and max(_tag(image, _BITS_PER_SAMPLE)) > 8:
-        mode = f"{image.mode} of {max(_tag(image, _BITS_PER_SAMPLE))} bits"  # planes apart have no layout of their own
+        mode = f"{image.mode} of {max(_tag(image, _BITS_PER_SAMPLE))} bits"  # separate planes have no layout
     if image.format == "TIFF" and set(_tag(image, _SAMPLE_FORMAT)) != {_UNSIGNED}:
         mode = f"{image.mode} of signed or floating-point samples"
     if mode not in _OPAQUE_MODES | _ALPHA_MODES:
@@ -126,13 +126,13 @@ def _require_8_bits(image: ImageFile.ImageFile) -> None:
 
 
 def _tag(image: Any, tag: int) -> tuple[Any, ...]:
-    """The values of a TIFF's tag, 1 by default, which is what the standard says of the two that are asked for."""
+    """The values of a TIFF tag; the default is 1, the standard's default of the two tags that are read here."""
     values = image.tag_v2.get(tag, (1,))
     return values if isinstance(values, tuple) else (values,)
 
 
 def _require_opaque(image: Image.Image) -> None:
-    """Refuse transparent pixels: what a viewer shows in their place depends on the viewer."""
+    """Refuse transparent pixels, which viewers display differently."""
     if image.mode not in _ALPHA_MODES and "transparency" not in image.info:
         return
     alpha = (image if image.mode in _ALPHA_MODES - {"PA"} else image.convert("RGBA")).getchannel("A")
@@ -143,7 +143,7 @@ def _require_opaque(image: Image.Image) -> None:
 
 
 def _require_srgb_chunks(image: Image.Image) -> None:
-    """Refuse a PNG whose chunks, in the place of a profile, ask for other colours than sRGB: viewers differ."""
+    """Refuse a PNG without a profile whose chunks specify colours other than sRGB, because viewers differ."""
     if image.format != "PNG" or "icc_profile" in image.info or "srgb" in image.info:
         return
     gamma = image.info.get("gamma", _SRGB_GAMMA)
@@ -155,7 +155,7 @@ def _require_srgb_chunks(image: Image.Image) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation turns it; as it is stored where that tag, or the block, makes no sense."""
+    """The image rotated by its EXIF orientation; unchanged if the tag or the block is invalid."""
     try:
         orientation = image.getexif().get(_ORIENTATION)
     except MemoryError:
@@ -172,12 +172,12 @@ def _in_srgb(image: Image.Image, profile: Any) -> Image.Image:
     transform = _to_srgb(profile, image.mode) if isinstance(profile, bytes) else None
     if transform:
         return transform.apply(image)
-    return image if image.mode == "RGB" else image.convert("RGB")  # either would make another copy
+    return image if image.mode == "RGB" else image.convert("RGB")  # convert would make another copy
 
 
 @lru_cache(maxsize=64)
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The way from a profile's colours to sRGB; None where it leads nowhere else or the profile does not fit."""
+    """The transform from a profile to sRGB; None if it changes almost nothing or the profile does not fit."""
     try:
         source: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space.strip() != _SPACES[mode]:
@@ -197,7 +197,7 @@ def _changes_little(transform: Any, colours: NDArray[np.uint8]) -> bool:
 
 
 def _words(error: Exception) -> str:
-    """What an exception says, in one printable line."""
+    """The message of an exception as one printable line."""
     words = " ".join("".join(letter if letter.isprintable() else " " for letter in str(error)).split())
     if isinstance(error, (OSError, SyntaxError, ValueError, Image.DecompressionBombError)) and words:
         return words
@@ -207,8 +207,8 @@ def _words(error: Exception) -> str:
 class _Quiet:
     """Ignores Pillow's warnings while any thread decodes.
 
-    ``warnings.catch_warnings`` saves and restores one list for the whole process: threads that enter and leave it in
-    turn would leave the wrong one behind. Here the first one in saves and the last one out restores.
+    ``warnings.catch_warnings`` saves and restores a list of the whole process, so overlapping threads could restore the
+    wrong one. Here the first thread to enter saves it and the last one to leave restores it.
     """
 
     def __init__(self) -> None:
@@ -234,13 +234,13 @@ _QUIET = _Quiet()
 
 
 def resized_size(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """Width and height with the short side as asked and the aspect ratio kept to the nearest pixel."""
+    """Width and height with the given short side and the aspect ratio preserved to the nearest pixel."""
     scale = short_side / min(width, height)
     return max(short_side, round(width * scale)), max(short_side, round(height * scale))
 
 
 def resize(image: Image.Image, short_side: int) -> Pixels:
-    """Scale an image, antialiased (bilinear over the whole footprint, as torchvision's Resize).
+    """Resize an image with antialiasing (bilinear, as torchvision's Resize).
 
     Raises:
         ValueError: the image is so narrow that it would grow beyond ``MAX_PIXELS``.
@@ -252,6 +252,6 @@ def resize(image: Image.Image, short_side: int) -> Pixels:
 
 
 def central_crop(image: Pixels, size: int) -> Pixels:
-    """The middle of an image, size × size × 3 (as torchvision's CenterCrop)."""
+    """The central crop of an image, size × size × 3 (as torchvision's CenterCrop)."""
     top, left = (round((side - size) / 2) for side in image.shape[:2])
     return image[top : top + size, left : left + size]

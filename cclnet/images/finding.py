@@ -1,4 +1,4 @@
-"""The files beneath a folder, each folder entered once."""
+"""Find the files below a folder; each folder is visited once."""
 
 import os
 from pathlib import Path
@@ -20,20 +20,20 @@ _SYSTEM_NAMES = {
     "system volume information",
     "thumbs.db",
 }
-"""What operating systems and network disks put beside people's files, thumbnails among it; in lower case."""
+"""Names of files that operating systems and network disks add, such as thumbnails; in lower case."""
 
 
 def hidden(name: str) -> bool:
-    """Whether a name is passed over: it begins with a dot, or is one that a system gives to its own files."""
+    """Whether a name is ignored: it begins with a dot, or is used by operating systems."""
     return name.startswith(".") or name.casefold() in _SYSTEM_NAMES
 
 
 LARGEST_FILE = 2**28
-"""Bytes of a file that is read as a whole, an image or a table."""
+"""Largest size in bytes of a file that is read as a whole (an image or a table)."""
 
 
 def file_fault(path: Path) -> str:
-    """Why a file cannot be read as a whole, empty if it can: a pipe or a device would be waited for without end."""
+    """Why a file cannot be read as a whole; empty if it can. Reading a pipe or a device might never end."""
     if not path.is_file():
         return "is not a regular file" if path.exists() else "is missing"
     size = path.stat().st_size
@@ -41,11 +41,11 @@ def file_fault(path: Path) -> str:
 
 
 def visible_files(folder: Path) -> tuple[list[Path], list[Problem]]:
-    """Find all files beneath a folder, links followed, without what is ``hidden``.
+    """Find all files below a folder, following links and ignoring ``hidden`` names.
 
     Returns:
-        The files, sorted, and the problems: folders that cannot be read, and those that links lead to a second time,
-        which are not entered again: links in a loop end there.
+        The sorted files, and the problems: folders that cannot be read, and folders that are reached a second time
+        through links. The latter are not visited again, so loops of links end.
 
     Raises:
         OSError: the folder itself cannot be read.

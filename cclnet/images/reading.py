@@ -1,4 +1,4 @@
-"""Many files, in a zip or not, read and worked on in several threads, in order and with bounded memory."""
+"""Read and process many files, in zips or not, in several threads, in order and with bounded memory."""
 
 import lzma
 import threading
@@ -17,17 +17,17 @@ Result = TypeVar("Result")
 def map_members(
     input_zip: Path, members: Sequence[str], function: Callable[[bytes], Result], threads: int
 ) -> Iterator[Result | ValueError]:
-    """Apply a function to the bytes of members of a zip, several at the same time.
+    """Apply a function to the bytes of members of a zip, in parallel.
 
     Args:
         input_zip: the zip.
-        members: the names of those of its members that are wanted.
-        function: what to do with a member's bytes; it may refuse them with a ValueError.
-        threads: how many members are worked on at the same time.
+        members: the names of the members to read.
+        function: processes a member's bytes; it may refuse them with a ValueError.
+        threads: number of members that are processed at the same time.
 
     Yields:
-        For each member, in their order, what the function returned, or a ValueError that says what is wrong. Any
-        exception is its member's problem, lack of memory excepted: the other members are still worked on.
+        For each member, in order, the function's result or a ValueError that describes the problem. Exceptions other
+        than MemoryError affect only their member; the others are still processed.
     """
     with _ZipReader(input_zip) as reader:
         yield from _map(reader.read, members, function, threads)
@@ -36,7 +36,7 @@ def map_members(
 def map_places(
     places: Sequence[tuple[Path, str | None]], function: Callable[[bytes], Result], threads: int
 ) -> Iterator[Result | ValueError]:
-    """``map_members`` of files and of members of several zips: each place is a path, and a member's name or None."""
+    """Like ``map_members`` for files and members of several zips: a place is a path, and a member's name or None."""
     with ExitStack() as stack:
         readers = {
             path: stack.enter_context(_ZipReader(path))
@@ -53,7 +53,7 @@ def map_places(
 def map_files(
     files: Sequence[Path], function: Callable[[bytes], Result], threads: int
 ) -> Iterator[Result | ValueError]:
-    """``map_members`` of files that are in no zip."""
+    """Like ``map_members`` for files that are not in a zip."""
     yield from _map(_read_file, files, function, threads)
 
 
@@ -76,7 +76,7 @@ def _map(
 
 def _read_file(path: Path) -> bytes:
     if not path.is_file() and path.exists():
-        raise ValueError("is not a regular file")  # reading a pipe could wait for ever
+        raise ValueError("is not a regular file")  # reading a pipe could block forever
     try:
         return path.read_bytes()
     except OSError as error:
@@ -86,7 +86,7 @@ def _read_file(path: Path) -> bytes:
 def _in_order(
     pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item], ahead: int
 ) -> Iterator[Result]:
-    """``pool.map`` that never holds more than ``ahead`` results, so that memory does not grow with the dataset."""
+    """Like ``pool.map``, but with at most ``ahead`` pending results, so that memory does not grow with the dataset."""
     pending = [pool.submit(function, item) for item in items[:ahead]]
     for item in [*items[ahead:], *[None] * min(ahead, len(items))]:
         yield pending.pop(0).result()
@@ -111,11 +111,11 @@ class _ZipReader:
         """The contents of a member.
 
         Raises:
-            ValueError: it does not unpack to its checksum.
+            ValueError: it cannot be unpacked, or its checksum is wrong.
         """
         try:
             with self._lock, self._zip.open(name) as stream:
                 size_in_directory = self._zip.getinfo(name).file_size
-                return stream.read(size_in_directory)  # and no more, whatever it would unpack to
+                return stream.read(size_in_directory)  # and no more, even if the member would unpack to more
         except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, ValueError, OSError, EOFError) as error:
             raise ValueError("is damaged") from error

@@ -22,9 +22,9 @@ class Subset:
 
     Attributes:
         cache: all resized images.
-        rows: which of them belong to the subset.
+        rows: the rows of the cache that belong to the subset.
         labels: their classes, 0 … K − 1.
-        resident: the cache's bytes on the GPU that trains; None where they stay in main memory.
+        resident: the cache's bytes on the training GPU; None if they stay in main memory.
     """
 
     cache: ImageCache
@@ -44,14 +44,14 @@ class Subset:
         return len(self.rows)
 
     def part(self, places: NDArray[np.int64]) -> Self:
-        """The images at these places of the subset."""
+        """The images at these positions of the subset."""
         return replace(self, rows=self.rows[places], labels=self.labels[places])
 
     def with_shuffled_labels(self, seed: int) -> Self:
-        """The same images with their labels permuted: same class sizes, no link to the images."""
+        """The same images with permuted labels: the class sizes are unchanged, but unrelated to the images."""
         random = np.random.default_rng([seed, LABEL_STREAM])
         return replace(self, labels=random.permutation(self.labels))
 
     def class_counts(self, num_classes: int) -> Int[Tensor, " k"]:
-        """Images of each class."""
+        """Number of images of each class."""
         return torch.from_numpy(np.bincount(self.labels, minlength=num_classes))

@@ -1,4 +1,4 @@
-"""From the processor's memory to a GPU's, without either waiting for the other."""
+"""Asynchronous transfers from main memory to a GPU."""
 
 import numpy as np
 import torch
@@ -9,24 +9,24 @@ from torch import Tensor
 from cclnet.images.cache import ImageCache
 
 LARGEST_SHARE = 0.25
-"""Of a GPU's free memory that the images may take; the rest is the network's."""
+"""Largest fraction of a GPU's free memory that the images may take; the rest is for the network."""
 
 PORTION = 2**26
-"""Bytes copied at once."""
+"""Number of bytes copied at once."""
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device.
+    """Copy a tensor to the device.
 
-    A GPU fetches it from page-locked memory when it has done what it was given before; the processor goes on at once.
+    A GPU copies it from page-locked memory after its previous work; the CPU does not wait for that.
     """
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def resident_pixels(cache: ImageCache, device: torch.device) -> UInt8[Tensor, " bytes"] | None:
-    """All resized images on a GPU, where they take no more than ``LARGEST_SHARE`` of its free memory.
+    """All resized images on a GPU, if they take no more than ``LARGEST_SHARE`` of its free memory.
 
-    None where they take more, and on a processor, which reads them from the file that is mapped into its memory.
+    None if they take more, and on a CPU, which reads them from the memory-mapped file.
     """
     if device.type != "cuda" or cache.pixels.nbytes > LARGEST_SHARE * torch.cuda.mem_get_info(device)[0]:
         return None
@@ -48,14 +48,14 @@ def gathered(
     ys: NDArray[np.int64],
     xs: NDArray[np.int64],
 ) -> UInt8[Tensor, "n height width 3"]:
-    """Parts of images of one size, cut where the bytes lie, in one operation for all of them.
+    """Crops of equal size, gathered on the device of the pixels in one operation.
 
     Args:
-        pixels: of ``copied_pixels``.
-        cache: the same images, which tells where each is.
-        rows: n of them.
-        ys, xs: n × height and n × width: the line and the column that each pixel is taken from.
+        pixels: the result of ``copied_pixels``.
+        cache: the same images, with their offsets and widths.
+        rows: n rows of the cache.
+        ys, xs: n × height and n × width: the source row and column of each pixel.
     """
-    starts = cache.offsets[rows][:, None] // 3 + ys * cache.widths[rows][:, None]  # of each line, in pixels
+    starts = cache.offsets[rows][:, None] // 3 + ys * cache.widths[rows][:, None]  # of each row of pixels
     starts, xs_there = (sent(torch.from_numpy(part), pixels.device) for part in (starts, xs))
     return pixels.view(-1, 3)[starts[:, :, None] + xs_there[:, None, :]]

@@ -1,1 +1,1 @@
-"""A trained network on images: probabilities, predictions, evaluation, ONNX."""
+"""Inference with a trained network: probabilities, predictions, evaluation, ONNX."""

@@ -1,4 +1,4 @@
-"""A labelled set of pictures, and what a model's predictions of it are worth."""
+"""Labelled pictures, and the evaluation of a model's predictions for them."""
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from cclnet.system.errors import Problem
 
 @dataclass(frozen=True)
 class LabelledPictures:
-    """Pictures whose classes are known.
+    """Pictures with known classes.
 
     Attributes:
-        pictures: n of them, sorted by image.
+        pictures: n pictures, sorted by image.
         labels: their classes, 0 … K − 1.
-        lesions: the lesion of each, None where no table says.
+        lesions: the lesion of each picture, None if no table contains them.
     """
 
     pictures: list[Picture]
@@ -36,18 +36,18 @@ class LabelledPictures:
 def labelled_pictures(
     images: Path, ground_truth: Path, lesion_table: Path | None, classes: Sequence[str]
 ) -> LabelledPictures:
-    """Read a labelled set in the layout of the challenge's training, validation and test sets, or in one of a folder's.
+    """Read a labelled set in the layout of the challenge's sets, or in a layout of ``dataset.layouts``.
 
     Args:
         images: a folder or a zip.
-        ground_truth: the table of labels, or a zip with it; its classes must be the given ones, in their order. Or the
-            folder of the images itself, or its ``labels.csv``: then the images and their labels and groups are what
-            ``dataset.layouts`` finds there.
+        ground_truth: the table of labels, or a zip with it; its classes must be the given ones, in the same order. Or
+            the folder of the images itself, or its ``labels.csv``: then images, labels and groups are read with
+            ``dataset.layouts``.
         lesion_table: the table of lesions, which may name further images.
-        classes: those of the model.
+        classes: the classes of the model.
 
     Raises:
-        DataError: with everything that is wrong with zips and tables and between them; no picture is decoded.
+        DataError: lists all problems of zips and tables and all differences between them; no picture is decoded.
     """
     if images.is_dir() and images.resolve() == _folder_of(ground_truth):
         return _labelled_folder(images, classes)
@@ -72,7 +72,7 @@ def labelled_pictures(
 
 
 def _folder_of(ground_truth: Path) -> Path | None:
-    """The folder whose own labels are meant: itself, or that of a ``labels.csv``; None of another table."""
+    """The folder that contains its own labels: a folder, or the one of a ``labels.csv``; None for other tables."""
     if ground_truth.is_dir():
         return ground_truth.resolve()
     return ground_truth.resolve().parent if ground_truth.name == LABELS and ground_truth.is_file() else None
@@ -96,7 +96,7 @@ def _labelled_folder(folder: Path, classes: Sequence[str]) -> LabelledPictures:
 
 
 def _by_stem_if_labelled_so(pictures: Sequence[Picture], labels: Container[str]) -> Sequence[Picture]:
-    """The pictures under their files' names alone where the labels know more of these than of the paths."""
+    """Name the pictures by their file names if more of these are in the labels than ids that include the path."""
     named = [picture._replace(image=Path(picture.member or picture.path).stem) for picture in pictures]
     known, known_by_name = (sum(picture.image in labels for picture in found) for found in (pictures, named))
     return named if known_by_name > known else pictures
@@ -107,10 +107,10 @@ class Evaluation:
     """The scores of predictions of labelled images.
 
     Attributes:
-        images, lesions: how many of them; None where the lesions are unknown.
-        scores: every figure of ``metrics.evaluate`` by name, with its interval over the lesions or, where they are
-            unknown, over the images.
-        classes: ``metrics.class_table``.
+        images, lesions: number of images and of lesions; None if the lesions are unknown.
+        scores: all metrics of ``metrics.evaluate`` by name, with intervals by lesion or, if lesions are unknown, by
+            image.
+        classes: the result of ``metrics.class_table``.
     """
 
     images: int
@@ -119,7 +119,7 @@ class Evaluation:
     classes: pd.DataFrame
 
     def as_dict(self) -> dict[str, Any]:
-        """The evaluation as JSON takes it: the figures by their names, and the rest beside them."""
+        """The evaluation in a form for JSON: the metrics by name, and further keys for the rest."""
         return {
             **{name: score.value for name, score in self.scores.items()},
             "intervals": {
@@ -135,7 +135,7 @@ class Evaluation:
 def evaluate_predictions(
     labels: NDArray[np.int64], probabilities: NDArray[np.float64], classes: Sequence[str], lesions: list[str] | None
 ) -> Evaluation:
-    """Score probabilities (n × K) against labels (n), with intervals by lesion (n) or, without, by image."""
+    """Score probabilities (n × K) against labels (n), with intervals by lesion (n) or, without lesions, by image."""
     clusters = np.arange(len(labels)) if lesions is None else lesions
     return Evaluation(
         images=len(labels),

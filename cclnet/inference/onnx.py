@@ -1,4 +1,4 @@
-"""A finished model as an ONNX file, which runs without torch and without this package."""
+"""Export of a trained model to ONNX, to run it without torch and without this package."""
 
 import json
 import textwrap
@@ -18,7 +18,7 @@ from cclnet.system.errors import CCLNetError, MissingPackageError
 INPUT = "images"
 OUTPUTS = ("logits", "probabilities")
 TOLERANCE = 1e-4
-"""How far an output may be from torch's; rounding makes some 1e-6."""
+"""Largest accepted difference of an output from torch's; rounding causes about 1e-6."""
 CHECKED_BATCHES = (1, 2, 5)
 
 
@@ -32,29 +32,29 @@ class OnnxModel(NamedTuple):
 def to_onnx(model: CCLNet, description: ModelDescription, with_preprocessing: bool = False) -> OnnxModel:
     """Export a model for any number of images, and check it with onnxruntime; the same model gives the same bytes.
 
-    The file's outputs are ``logits`` and ``probabilities`` (n × K), its metadata everything in the description, each
-    attribute as JSON under its own name.
+    The file's outputs are ``logits`` and ``probabilities`` (n × K). Its metadata contain all attributes of the
+    description, each as JSON under its own name.
 
     Args:
-        model: on the CPU and ready for prediction, as ``load_model`` gives it; its head is left out.
-        description: what the model's file says of it.
-        with_preprocessing: whether the input ``images`` is n × crop × crop × 3 bytes, RGB, or what the network itself
-            takes: n × 3 × crop × crop values, scaled to [0, 1] and normalised.
+        model: a model on the CPU in evaluation mode, as returned by ``load_model``; its head is left out.
+        description: the description from the model's file.
+        with_preprocessing: whether the input ``images`` is n × crop × crop × 3 bytes, RGB. Otherwise it is the input of
+            the network: n × 3 × crop × crop values, scaled to [0, 1] and normalised.
 
     Raises:
         MissingPackageError: a package of the extra ``onnx`` is not installed.
-        CCLNetError: torch cannot export this network, or onnxruntime computes something else.
+        CCLNetError: torch cannot export this network, or the outputs of onnxruntime differ.
     """
     try:
         import onnxruntime
-        import onnxscript  # noqa: F401 - what torch exports with
+        import onnxscript  # noqa: F401 - torch needs it for the export
         from onnx_ir.passes.common import ClearMetadataAndDocStringPass
     except ModuleNotFoundError as error:
         raise MissingPackageError("the export to ONNX", error, "onnx onnxruntime onnxscript") from None
     predictor = _Predictor(model, description.normalization if with_preprocessing else None).eval()
     batches = [_random_images(number, description.crop, with_preprocessing) for number in CHECKED_BATCHES]
     try:
-        program: Any = torch.onnx.export(  # its type has a None in it that dynamo never gives
+        program: Any = torch.onnx.export(  # its type includes None, which dynamo never returns
             predictor,
             (batches[-1],),
             input_names=[INPUT],
@@ -66,7 +66,7 @@ def to_onnx(model: CCLNet, description: ModelDescription, with_preprocessing: bo
     except torch.onnx.OnnxExporterError as error:
         reason = textwrap.shorten(str(error), width=200)
         raise CCLNetError(f"torch cannot export {description.backbone} to ONNX: {reason}") from None
-    ClearMetadataAndDocStringPass()(program.model)  # stack traces, with the paths of this machine
+    ClearMetadataAndDocStringPass()(program.model)  # removes stack traces, which contain paths of this machine
     program.model.metadata_props.update(
         {name: json.dumps(value, sort_keys=True) for name, value in asdict(description).items()}
     )
@@ -74,13 +74,13 @@ def to_onnx(model: CCLNet, description: ModelDescription, with_preprocessing: bo
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     difference = float(np.max([_difference(session, predictor, images) for images in batches]))
-    if not difference <= TOLERANCE:  # nor if it is no number
+    if not difference <= TOLERANCE:  # also refuses NaN
         raise CCLNetError(f"{description.backbone} as ONNX differs from torch by {difference:.2g}; nothing is written")
     return OnnxModel(content, difference)
 
 
 class _Predictor(nn.Module):
-    """The whole of the ONNX graph."""
+    """The module that is exported."""
 
     def __init__(self, model: CCLNet, normalization: Normalization | None) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class _Predictor(nn.Module):
 
 @torch.inference_mode()
 def _difference(session: Any, predictor: _Predictor, images: Shaped[Tensor, "n _ _ _"]) -> np.floating:
-    """How far onnxruntime's outputs are from torch's at most."""
+    """The largest difference between onnxruntime's outputs and torch's."""
     outputs = np.stack(session.run(OUTPUTS, {INPUT: images.numpy()}))
     return np.abs(outputs - torch.stack(predictor(images)).numpy()).max()
 

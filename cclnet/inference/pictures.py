@@ -1,4 +1,4 @@
-"""Pictures from anywhere: single files, folders, zips."""
+"""Pictures from single files, folders and zips."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,11 +20,11 @@ class Picture(NamedTuple):
     """A picture that can be read.
 
     Attributes:
-        image: its id: in a folder or zip the path there, as ``dataset: folder`` makes ids of it; else the file's name
+        image: its id: in a folder or zip derived from the path, as with ``dataset: folder``; otherwise the file's name
             without suffix.
-        where: where it is, in the words of a ``Problem``.
-        path: its file, or the zip that it is in.
-        member: the name of its member of the zip, None outside of one.
+        where: its location for a ``Problem``.
+        path: its file, or the zip that contains it.
+        member: the name of its member of the zip, None if it is not in a zip.
     """
 
     image: str
@@ -34,10 +34,10 @@ class Picture(NamedTuple):
 
 
 def read_pictures(sources: Sequence[Path]) -> tuple[list[Picture], list[Problem]]:
-    """``pictures_in`` for a table in which every picture goes by its id.
+    """Like ``pictures_in``, but requires unique ids.
 
     Raises:
-        DataError: there is no picture at all, or two have the same id; with all problems of the sources.
+        DataError: there is no picture at all, or two have the same id; it lists all problems of the sources.
     """
     pictures, problems = pictures_in(sources)
     if not pictures:
@@ -48,14 +48,14 @@ def read_pictures(sources: Sequence[Path]) -> tuple[list[Picture], list[Problem]
 
 
 def pictures_in(sources: Sequence[Path]) -> tuple[list[Picture], list[Problem]]:
-    """The pictures of files, folders (with all that is below them) and zips, and what is wrong with these.
+    """The pictures in files, folders (including sub-folders) and zips, and the problems.
 
-    A file that is named is taken for a picture whatever its suffix. In folders and zips everything without the suffix
-    of a picture is passed over (``passed_over`` counts it), and so is what is hidden, which some systems put beside
-    every picture. Nothing is decoded.
+    A file that is given directly is treated as a picture, whatever its suffix. In folders and zips, files without the
+    suffix of a picture are ignored (``passed_over`` counts them), and so are hidden files, which some systems add.
+    Nothing is decoded.
 
     Returns:
-        The pictures, source by source, those of a source sorted by image, and the problems.
+        The pictures in the order of the sources, sorted by image within a source, and the problems.
     """
     pictures: list[Picture] = []
     problems: list[Problem] = []
@@ -72,7 +72,7 @@ def pictures_in(sources: Sequence[Path]) -> tuple[list[Picture], list[Problem]]:
 
 
 def repeated_images(pictures: Sequence[Picture]) -> list[Problem]:
-    """The pictures with the id of one before them."""
+    """The problems of pictures that have the id of an earlier one."""
     first: dict[str, Picture] = {}
     return [
         Problem(picture.where, f"is called {picture.image!r} like {other.where}")
@@ -82,7 +82,7 @@ def repeated_images(pictures: Sequence[Picture]) -> list[Problem]:
 
 
 def passed_over(sources: Sequence[Path]) -> str:
-    """How many files of folders and zips are not taken for pictures, by suffix; empty if there are none."""
+    """The numbers of ignored files in folders and zips, by suffix; empty if there are none."""
     counts: Counter[str] = Counter()
     for source in sources:
         counts.update(_suffix(path) for path in _visible_names(source) if not _looks_like_a_picture(path))
@@ -109,7 +109,7 @@ def _visible_names(source: Path) -> list[PurePath]:
 def map_pictures(
     pictures: Sequence[Picture], function: Callable[[bytes], Result], threads: int
 ) -> Iterator[Result | ValueError]:
-    """``images.map_members`` of pictures from anywhere."""
+    """Like ``images.map_members``, for pictures."""
     return map_places([(picture.path, picture.member) for picture in pictures], function, threads)
 
 
@@ -129,14 +129,14 @@ def _looks_like_a_picture(path: PurePath) -> bool:
 
 
 def _from_files(images: dict[Path, str]) -> tuple[list[Picture], list[Problem]]:
-    """The pictures among files, each with its id, and what is wrong with the others."""
+    """The readable pictures among files, with their ids, and the problems of the others."""
     faults = {path: _name_fault(image) or file_fault(path) for path, image in images.items()}
     pictures = [Picture(images[path], str(path), path) for path, fault in faults.items() if not fault]
     return pictures, [Problem(shown(path), fault) for path, fault in faults.items() if fault]
 
 
 def _name_fault(image: str) -> str:
-    """Why an id cannot be written into a table, empty if it can."""
+    """Why an id cannot be written to a table; empty if it can."""
     return "has control characters, or bytes that are no UTF-8, in its name" if UNPRINTABLE.search(image) else ""
 
 

@@ -1,4 +1,4 @@
-"""A trained model on pictures from anywhere."""
+"""Prediction of pictures with a trained model."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -21,13 +21,13 @@ from cclnet.system.progress import Report, silent
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model says of pictures.
+    """The predictions of a model for pictures.
 
     Attributes:
-        classes: K names.
-        images: the ids of those that could be predicted, n.
+        classes: the K names.
+        images: the ids of the n predicted pictures.
         probabilities: q^cls of each, n × K.
-        problems: why the others could not.
+        problems: why the other pictures could not be predicted.
     """
 
     classes: list[str]
@@ -36,7 +36,7 @@ class Predictions:
     problems: list[Problem]
 
     def table(self) -> pd.DataFrame:
-        """``metrics.prediction_table``, as the evaluate stage writes it."""
+        """The table of predictions, as written by the evaluate stage."""
         return prediction_table(self.images, self.probabilities, self.classes)
 
 
@@ -47,28 +47,28 @@ def predict_pictures(
     device: torch.device,
     report: Report = silent,
 ) -> Predictions:
-    """Predict pictures as the evaluate stage does: resized, cut to their middle, normalised, softmax in float64.
+    """Predict pictures as in the evaluate stage: resize, central crop, normalisation, softmax in float64.
 
-    The same pictures in the same order give the same numbers to the last bit, if the process computes with the same
-    kernels; in other batches a network may round otherwise. Pictures are decoded in threads while the network
-    computes, and memory does not grow with their number.
+    The same pictures in the same order give bitwise identical results if the process uses the same kernels; with other
+    batches, a network may round differently. Pictures are decoded in threads while the network computes, and memory
+    does not grow with their number.
 
     Args:
-        model: what ``load_model`` gave, on the device.
-        description: what it gave beside it.
-        pictures: at least one.
+        model: the model from ``load_model``, on the device.
+        description: the description from ``load_model``.
+        pictures: at least one picture.
         device: where to compute.
-        report: told of the pictures as they are predicted.
+        report: called with the number of predicted pictures.
 
     Raises:
-        DataError: no picture at all could be predicted; all are named.
+        DataError: no picture could be predicted; all are named.
     """
     images: list[str] = []
     problems: list[Problem] = []
 
     def shrink(data: bytes) -> Pixels:
         crop = central_crop(resize(decode(data), description.short_side), description.crop)
-        return crop.copy()  # or the whole image would stay in memory behind it
+        return crop.copy()  # otherwise the whole image would stay in memory
 
     def crops() -> Iterator[Pixels]:
         results = map_pictures(pictures, shrink, os.cpu_count() or 1)

@@ -1,4 +1,4 @@
-"""q^cls, the class probabilities that a network gives to images."""
+"""q^cls, the class probabilities that a network predicts for images."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -26,7 +26,7 @@ def prediction_batches(
     normalization: Normalization = IMAGENET,
     layout: torch.memory_format = torch.contiguous_format,
 ) -> Iterator[Float[Tensor, "n 3 h w"]]:
-    """The central crops of all images in their own order, normalised, on the device, in this layout."""
+    """Yield the central crops of all images in order, normalised, on the device and in the given layout."""
     if images.resident is None:
         crops = (central_crop(images.cache[row], crop) for row in images.rows)
         return crops_to_network(crops, device, normalization, layout)
@@ -41,7 +41,7 @@ def prediction_batches(
 def _central_places(
     cache: ImageCache, rows: NDArray[np.int64], size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Lines and columns of ``images.central_crop``, n × size each."""
+    """Rows and columns of the pixels of ``images.central_crop``, n × size each."""
     starts = (np.rint((sides[rows] - size) / 2).astype(np.int64) for sides in (cache.heights, cache.widths))
     ys, xs = (start[:, None] + np.arange(size) for start in starts)
     return ys, xs
@@ -53,7 +53,7 @@ def crops_to_network(
     normalization: Normalization = IMAGENET,
     layout: torch.memory_format = torch.contiguous_format,
 ) -> Iterator[Float[Tensor, "n 3 h w"]]:
-    """Crops of one size, normalised, on the device, so many at once that memory does not grow with their number."""
+    """Yield crops of equal size in batches, normalised and on the device; memory does not grow with their number."""
     remaining = iter(crops)
     while batch := list(islice(remaining, PREDICTION_BATCH)):
         inputs = to_network(sent(torch.from_numpy(np.stack(batch)), device), normalization)
@@ -80,5 +80,5 @@ def predict(
 
 @torch.inference_mode()
 def class_probabilities(model: CCLNet, inputs: Float[Tensor, "n 3 h w"]) -> NDArray[np.float64]:
-    """q^cls of one batch, n × K, by a model that is in evaluation mode."""
+    """q^cls of one batch, n × K; the model must be in evaluation mode."""
     return model(inputs).double().softmax(dim=1).cpu().numpy()

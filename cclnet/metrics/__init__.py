@@ -1,4 +1,4 @@
-"""What predictions and matrices are worth: arrays in, numbers out.
+"""Metrics of predictions and soft-label matrices, computed from arrays.
 
 The names of ``scores`` and ``calibration`` are loaded when they are first used, so that the other modules do not
 import scikit-learn.

@@ -1,4 +1,4 @@
-"""Whether probabilities can be taken at their word: calibration errors, reliability, temperature scaling.
+"""Calibration of probabilities: calibration errors, reliability diagram, temperature scaling.
 
 Throughout, n is the number of images and K the number of classes, as in ``metrics.scores``.
 """
@@ -19,7 +19,7 @@ _MOST_CELLS_AT_ONCE = 4_000_000  # images × classes: 32 MB
 
 
 def reliability_table(true_labels: ArrayLike, probabilities: ArrayLike, bins: int = CALIBRATION_BINS) -> pd.DataFrame:
-    """The reliability diagram: the images binned by the probability of the class predicted for them.
+    """The data of a reliability diagram: the images binned by the probability of their predicted class.
 
     Returns:
         bin (1 … bins; see ``confidence_bins``), confidence and accuracy (means over the bin), count. Empty bins are
@@ -40,7 +40,7 @@ def reliability_table(true_labels: ArrayLike, probabilities: ArrayLike, bins: in
 
 
 def expected_calibration_error(true_labels: ArrayLike, probabilities: ArrayLike, bins: int = CALIBRATION_BINS) -> float:
-    """Mean gap between confidence and accuracy over the bins, weighted by their images (Guo et al., ICML 2017)."""
+    """Mean gap between confidence and accuracy over the bins, weighted by their size (Guo et al., ICML 2017)."""
     labels, probabilities = checked_predictions(true_labels, probabilities)
     return _calibration_gap(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, bins)
 
@@ -48,9 +48,10 @@ def expected_calibration_error(true_labels: ArrayLike, probabilities: ArrayLike,
 def classwise_calibration_error(
     true_labels: ArrayLike, probabilities: ArrayLike, bins: int = CALIBRATION_BINS
 ) -> float:
-    """The same gap for each class's own probability over all images, averaged over the K classes.
+    """The calibration error of each class's probability over all images, averaged over the K classes.
 
-    Kull et al., NeurIPS 2019. A class without images counts too: its frequency, 0, is what its probability should be.
+    See Kull et al., NeurIPS 2019. Classes without images are included: their probability should equal their frequency,
+    0.
     """
     labels, probabilities = checked_predictions(true_labels, probabilities)
     gaps = [_calibration_gap(column, labels == index, bins) for index, column in enumerate(probabilities.T)]
@@ -58,12 +59,12 @@ def classwise_calibration_error(
 
 
 def brier_score(true_labels: ArrayLike, probabilities: ArrayLike) -> float:
-    """Mean over the images of ``image_brier``: 0 is perfect, 2 is sure and wrong throughout (Brier, 1950)."""
+    """Mean of ``image_brier`` over the images: 0 is perfect, 2 is always certain and wrong (Brier, 1950)."""
     return float(image_brier(*checked_predictions(true_labels, probabilities)).mean())
 
 
 def image_brier(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Each image's (n) sum over the K classes of the squared difference between probability and truth, in [0, 2]."""
+    """The sum over the K classes of (probability − truth)², for each image (n), in [0, 2]."""
     brier = np.empty(len(labels), dtype=probabilities.dtype)
     at_once = max(1, _MOST_CELLS_AT_ONCE // probabilities.shape[1])
     for first in range(0, len(labels), at_once):
@@ -75,20 +76,20 @@ def image_brier(labels: NDArray[np.integer], probabilities: NDArray[np.floating]
 
 
 def image_nll(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Each image's (n) −log of the probability of its true class, in nats.
+    """−log of the probability of the true class, in nats, for each image (n).
 
-    As scikit-learn's log_loss does, a probability of 0 counts as float64's epsilon (36.04 nats), not as infinity.
+    As in scikit-learn's log_loss, a probability of 0 is replaced by float64's epsilon (36.04 nats).
     """
     return -np.log(probabilities[np.arange(len(labels)), labels].clip(np.finfo(np.float64).eps))
 
 
 def confidence_bins(confidence: NDArray[np.floating], bins: int = CALIBRATION_BINS) -> NDArray[np.integer]:
-    """The bin 0 … bins−1 of each probability (n): bin b holds (b / bins, (b + 1) / bins], the first one 0 as well."""
+    """The bin 0 … bins−1 of each probability (n): bin b is (b / bins, (b + 1) / bins]; the first one includes 0."""
     return np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
 
 
 def _calibration_gap(confidence: np.ndarray, hits: np.ndarray, bins: int) -> float:
-    # count/n · |accuracy − confidence| of a bin is |sum of its differences| / n: empty bins need no rule
+    # count/n · |accuracy − confidence| of a bin is |sum of its differences| / n, also for empty bins
     differences = np.bincount(confidence_bins(confidence, bins), weights=hits - confidence, minlength=bins)
     return float(np.abs(differences).sum() / len(confidence))
 
@@ -96,8 +97,8 @@ def _calibration_gap(confidence: np.ndarray, hits: np.ndarray, bins: int) -> flo
 def fit_temperature(logits: ArrayLike, true_labels: ArrayLike) -> float:
     """The temperature in [0.01, 100] that minimises the NLL of softmax(logits / T) (Guo et al., ICML 2017).
 
-    Fit it on other images than those it is judged on. Log-probabilities (n×K) serve as logits. Where every image is
-    right there is no minimum, and T is one so small that the NLL is 0.
+    Fit it on images other than those used for evaluation. Log-probabilities (n×K) can be used as logits. If all images
+    are classified correctly, there is no minimum, and T is so small that the NLL is 0.
     """
     scores = _checked_logits(logits)
     labels, _ = checked_predictions(true_labels, softmax(scores, axis=1))
@@ -112,7 +113,7 @@ def fit_temperature(logits: ArrayLike, true_labels: ArrayLike) -> float:
 
 
 def apply_temperature(logits: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """The probabilities softmax(logits / temperature), n×K; the predicted classes stay what they were."""
+    """The probabilities softmax(logits / temperature), n×K; the predicted classes do not change."""
     if not temperature > 0:
         raise DataError(f"a temperature must be above 0, not {temperature}")
     return softmax(_checked_logits(logits) / temperature, axis=1)

@@ -1,6 +1,6 @@
-"""The K × K matrices of an experiment as files: a row for each cell, in the form that DVC plots.
+"""Files of the K × K matrices of an experiment, with one record per entry, as required by DVC plots.
 
-Rows and columns are the classes in the order of the data, the row's class changing more slowly.
+Rows and columns are the classes in the order of the data; the entries are in row-major order.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def read_soft_labels(path: Path) -> tuple[list[str], NDArray[np.float64]]:
     """Read the K classes and the soft-label matrix (K×K) that ``write_soft_labels`` wrote.
 
     Raises:
-        DataError: the file does not hold such a matrix.
+        DataError: the file does not contain such a matrix.
         FileNotFoundError: there is no such file.
     """
     return _read_matrix(path, "soft_class", "value")
@@ -44,10 +44,10 @@ def write_confusion(path: Path, confusion: pd.DataFrame) -> None:
 
 
 def read_confusion(path: Path) -> tuple[list[str], NDArray[np.int64]]:
-    """Read the K classes and the images of each true (row) and predicted class (K×K).
+    """Read the K classes and the number of images of each true (row) and predicted class (K×K).
 
     Raises:
-        DataError: the file does not hold such a matrix.
+        DataError: the file does not contain such a matrix.
         FileNotFoundError: there is no such file.
     """
     classes, counts = _read_matrix(path, "predicted_class", "count")
@@ -55,7 +55,7 @@ def read_confusion(path: Path) -> tuple[list[str], NDArray[np.int64]]:
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table as JSON takes them: None for what is missing."""
+    """The rows of a table in a form for JSON, with None for missing values."""
     return table.astype(object).where(table.notna(), None).to_dict("records")
 
 

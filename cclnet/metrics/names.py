@@ -1,4 +1,4 @@
-"""What every metric is called: one table of titles for figures, pages, tables, the terminal and the studies."""
+"""The names of all metrics: one table of titles for figures, pages, tables, the terminal and the studies."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ SOFT_LABELS, DATA, EPOCHS = "soft labels", "data", "epochs"
 
 
 class Metric(NamedTuple):
-    """The title of a metric, the group that it is listed in, and its meaning where the title needs one."""
+    """The title of a metric, its group, and an explanation if the title needs one."""
 
     title: str
     group: str
@@ -34,13 +34,13 @@ METRICS = {
     "lowest_softness_epoch": Metric("epoch of the lowest softness", EPOCHS),
     "converged_epoch": Metric("epoch of the freeze", EPOCHS),
 }
-"""Name → metric, in the order in which they are listed."""
+"""Name → metric, in the order of all lists."""
 
 HEADLINE = (
     *("accuracy", "balanced_accuracy", "f1", "kappa", "jaccard"),
     *("ece", "softness", "planted_similarity"),
 )
-"""The metrics that ``dvc metrics`` shows; ``metrics/scores.csv`` holds all of them."""
+"""The metrics that ``dvc metrics`` shows; ``metrics/scores.csv`` contains all metrics."""
 
 LOSSES = {
     "classification_loss": "classification",

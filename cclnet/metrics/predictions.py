@@ -1,4 +1,4 @@
-"""Predictions of n images among K classes: what counts as such, and the table they are written to."""
+"""Predictions of n images among K classes: checks, and the table of predictions."""
 
 from collections.abc import Sequence
 
@@ -19,10 +19,10 @@ def prediction_table(images: Sequence[str], probabilities: ArrayLike, classes: S
 def checked_predictions(
     true_labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str] | None = None
 ) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
-    """Labels (n) and float64 probabilities (n×K), the rows scaled to sum to exactly 1.
+    """Labels (n) and float64 probabilities (n×K), with rows scaled to sum to exactly 1.
 
     Raises:
-        DataError: all that is wrong with them, in one line.
+        DataError: lists all problems in one line.
     """
     labels, rows = np.asarray(true_labels), np.asarray(probabilities, dtype=np.float64)
     if rows.ndim != 2 or rows.shape[1] < 2:

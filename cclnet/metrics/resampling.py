@@ -1,4 +1,4 @@
-"""What chance can explain: bootstrap intervals over lesions, paired tests, corrections for several tests."""
+"""Statistical inference: bootstrap intervals over lesions, paired tests, corrections for multiple tests."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -16,14 +16,14 @@ from cclnet.system.errors import DataError
 RESAMPLES = 2_000
 MOST_RESAMPLES_AT_ONCE = 250
 MOST_WEIGHTS_AT_ONCE = 8_000_000
-"""Resamples × images: 64 MB for each array of them, however many images there are."""
+"""Resamples × images per block: limits each array to 64 MB, for any number of images."""
 
 Statistic = Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
-"""Figures by name, one value per resample (NaN where undefined), from resamples × n: how often each image was drawn."""
+"""Maps weights (resamples × n: how often each image was drawn) to metrics: name → a value per resample or NaN."""
 
 
 class Interval(NamedTuple):
-    """A figure of the data themselves and the 2.5 and 97.5 percentiles over the resamples."""
+    """A metric of the original data and its 2.5 and 97.5 percentiles over the resamples."""
 
     estimate: float
     low: float
@@ -31,7 +31,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """``Interval`` of a − b, and the two-sided p of no difference."""
+    """``Interval`` of a − b, and the two-sided p-value of no difference."""
 
     estimate: float
     low: float
@@ -40,7 +40,7 @@ class Difference(NamedTuple):
 
 
 class McNemar(NamedTuple):
-    """Images that a alone and that b alone got right, and the exact two-sided p."""
+    """The numbers of images that only a and only b classified correctly, and the exact two-sided p-value."""
 
     only_a: int
     only_b: int
@@ -48,10 +48,10 @@ class McNemar(NamedTuple):
 
 
 def weighted_scores(true_labels: ArrayLike, probabilities: ArrayLike) -> Statistic:
-    """The figures of ``metrics.evaluate`` but AUC and classwise ECE for many resamples of the images at once.
+    """The metrics of ``metrics.evaluate``, except AUC and classwise ECE, for many resamples of the images at once.
 
-    With every weight 1 they are those of ``evaluate``; with whole weights, those of the images repeated so often. Time
-    and memory grow with the images and with the classes, not with the pairs of classes.
+    With all weights 1, they equal those of ``evaluate``; with integer weights, those of images repeated accordingly.
+    Time and memory grow with the number of images and of classes, not with the pairs of classes.
     """
     labels, probabilities = checked_predictions(true_labels, probabilities)
     num_classes = probabilities.shape[1]
@@ -77,18 +77,18 @@ def weighted_scores(true_labels: ArrayLike, probabilities: ArrayLike) -> Statist
 def clustered_bootstrap(
     statistic: Statistic, clusters: ArrayLike, n_resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Interval | None]:
-    """95 % percentile intervals of every figure of ``statistic``, drawing whole clusters with replacement.
+    """95 % percentile intervals of every metric of ``statistic`` from a cluster bootstrap.
 
-    Images of one lesion are no independent evidence: the lesion is what is drawn, with all of its images.
+    Images of one lesion are not independent, so whole lesions are drawn with replacement, with all of their images.
 
     Args:
-        statistic: the figures, for example ``weighted_scores(labels, probabilities)``.
-        clusters: the lesion of each image (n), of any hashable kind.
-        n_resamples: how many times as many clusters as there are get drawn.
-        seed: the same seed gives the same draws, whatever the statistic.
+        statistic: the metrics, for example ``weighted_scores(labels, probabilities)``.
+        clusters: the lesion of each image (n), of any hashable type.
+        n_resamples: number of resamples; each draws as many clusters as there are.
+        seed: the same seed gives the same resamples, independent of the statistic.
 
     Returns:
-        None for a figure that the data leave undefined; resamples that leave it undefined do not count.
+        None for a metric that is undefined for the data; resamples for which it is undefined are ignored.
     """
     return {
         name: _interval(estimate, values) if values.size else None
@@ -99,10 +99,10 @@ def clustered_bootstrap(
 def paired_bootstrap(
     statistic_a: Statistic, statistic_b: Statistic, clusters: ArrayLike, n_resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Difference | None]:
-    """``clustered_bootstrap`` of the differences a − b on the same images, each resample drawn for both.
+    """``clustered_bootstrap`` of the differences a − b on the same images, with the same resamples for both.
 
-    p is twice the share of resamples on the rarer side of 0 (both sides count 0; one is added to each, so that it is
-    never 0), at most 1.
+    p is twice the share of resamples on the less frequent side of 0, at most 1. Values of 0 count for both sides, and
+    one is added to the counts, so that p is never 0.
     """
 
     def statistic(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
@@ -118,9 +118,9 @@ def paired_bootstrap(
 
 
 def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> McNemar:
-    """McNemar's exact test that two classifiers are right equally often on the same images (booleans, n each).
+    """McNemar's exact test that two classifiers are equally accurate on the same images (booleans, n each).
 
-    It takes the images to be independent; where lesions have several, ``paired_bootstrap`` is the safer of the two.
+    It assumes independent images; if lesions have several images, ``paired_bootstrap`` is preferable.
     """
     right_a, right_b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     if right_a.shape != right_b.shape:
@@ -131,7 +131,7 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> McNemar:
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """The p values (m) adjusted for being m, in their own order (Holm, 1979): reject those below the level."""
+    """The m p-values adjusted for multiple testing (Holm, 1979), in their order; reject those below the level."""
     p = np.asarray(p_values, dtype=np.float64)
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
         raise DataError("p values to adjust must be a list of numbers in [0, 1]")
@@ -142,7 +142,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 
 
 def mean_and_deviation(values: ArrayLike) -> tuple[float, float | None]:
-    """The mean over repetitions and their sample standard deviation (ddof 1), None for a single one."""
+    """The mean over repetitions and the sample standard deviation (ddof 1), which is None for a single one."""
     repetitions = np.asarray(values, dtype=np.float64)
     if repetitions.ndim != 1 or not repetitions.size or not np.isfinite(repetitions).all():
         raise DataError("the values to average must be a list of at least one finite number")
@@ -150,25 +150,25 @@ def mean_and_deviation(values: ArrayLike) -> tuple[float, float | None]:
 
 
 def _members(groups: NDArray[np.integer], num_groups: int, counted: ArrayLike = True) -> csr_array:
-    """n × groups: 1 where an image is in a group and counted."""
+    """n × groups: 1 if an image is in a group and counted."""
     images = len(groups)
     ones = np.broadcast_to(np.asarray(counted, dtype=np.float64), images)
     return csr_array((ones, (np.arange(images), groups)), shape=(images, num_groups))
 
 
 def _counts(weights: NDArray[np.float64], members: csr_array) -> NDArray[np.float64]:
-    """How many images of each group every resample holds, resamples × groups; exact, as the weights are whole."""
-    return np.ascontiguousarray(weights @ members)  # the sums over a row keep the order of its groups
+    """The number of images of each group in every resample, resamples × groups; exact for integer weights."""
+    return np.ascontiguousarray(weights @ members)  # keeps the order of summation over a row
 
 
 def _class_scores(
     hits: NDArray[np.float64], images: NDArray[np.float64], predicted: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float64]]:
-    """Figures of what was counted of each class (resamples × K), macro over the classes with images."""
+    """Metrics from the counts of each class (resamples × K), with macro averages over the classes with images."""
     total, present = images.sum(axis=1), (images > 0).sum(axis=1)
 
     def macro(numerators: NDArray[np.float64], denominators: NDArray[np.float64]) -> NDArray[np.float64]:
-        # a class without images has no hits either, so it adds 0 / 1
+        # a class without images has no hits, so it adds 0 / 1
         return (numerators / np.maximum(denominators, 1)).sum(axis=1) / present
 
     accuracy = hits.sum(axis=1) / total
@@ -185,7 +185,7 @@ def _class_scores(
 def _resampled(
     statistic: Statistic, clusters: ArrayLike, n_resamples: int, seed: int
 ) -> dict[str, tuple[float, NDArray[np.float64]]]:
-    """Each figure of the data themselves and of the resamples that define it (none if the data do not)."""
+    """Each metric of the original data and of the resamples for which it is defined (empty if it is undefined)."""
     cluster_of_image, generator = _clusters(clusters), np.random.default_rng(seed)
     estimates = statistic(np.ones((1, len(cluster_of_image))))
     blocks = [statistic(weights) for weights in _drawn_weights(cluster_of_image, n_resamples, generator)]
@@ -202,16 +202,16 @@ def _interval(estimate: float, values: NDArray[np.float64]) -> Interval:
 
 
 REPORTED_RESAMPLES = 20_000
-"""For numbers that are published: with 2,000, a p of .05 may come out as .03 or .08 after correction."""
+"""Used for published numbers: with 2,000 resamples, a p of .05 may become .03 or .08 after correction."""
 
 
 class RepeatedDifference(NamedTuple):
-    """A difference, averaged over repetitions (seeds), and what chance may have done to it.
+    """A difference, averaged over repetitions (seeds), with its uncertainty.
 
     Attributes:
-        fixed: the images were drawn anew and the repetitions kept: it holds for these very runs.
-        hierarchical: the repetitions were drawn, too: it holds for other runs; None of a single one.
-        smallest_p: what no p of so many resamples can be below. A p as small means "at most".
+        fixed: only the images are resampled: the result applies to these runs.
+        hierarchical: the repetitions are resampled too: the result applies to other runs. None for a single repetition.
+        smallest_p: the smallest p-value possible with this number of resamples; such a p means "at most".
     """
 
     fixed: Difference
@@ -222,10 +222,10 @@ class RepeatedDifference(NamedTuple):
 def resampled_figures(
     statistic: Statistic, clusters: ArrayLike, n_resamples: int = REPORTED_RESAMPLES, seed: int = 0
 ) -> dict[str, NDArray[np.float64]]:
-    """Every figure of the data themselves, then of each resample of the clusters: 1 + n_resamples values.
+    """Every metric of the original data, followed by that of each resample of the clusters: 1 + n_resamples values.
 
-    The same clusters and seed give the same resamples whatever the statistic, so figures of several classifiers may be
-    subtracted. Undefined ones are NaN. Otherwise as ``clustered_bootstrap``.
+    The same clusters and seed give the same resamples for any statistic, so metrics of several classifiers may be
+    subtracted. Undefined values are NaN. Otherwise this is like ``clustered_bootstrap``.
     """
     cluster_of_image, generator = _clusters(clusters), np.random.default_rng(seed)
     blocks = [statistic(np.ones((1, len(cluster_of_image))))]
@@ -236,16 +236,16 @@ def resampled_figures(
 def repeated_difference(differences: ArrayLike, seed: int = 0) -> RepeatedDifference | None:
     """Intervals of a difference that was measured in several repetitions on the same images.
 
-    For the hierarchical one, each resample of the images is averaged over repetitions drawn with replacement. One fewer
-    than there are is drawn: then the variance over the draws is that of the mean of so few repetitions, s² / S, and
-    not (S − 1) / S of it (McCarthy and Snowden, 1985).
+    For the hierarchical interval, each resample of the images is averaged over repetitions drawn with replacement. S −
+    1 of the S repetitions are drawn: then the variance over the draws is that of the mean of the repetitions, s² / S,
+    and not (S − 1) / S of it (McCarthy and Snowden, 1985).
 
     Args:
-        differences: S repetitions × (1 + resamples), each row as ``resampled_figures`` gives it for a difference.
-        seed: of the draws of repetitions.
+        differences: S repetitions × (1 + resamples); each row is a difference of results of ``resampled_figures``.
+        seed: seed of the draws of repetitions.
 
     Returns:
-        None if the data themselves leave it undefined; resamples that do, do not count.
+        None if the difference is undefined for the data; resamples for which it is undefined are ignored.
     """
     table = np.asarray(differences, dtype=np.float64)
     repetitions, resamples = len(table), table.shape[1] - 1
@@ -268,7 +268,7 @@ def _difference(estimate: float, values: NDArray[np.float64]) -> Difference:
 
 
 def _clusters(clusters: ArrayLike) -> NDArray[np.intp]:
-    """The number of each image's cluster."""
+    """The cluster index of each image."""
     numbers, _ = pd.factorize(np.asarray(clusters))
     if not numbers.size or numbers.min() < 0:
         raise DataError("the bootstrap needs the cluster (lesion) of every image: some or all have none")
@@ -278,7 +278,7 @@ def _clusters(clusters: ArrayLike) -> NDArray[np.intp]:
 def _drawn_weights(
     cluster_of_image: NDArray[np.intp], n_resamples: int, generator: np.random.Generator
 ) -> Iterator[NDArray[np.float64]]:
-    """How often each image was drawn, resamples × n, in blocks that the memory holds."""
+    """Yield how often each image was drawn, resamples × n, in blocks of limited size."""
     count, images = int(cluster_of_image.max()) + 1, len(cluster_of_image)
     at_once = min(MOST_RESAMPLES_AT_ONCE, max(1, MOST_WEIGHTS_AT_ONCE // images))
     for first in range(0, n_resamples, at_once):

@@ -1,4 +1,4 @@
-"""All scores of an experiment with their intervals and notes, and the file that holds them."""
+"""All scores of an experiment with their intervals and notes, and the file that contains them."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ COLUMNS = ("name", "title", "group", "value", "low", "high", "note")
 
 
 class Score(NamedTuple):
-    """The value of a metric, None where it is undefined.
+    """The value of a metric, None if it is undefined.
 
-    ``low`` and ``high`` are the ends of its 95 % interval, None where it has none. ``note`` says why the value is
-    undefined, or what it leaves out.
+    ``low`` and ``high`` are the ends of its 95 % interval, None if there is none. ``note`` explains why the value is
+    undefined, or what it does not include.
     """
 
     value: float | None
@@ -34,13 +34,13 @@ class Score(NamedTuple):
 def score_predictions(
     labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str], clusters: ArrayLike
 ) -> dict[str, Score]:
-    """Every figure of ``metrics.evaluate`` by name, with its interval where the bootstrap gives one.
+    """All metrics of ``metrics.evaluate`` by name, with bootstrap intervals if available.
 
     Args:
         labels: the true class of each image, 0 … K − 1 (n).
         probabilities: of each image and class, n×K.
         classes: the K names.
-        clusters: what is resampled as a whole, the lesion of each image (n).
+        clusters: the lesion of each image (n); lesions are resampled as a whole.
 
     Raises:
         DataError: the arrays are not labels and probabilities of the same images.
@@ -63,14 +63,14 @@ def score_soft_labels(
     confusion: ArrayLike,
     planted: ArrayLike | None = None,
 ) -> dict[str, Score]:
-    """What a soft-label matrix (K×K) follows, by name.
+    """Scores of a soft-label matrix (K×K): its agreement with other matrices, by name.
 
     Args:
         soft_labels: the matrix.
         classes: the K names.
-        counts: the training images of each class (K).
-        confusion: the validation images of each true (row) and predicted class, K×K.
-        planted: the similarity that the data were drawn from (K×K), None where it is unknown.
+        counts: number of training images of each class (K).
+        confusion: number of validation images of each true (row) and predicted class, K×K.
+        planted: the similarity from which the data were generated (K×K), None if unknown.
     """
     similarity = likeness.confused_similarity(confusion)
     notes = likeness.notes(soft_labels, counts, similarity, classes)
@@ -85,12 +85,12 @@ def score_soft_labels(
 
 
 def headline(scored: Mapping[str, Score]) -> dict[str, float | None]:
-    """The values of the metrics that ``dvc metrics`` shows, of those that there are."""
+    """The values of the available metrics that ``dvc metrics`` shows."""
     return {name: scored[name].value for name in HEADLINE if name in scored}
 
 
 def write_scores(path: Path, scored: Mapping[str, Score]) -> None:
-    """Write the scores as a table, in the order of ``names.METRICS``; what is undefined stays empty."""
+    """Write the scores as a table, in the order of ``names.METRICS``; undefined values are empty."""
     rows = [(name, metric.title, metric.group, *scored[name]) for name, metric in METRICS.items() if name in scored]
     write_csv(path, pd.DataFrame(rows, columns=list(COLUMNS), dtype=object))
 
@@ -115,7 +115,7 @@ def read_scores(path: Path) -> dict[str, Score]:
 
 
 def _number(text: str) -> float | None:
-    """A whole number stays one, so that epochs are written as they were."""
+    """Parse a number; integers stay integers, so that epochs are written unchanged."""
     if not text:
         return None
     return int(text) if text.isdecimal() else float(text)

@@ -1,10 +1,10 @@
-"""What a set of predictions is worth: arrays in, numbers out.
+"""Metrics of a set of predictions, computed from arrays.
 
 Throughout, n is the number of images and K the number of classes. Labels are integers in 0 … K−1 (n), probabilities
-are n×K with rows that sum to 1, and the predicted class is the most probable one, the lowest index of equals.
+are n×K with rows that sum to 1, and the predicted class is the most probable one (in case of ties, the lowest index).
 
-A figure that the labels leave undefined is null, never NaN, and ``notes`` says why. Macro averages are taken over
-the classes that have images, as scikit-learn's balanced accuracy does: a class without images has no F1 to average.
+An undefined metric is null, never NaN, and ``notes`` explains why. Macro averages are taken over the classes that have
+images, as in scikit-learn's balanced accuracy, because F1 is undefined for a class without images.
 """
 
 from collections.abc import Sequence
@@ -28,16 +28,16 @@ from cclnet.metrics.predictions import _label_problems, _refuse, checked_predict
 
 
 def evaluate(true_labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float | None]:
-    """Every figure of merit of the predictions (probabilities n×K) against the labels (n).
+    """Compute all metrics of the predictions (probabilities n×K) against the labels (n).
 
     Returns:
         ``accuracy``; ``f1``, ``jaccard`` and ``balanced_accuracy``, macro over the classes that have images;
-        ``kappa`` (Cohen's, unweighted), null when one class is all that was seen and said; ``auc``, the mean of the
-        K one-vs-rest areas, null when a class has no image or all of them; ``nll`` in nats; ``brier``; ``ece``;
+        ``kappa`` (Cohen's, unweighted), null if all labels and predictions are the same class; ``auc``, the mean of the
+        K one-vs-rest areas, null if a class has no images or all of them; ``nll`` in nats; ``brier``; ``ece``;
         ``classwise_ece``.
 
     Raises:
-        DataError: the arrays are no labels and probabilities of the same images.
+        DataError: the arrays are not labels and probabilities of the same images.
     """
     labels, scaled = checked_predictions(true_labels, probabilities)
     predicted = scaled.argmax(axis=1)
@@ -59,7 +59,7 @@ def evaluate(true_labels: ArrayLike, probabilities: ArrayLike) -> dict[str, floa
 
 
 def notes(true_labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> dict[str, str]:
-    """Why figures of ``evaluate`` are null or leave classes out, by figure; empty when none is and none does."""
+    """Why metrics of ``evaluate`` are null or leave out classes, by metric; empty if there are none."""
     labels, probabilities = checked_predictions(true_labels, probabilities, classes)
     images = np.bincount(labels, minlength=len(classes))
     absent = ", ".join(name for name, count in zip(classes, images, strict=True) if not count)
@@ -73,12 +73,12 @@ def notes(true_labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[st
 
 
 def class_table(true_labels: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> pd.DataFrame:
-    """One row per class, each against the rest.
+    """One row per class, with one-vs-rest metrics.
 
     Returns:
-        class, images, sensitivity, specificity, precision, f1, auc. Null: sensitivity and F1 of a class without
-        images, precision of one that was never predicted, specificity of one that is all there is, AUC in the first
-        and the last case.
+        class, images, sensitivity, specificity, precision, f1, auc. Null values: sensitivity, F1 and AUC of a class
+        without images; precision of a class that is never predicted; specificity and AUC of a class that all images
+        belong to.
     """
     labels, scaled = checked_predictions(true_labels, probabilities, classes)
     confusion = confusion_counts(labels, scaled.argmax(axis=1), len(classes))
@@ -98,10 +98,10 @@ def class_table(true_labels: ArrayLike, probabilities: ArrayLike, classes: Seque
 
 
 def confusion_table(true_labels: ArrayLike, predicted: ArrayLike, classes: Sequence[str]) -> pd.DataFrame:
-    """The K×K confusion matrix as K² rows, the true class the slower to change.
+    """The K×K confusion matrix as K² rows, in row-major order.
 
     Returns:
-        true_class, predicted_class, count, share (of the true class's images; null where it has none).
+        true_class, predicted_class, count, share (of the true class's images; null if it has none).
     """
     labels, predicted = np.asarray(true_labels), np.asarray(predicted)
     problems = _label_problems(labels, len(classes))
@@ -116,19 +116,19 @@ def confusion_table(true_labels: ArrayLike, predicted: ArrayLike, classes: Seque
 
 
 def confusion_counts(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> NDArray[np.integer]:
-    """The images of each true (row) and predicted class, K×K."""
+    """The number of images of each true (row) and predicted class, K×K."""
     return confusion_matrix(labels, predicted, labels=np.arange(num_classes))
 
 
 def _one_class_only(labels: np.ndarray, predicted: np.ndarray) -> bool:
-    """Chance alone agrees always then, and kappa is 0 / 0."""
+    """Whether labels and predictions are all the same class, for which kappa is 0 / 0."""
     return bool((labels == labels[0]).all() and (predicted == labels[0]).all())
 
 
 def _class_areas(labels: np.ndarray, probabilities: ArrayLike) -> list[float | None]:
-    """The area under each class's ROC curve against the rest; None for a class that no or every image belongs to.
+    """The one-vs-rest area under each class's ROC curve; None for a class with no images or with all images.
 
-    Of the probabilities as they are: scaled rows would part images that are equal.
+    The probabilities are not rescaled, because that could break ties.
     """
     rows = np.asarray(probabilities, dtype=np.float64)
     positives = [labels == index for index in range(rows.shape[1])]
@@ -139,5 +139,5 @@ def _class_areas(labels: np.ndarray, probabilities: ArrayLike) -> list[float | N
 
 
 def _ratio(numerators: np.ndarray, denominators: np.ndarray) -> pd.arrays.FloatingArray:
-    """Null where the denominator is 0."""
+    """Elementwise ratios, null if the denominator is 0."""
     return pd.arrays.FloatingArray(numerators / np.maximum(denominators, 1), denominators == 0)

@@ -1,1 +1,1 @@
-"""Backbones, the whole network of Fig. 1, and the file of a trained one."""
+"""Backbones, the whole network of Fig. 1, and the file of a trained network."""

@@ -1,4 +1,4 @@
-"""Any classification model of torchvision or timm as a backbone that gives one feature vector per image."""
+"""Any classification model of torchvision or timm as a backbone that returns one feature vector per image."""
 
 import textwrap
 from collections.abc import Mapping
@@ -15,25 +15,25 @@ from cclnet.system.errors import CCLNetError, exhausted
 
 
 def build_backbone(name: str, weights: str | None = None, image_size: int | None = None) -> tuple[nn.Module, int]:
-    """A network without its last linear layer, and the number of features n1 that it gives for an image.
+    """Build a network without its last linear layer; return it and its number of features n1.
 
-    What stands between the pooling and that last layer in the original (MobileNetV2's dropout, say) stays a part of
-    the backbone.
+    Layers between the pooling and the last layer of the original network (for example MobileNetV2's dropout) stay part
+    of the backbone.
 
     Args:
         name: a classification model of torchvision (``resnet18``, ``mobilenet_v2``, ``efficientnet_b0``, …) or, if the
             package is installed, of timm (``timm/convnext_atto``, ``timm/convnext_atto.d2_in1k``, …).
         weights: None to train from scratch, the name of pretrained weights (torchvision's: ``DEFAULT``,
-            ``IMAGENET1K_V1``, …; for a model of timm only ``DEFAULT``), or the path of a file that holds them, see
-            ``pretrained``. What normalises the images for them, ``pretrained_constants`` says.
-        image_size: pixels of a side of the square images; a model made for one size (ViT, …) is made for this one. If
-            not given, it is made for its own.
+            ``IMAGENET1K_V1``, …; for a model of timm only ``DEFAULT``), or the path of a file that contains them, see
+            ``pretrained``. ``pretrained_constants`` returns the normalisation of the images for these weights.
+        image_size: side of the square images in pixels. Models that are built for a fixed size (ViT, …) are built for
+            this one, or for their default size if it is not given.
 
     Raises:
         MissingPackageError: timm is not installed.
-        CCLNetError: the model or its weights are unknown, the weights cannot be loaded or do not fit, images of this
-            size are not for this model, its classifier is not one linear layer, or its features are not one vector per
-            image.
+        CCLNetError: the model or its weights are unknown, the weights cannot be loaded or do not fit, the model does
+            not accept images of this size, its classifier is not a single linear layer, or its features are not one
+            vector per image.
     """
     if name not in model_names(name):
         raise CCLNetError(f"backbone: {library(name)} has no classification model '{name}'")
@@ -56,22 +56,22 @@ def build_backbone(name: str, weights: str | None = None, image_size: int | None
 
 
 def fitting_weights(name: str, file: Path, image_size: int | None = None) -> dict[str, Tensor]:
-    """The tensors of a file, once it is known that they are a model's.
+    """Read the tensors of a file and check that they fit a model.
 
     Args:
         name: a model that ``build_backbone`` knows.
-        file: what holds its weights.
-        image_size: pixels of a side of the square images.
+        file: the file with its weights.
+        image_size: side of the square images in pixels.
 
     Raises:
-        CCLNetError: the file cannot be read, or tensors are missing, unknown or of another shape; the classifier's may
-            be anything.
+        CCLNetError: the file cannot be read, or tensors are missing, unknown or of another shape. The classifier's
+            tensors are not checked.
     """
     tensors = read_weights(file)
     try:
-        with torch.device("meta"):  # shapes alone: no memory, no time
+        with torch.device("meta"):  # shapes only, which takes no memory and no time
             backbone, network = _tensors(name, image_size)
-    except (NotImplementedError, RuntimeError):  # a model that computes with values as it is built
+    except (NotImplementedError, RuntimeError):  # a model that computes with values while it is built
         backbone, network = _tensors(name, image_size)
     if problem := misfits(tensors, backbone, network):
         raise CCLNetError(f"weights: {file} does not fit {name}; {problem}")
@@ -79,7 +79,7 @@ def fitting_weights(name: str, file: Path, image_size: int | None = None) -> dic
 
 
 def _tensors(name: str, image_size: int | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Those of the backbone and those of the whole network, by their names."""
+    """The tensors of the backbone and those of the whole network, by name."""
     if library(name) == "timm":
         timm, model = timm_package(name), name.removeprefix(TIMM)
         return timm.create_model(model, num_classes=0).state_dict(), timm.create_model(model).state_dict()
@@ -89,10 +89,11 @@ def _tensors(name: str, image_size: int | None) -> tuple[dict[str, Tensor], dict
 
 
 def pretrained_constants(name: str, weights: str | None) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and standard deviation, channel by channel, of the images that pretrained weights expect; in [0, 1].
+    """Mean and standard deviation per channel, for values in [0, 1], that pretrained weights expect.
 
-    For weights in a file they are those of the library's own weights for the model, timm's of ``pretrained_cfg`` and
-    torchvision's of ``DEFAULT``. None for training from scratch, and where the library says nothing.
+    For weights from a file, the constants of the library's own weights for the model are used: timm's
+    ``pretrained_cfg`` or torchvision's ``DEFAULT``. None for training from scratch, and if the library does not specify
+    them.
     """
     if weights is None:
         return None
@@ -108,28 +109,28 @@ def pretrained_constants(name: str, weights: str | None) -> tuple[tuple[float, .
 
 
 def compile_backbone(backbone: nn.Module, device: torch.device) -> None:
-    """Let torch compile a backbone in place, as it is first used: once for each size of batch, some 30 seconds each.
+    """Compile a backbone in place on its first use: once per batch size, about 30 seconds each.
 
     Raises:
-        CCLNetError: what compiles for this device is not installed.
+        CCLNetError: no compiler for this device is installed.
     """
     try:
         torch.compile(torch.sin)(torch.zeros(1, device=device))
-    except RuntimeError as error:  # of torch._dynamo
+    except RuntimeError as error:  # raised by torch._dynamo
         raise _refusal(
             error,
             f"computation.compile: torch cannot compile here ({_in_short(error)}); install a C++ compiler, "
             "or set it to false",
         ) from None
-    backbone.compile(dynamic=False)  # for whole batches and a last one, in the same way whatever comes first
+    backbone.compile(dynamic=False)  # full batches and the last one, independent of their order
 
 
 def synchronise_batch_norm(model: nn.Module, name: str) -> None:
-    """Let a model's batch normalisation count the images of all processes, which it can on GPUs only.
+    """Synchronise a model's batch normalisation over all processes, which is possible only on GPUs.
 
     Args:
-        model: a network that holds the backbone; its layers are replaced.
-        name: the backbone's name; timm has layers of its own for batch normalisation.
+        model: a network that contains the backbone; its layers are replaced.
+        name: the backbone's name; timm has its own batch normalisation layers.
     """
     timm_s = library(name) == "timm"
     convert = timm_package(name).layers.convert_sync_batchnorm if timm_s else nn.SyncBatchNorm.convert_sync_batchnorm
@@ -137,14 +138,14 @@ def synchronise_batch_norm(model: nn.Module, name: str) -> None:
 
 
 Weights = str | Mapping[str, Tensor] | None
-"""A name, the tensors of a file, or none."""
+"""The name of pretrained weights, the tensors of a file, or none."""
 
 
 def _torchvision_network(name: str, weights: Weights, image_size: int | None) -> tuple[nn.Module, int]:
-    """The network, and a size of image that it takes."""
+    """The network and an image size that it accepts."""
     named = weights if isinstance(weights, str) else None
     network = models.get_model(name, weights=named, **_torchvision_options(name, image_size, named))
-    if name in _NORMALISES_ITSELF:  # with pretrained weights alone, which a saved model does not tell
+    if name in _NORMALISES_ITSELF:  # set with pretrained weights only, which a saved model does not record
         setattr(network, "transform_input", False)  # noqa: B010 - as below
     _cut(network, name)
     if isinstance(weights, Mapping):
@@ -162,9 +163,9 @@ def _torchvision_options(name: str, image_size: int | None, weights: str | None 
 
 
 def _cut(network: nn.Module, name: str) -> nn.Module:
-    """Take the classifier off a network of torchvision, and what answers beside it."""
-    if getattr(network, "aux_logits", False):  # in training, these would answer beside the features
-        setattr(network, "aux_logits", False)  # noqa: B010 - a plain attribute, which nn.Module's types do not know
+    """Remove the classifier of a torchvision network, and its auxiliary classifiers."""
+    if getattr(network, "aux_logits", False):  # in training, auxiliary classifiers would add their own outputs
+        setattr(network, "aux_logits", False)  # noqa: B010 - a plain attribute, unknown to nn.Module's types
         for auxiliary in {"AuxLogits", "aux1", "aux2"} & set(dict(network.named_children())):
             setattr(network, auxiliary, None)
     linear_layers = [(path, module) for path, module in network.named_modules() if isinstance(module, nn.Linear)]
@@ -175,11 +176,11 @@ def _cut(network: nn.Module, name: str) -> nn.Module:
 
 
 def _timm_network(name: str, weights: Weights, image_size: int | None) -> tuple[nn.Module, int]:
-    """The network, and the size of image that it was published for."""
+    """The network and the image size that it was published for."""
     timm, model = timm_package(name), name.removeprefix(TIMM)
     published = timm.models.get_pretrained_cfg(model)
     options: dict[str, Any] = {"img_size": image_size} if image_size and published.fixed_input_size else {}
-    if isinstance(weights, Mapping):  # timm fits position embeddings to the images' size
+    if isinstance(weights, Mapping):  # timm adapts position embeddings to the image size
         options["pretrained_cfg_overlay"] = {"state_dict": dict(weights)}
     network = timm.create_model(model, pretrained=weights is not None, num_classes=0, **options)
     for config in (network.pretrained_cfg, network.default_cfg):
@@ -189,7 +190,7 @@ def _timm_network(name: str, weights: Weights, image_size: int | None) -> tuple[
 
 @torch.no_grad()
 def _num_features(network: nn.Module, name: str, image_size: int) -> int:
-    """n1, by what the network gives: what it says of itself is not always what comes out."""
+    """n1, taken from the network's output, because its own attribute is not always correct."""
     try:
         features = network.eval()(torch.zeros(1, 3, image_size, image_size))
     except (AssertionError, RuntimeError, ValueError) as error:
@@ -212,7 +213,7 @@ def _unfit(name: str, image_size: int | None, error: Exception) -> Exception:
 
 
 def _refusal(error: Exception, message: str) -> Exception:
-    """What a user can put right, in these words; too little memory stays the error that it is, and has its own."""
+    """A user error with this message; out-of-memory errors are returned unchanged, as they have their own."""
     return error if exhausted(error) else CCLNetError(message)
 
 
@@ -224,5 +225,6 @@ _IMAGENET_CLASSES = 1000
 _IMAGENET_SIZE = 224
 
 _NORMALISES_ITSELF = ("googlenet", "inception_v3")
-"""With pretrained weights they take ImageNet's normalisation off and put (value − .5) / .5 in its place. From scratch,
-they warn that the default of ``init_weights`` will change."""
+"""With pretrained weights, these networks replace ImageNet's normalisation by (value − .5) / .5. Without, they warn
+that
+the default of ``init_weights`` will change."""

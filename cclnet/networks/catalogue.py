@@ -1,4 +1,4 @@
-"""The names of the networks and weights that torchvision and timm offer; torch is imported only to look one up."""
+"""The names of the networks and weights of torchvision and timm; torch is imported only when one is looked up."""
 
 import os
 from pathlib import Path
@@ -8,20 +8,20 @@ from typing import Literal
 from cclnet.system.errors import MissingPackageError, did_you_mean
 
 TIMM = "timm/"
-"""What the name of a model of timm begins with; one of torchvision stands alone."""
+"""Prefix of the names of timm's models; torchvision's have none."""
 
 PAPER_BACKBONES = ("resnet18", "mobilenet_v2", "efficientnet_b0")
-"""Those of the paper's Table 1, all of torchvision."""
+"""The backbones of the paper's Table 1, all from torchvision."""
 
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-"""What the name of a weights' file ends with; everything but the first is read as a state dict of torch."""
+"""Suffixes of files of weights; all but the first are read as a state dict of torch."""
 
 
 def weights_file(weights: str | None) -> Path | None:
-    """The file that the key ``weights`` names, None if it is a name of the backbone's library.
+    """The file that the key ``weights`` refers to, None if it is the name of a library's weights.
 
-    A relative path is one from the project's folder, also in an experiment that DVC runs elsewhere.
+    A relative path starts at the project's folder, also in an experiment that DVC runs in another folder.
     """
     if weights is None or not weights.endswith(WEIGHTS_SUFFIXES):
         return None
@@ -29,11 +29,11 @@ def weights_file(weights: str | None) -> Path | None:
 
 
 def name_problems(backbone: str, weights: str | None) -> list[str]:
-    """Why the library does not know a backbone or its weights; empty if it knows them, or nothing has to be looked up.
+    """The problems with the names of a backbone and its weights; empty if the library knows both.
 
     Args:
         backbone: a name for ``build_backbone``.
-        weights: the name of its pretrained weights or a file of them, None for none.
+        weights: the name of pretrained weights, or a file of weights, or None.
     """
     if backbone in PAPER_BACKBONES and weights is None:
         return []
@@ -55,7 +55,7 @@ def library(name: str) -> Literal["torchvision", "timm"]:
 
 
 def model_names(name: str) -> list[str]:
-    """The names that ``build_backbone`` knows of the library that this name belongs to, sorted."""
+    """The sorted names of all models in the library that this name belongs to."""
     if library(name) == "torchvision":
         from torchvision import models
 
@@ -65,7 +65,7 @@ def model_names(name: str) -> list[str]:
 
 
 def weight_names(name: str) -> list[str]:
-    """The pretrained weights that there are for a model, ``DEFAULT`` among them if any."""
+    """The names of the pretrained weights of a model; if there are any, ``DEFAULT`` is one of them."""
     if library(name) == "torchvision":
         from torchvision import models
 
@@ -74,7 +74,7 @@ def weight_names(name: str) -> list[str]:
 
 
 def timm_package(name: str) -> ModuleType:
-    """The package timm, for the model of this name.
+    """Import the package timm, which the model of this name needs.
 
     Raises:
         MissingPackageError: it is not installed.

@@ -1,4 +1,4 @@
-"""The whole network of Fig. 1: a backbone, its classifier and, beside it, the CCL head."""
+"""The whole network of Fig. 1: a backbone, its classifier and the CCL head."""
 
 from typing import Literal, overload
 
@@ -12,7 +12,7 @@ class CCLNet(nn.Module):
     """A classification network and, optionally, a CCL head on the same features.
 
     Args:
-        backbone: f1, gives n × n1 features for n images.
+        backbone: f1, which returns n × n1 features for n images.
         num_features: n1.
         num_classes: K.
         head: the CCL head, or None for a plain classifier. Prediction is the same with and without it.
@@ -33,21 +33,21 @@ class CCLNet(nn.Module):
     def forward(
         self, images: Float[Tensor, "n c h w"], with_features: bool = False
     ) -> Float[Tensor, "n k"] | tuple[Float[Tensor, "n n1"], Float[Tensor, "n k"]]:
-        """The logits of q^cls, from which alone predictions are made: ŷ = argmax q^cls.
+        """The logits of q^cls, which alone determine the prediction: ŷ = argmax q^cls.
 
         Args:
             images: a minibatch.
-            with_features: return ``(features, logits)``, the arguments of ``cclnet.ccl.CCLLoss``. Through
-                ``DistributedDataParallel`` only ``forward`` may be called, so this is the way there.
+            with_features: return ``(features, logits)``, the arguments of ``cclnet.ccl.CCLLoss``. With
+                ``DistributedDataParallel`` use this option, because only ``forward`` may be called there.
         """
         features = self.backbone(images)
         logits = self.classifier(features)
         return (features, logits) if with_features else logits
 
     def features_and_logits(self, images: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor]:
-        """The features, n × n1, and the logits of q^cls, n × K, in one forward: the arguments of ``CCLLoss``."""
+        """The features, n × n1, and the logits of q^cls, n × K, in one forward pass: the arguments of ``CCLLoss``."""
         return self(images, with_features=True)
 
     def classifying_parameters(self) -> list[nn.Parameter]:
-        """θ1 and θ_fc: what L_cls updates (line 6 of Algorithm 1)."""
+        """θ1 and θ_fc, the parameters that L_cls updates (line 6 of Algorithm 1)."""
         return [*self.backbone.parameters(), *self.classifier.parameters()]

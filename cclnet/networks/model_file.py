@@ -1,4 +1,4 @@
-"""A trained network as one file: its weights and all that prediction needs to know about them."""
+"""A trained network as one file: its weights and everything else that prediction needs."""
 
 import hashlib
 import json
@@ -21,22 +21,22 @@ from cclnet.system.files import write_bytes
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What a model file says about itself.
+    """The description of a model that its file contains.
 
     Attributes:
         classes: the classes in the order of the outputs.
-        backbone: the name that ``build_backbone`` knows.
-        method: what it was trained with; only ``ccl`` has a head.
-        short_side, crop: pixels; images are resized to the one and cut to the other.
-        mean, standard_deviation: what normalises values in [0, 1], channel by channel.
-        label_matrix: the labels that trained the classifier, row k for class k: soft labels, or hard ones.
+        backbone: its name in ``build_backbone``.
+        method: the training method; only ``ccl`` has a head.
+        short_side, crop: pixels; images are resized to the first and cropped to the second.
+        mean, standard_deviation: normalisation of values in [0, 1], per channel.
+        label_matrix: the labels that trained the classifier, with row k for class k: soft or hard labels.
         softness: p̄ of that matrix.
-        softness_epoch: the epoch its dictionary was taken from, None without a head.
+        softness_epoch: the epoch of the dictionary, None without a head.
         lowest_softness_epoch: the epoch of the lowest p̄ before the dictionary was frozen, None without a head or rule.
-        converged_epoch: the epoch the dictionary was frozen in, None if it was not.
-        params: everything that the train stage was asked for.
-        ran_on: what the result depends on besides.
-        version: of this package.
+        converged_epoch: the epoch in which the dictionary was frozen, None if it was not.
+        params: all params of the train stage.
+        ran_on: what else the result depends on.
+        version: version of this package.
     """
 
     classes: list[str]
@@ -57,21 +57,21 @@ class ModelDescription:
 
     @property
     def normalization(self) -> Normalization:
-        """Of the images, as the network was trained with it."""
+        """The normalisation of the training images."""
         return Normalization(tuple(self.mean), tuple(self.standard_deviation))
 
     @property
     def layout(self) -> torch.memory_format:
-        """How images and weights lay in memory in training: another one may round otherwise."""
+        """The memory layout of images and weights in training; another layout may round differently."""
         return memory_layout(self.params.get("memory_format", "contiguous"))
 
 
-_METADATA_KEY = "cclnet"  # one key only: safetensors writes several in random order
-_DIGEST = "sha256"  # safetensors itself does not notice a flipped bit
+_METADATA_KEY = "cclnet"  # a single key: safetensors writes several in random order
+_DIGEST = "sha256"  # safetensors itself does not detect a flipped bit
 
 
 def save_model(path: Path, model: CCLNet, description: ModelDescription) -> None:
-    """Write the network and what it is as one safetensors file, byte for byte the same for the same content."""
+    """Write the network and its description to a safetensors file; the same content gives the same bytes."""
     tensors = _own_tensors(model)
     values = asdict(description)
     metadata = json.dumps(values | {_DIGEST: _digest(values, tensors)}, sort_keys=True, allow_nan=False)
@@ -79,9 +79,9 @@ def save_model(path: Path, model: CCLNet, description: ModelDescription) -> None
 
 
 def _own_tensors(model: CCLNet) -> dict[str, torch.Tensor]:
-    """All weights and statistics by name, each with memory of its own: safetensors refuses tied weights.
+    """All weights and statistics by name, each with its own memory, because safetensors refuses tied weights.
 
-    Whether the dictionary is frozen is left out: the description's ``converged_epoch`` says it.
+    Whether the dictionary is frozen is left out; the description's ``converged_epoch`` contains it.
     """
     tensors: dict[str, torch.Tensor] = {}
     memory: set[int] = set()
@@ -103,13 +103,13 @@ def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
     """Rebuild the network of ``save_model``, on the CPU and ready for prediction.
 
     Raises:
-        MissingPackageError: its backbone is one of timm's, which is not installed.
-        CCLNetError: the file is not there, is damaged, or is not such a model.
+        MissingPackageError: its backbone needs timm, which is not installed.
+        CCLNetError: the file is missing, damaged, or not such a model.
     """
     try:
         with safe_open(path, framework="pt") as file:
             values = json.loads(file.metadata()[_METADATA_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         if values.pop(_DIGEST) != _digest(values, tensors):
             raise CCLNetError("its contents are not those that were saved")
         description = ModelDescription(**values)
@@ -133,9 +133,9 @@ def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
 def build_model(
     backbone: str, weights: str | None, image_size: int, num_classes: int, with_head: bool, **head: Any
 ) -> CCLNet:
-    """A backbone by name with its classifier and, if wanted, a CCL head (whose further arguments are passed on)."""
+    """Build a backbone by name with its classifier and, optionally, a CCL head (with the arguments ``head``)."""
     network, num_features = build_backbone(backbone, weights, image_size)
     model = CCLNet(network, num_features, num_classes)
-    if with_head:  # drawn last, so that one seed starts all methods from the same backbone and classifier
+    if with_head:  # initialised last, so that with one seed all methods start from the same backbone and classifier
         model.head = CCLHead(num_features, num_classes, **head)
     return model

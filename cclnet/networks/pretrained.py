@@ -1,7 +1,7 @@
-"""Pretrained weights in a file: safetensors, or a state dict that ``torch.save`` wrote.
+"""Pretrained weights in a file: safetensors, or a state dict written by ``torch.save``.
 
-A file holds a whole network under the names that its library gives to the tensors. Only the backbone's are taken, so
-the classifier may be of other classes, or not there.
+A file contains a whole network under the tensor names of its library. Only the backbone's tensors are used, so the
+classifier may have other classes, or be missing.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ def file_digest(file: Path) -> str:
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file by their names, on the CPU; no code in the file is run.
+    """The tensors of a file by name, on the CPU; no code in the file is executed.
 
     Raises:
-        CCLNetError: it is not there, cannot be read, or holds something else.
+        CCLNetError: the file is missing, cannot be read, or contains something else.
     """
     if not file.is_file():
         raise CCLNetError(f"weights: there is no file {file}; a relative path is one from the project's folder")
@@ -38,7 +38,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
             content = load_file(file)
         else:
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except Exception as error:  # of torch's unpickler, nearly any
+    except Exception as error:  # torch's unpickler raises nearly any exception
         if exhausted(error):
             raise
         reason = textwrap.shorten(str(error), width=200) or type(error).__name__
@@ -52,12 +52,12 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 
 def misfits(given: Mapping[str, Tensor], backbone: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> str:
-    """What keeps weights from fitting, in one line; empty if they fit.
+    """Why weights do not fit, in one line; empty if they fit.
 
     Args:
         given: the weights.
-        backbone: the tensors that they are to replace; only the shapes count.
-        network: those and the classifier's, as the library has them.
+        backbone: the tensors that they replace; only the shapes matter.
+        network: the tensors of the library's whole network, including the classifier.
     """
     not_needed = tuple({f"{name.rpartition('.')[0]}." for name in network.keys() - backbone.keys()})
     missing = [name for name in backbone if name not in given and not name.endswith(_COUNTER)]
@@ -72,7 +72,7 @@ def misfits(given: Mapping[str, Tensor], backbone: Mapping[str, Tensor], network
 
 
 _COUNTER = "num_batches_tracked"
-"""Batch normalisation's, younger than some files; nothing depends on it."""
+"""A counter of batch normalisation that old files lack; no result depends on it."""
 
 _SHOWN = 3
 

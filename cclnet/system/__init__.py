@@ -1,1 +1,1 @@
-"""What the rest stands on: errors, files, progress, signals and the machine."""
+"""Common services: errors, files, progress, signals and the machine."""

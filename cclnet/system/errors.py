@@ -1,4 +1,4 @@
-"""The one family of errors that a user can put right; the edge of the program prints them without a traceback."""
+"""Errors that a user can fix; the entry points of the programs print them without a traceback."""
 
 import difflib
 import errno
@@ -14,26 +14,26 @@ from cclnet.system.streams import READER_GONE, flush_output, prepare_streams, pr
 
 
 class CCLNetError(Exception):
-    """What is wrong, where, and what to do about it, in one line.
+    """An error that a user can fix: what is wrong, where, and what to do about it, in one line.
 
     Attributes:
-        exit_status: what the process ends with.
+        exit_status: the exit status of the process.
     """
 
     exit_status = 1
 
 
 class ParamsError(CCLNetError):
-    """``params.yaml`` asks for something that does not exist; all mistakes are listed together."""
+    """``params.yaml`` is invalid; all mistakes are listed together."""
 
 
 class MissingPackageError(CCLNetError):
-    """A package that only some uses of the project need is not installed.
+    """An optional package is not installed.
 
     Args:
-        purpose: what was asked for.
-        error: the import that failed.
-        packages: what to install.
+        purpose: the feature that needs it.
+        error: the failed import.
+        packages: the packages to install.
     """
 
     def __init__(self, purpose: str, error: ModuleNotFoundError, packages: str) -> None:
@@ -41,7 +41,7 @@ class MissingPackageError(CCLNetError):
 
 
 class Problem(NamedTuple):
-    """One fault of a dataset: the file (or image) it is in, and what is wrong with it."""
+    """One problem of a dataset: the file (or image) and a description."""
 
     where: str
     what: str
@@ -52,7 +52,7 @@ class DataError(CCLNetError):
 
     Args:
         summary: one line that says what was being read and what to do.
-        problems: every fault found, in the order in which the user meets the files.
+        problems: all problems found, in the order of the files.
     """
 
     def __init__(self, summary: str, problems: Sequence[Problem] = ()) -> None:
@@ -61,11 +61,11 @@ class DataError(CCLNetError):
 
 
 def did_you_mean(given: str, options: Iterable[str] | Mapping[str, str]) -> str:
-    """``; did you mean …?`` with the option that is closest to what was given, empty if none is close.
+    """``; did you mean …?`` with the option that is closest to the given name; empty if none is close.
 
     Args:
         given: a name that does not exist.
-        options: those that do; of a mapping, the keys are compared and the value is suggested.
+        options: the existing names; for a mapping, the keys are compared and the value is suggested.
     """
     names = options if isinstance(options, Mapping) else {name: name for name in options}
     close = difflib.get_close_matches(given, list(names), n=1)
@@ -74,10 +74,10 @@ def did_you_mean(given: str, options: Iterable[str] | Mapping[str, str]) -> str:
 
 @contextmanager
 def errors_in_one_line(program: str) -> Iterator[None]:
-    """End the process with one line and an exit status, no traceback, for every error that a user can correct.
+    """End the process with one line and an exit status, without traceback, for every error that a user can fix.
 
-    Besides the errors of this project these are files that cannot be read or written, a full disk, too little memory
-    (exit status 1), Ctrl-C (130), and standard output that nobody reads any more (141, without a line).
+    Besides the errors of this project these are files that cannot be read or written, a full disk, out of memory (exit
+    status 1), Ctrl-C (130), and a closed reader of standard output (141, without a line).
     """
     prepare_streams()
     before = len(_interrupts)
@@ -109,7 +109,7 @@ _INTERRUPTED = _Ending(130, "interrupted; run it again")
 
 
 def _ending(error: BaseException) -> _Ending | None:
-    """How the program ends after this error, None if no user can correct it."""
+    """How the program ends after this error, None if a user cannot fix it."""
     if isinstance(error, CCLNetError):
         return _Ending(error.exit_status, str(error))
     if isinstance(error, KeyboardInterrupt):
@@ -134,12 +134,12 @@ def _flush_before_exit() -> None:
 
 
 _interrupts: list[int] = []
-"""Every SIGINT that came: a library that is being loaded may turn ``KeyboardInterrupt`` into another error."""
+"""All SIGINTs received: a library that is being loaded may turn ``KeyboardInterrupt`` into another error."""
 
 
 @contextmanager
 def _interrupts_noted() -> Iterator[None]:
-    """Note every SIGINT besides raising ``KeyboardInterrupt``; one that the process was started to ignore stays so."""
+    """Record every SIGINT and raise ``KeyboardInterrupt``; SIGINT stays ignored if the process was started that way."""
     before = signal.getsignal(signal.SIGINT)
     if before not in (signal.default_int_handler, signal.SIG_DFL) or current_thread() is not main_thread():
         yield
@@ -171,11 +171,11 @@ _CORRECTIONS = {
     errno.EIO: "the disk behind it fails: check it",
     errno.ESTALE: "its network folder has changed: mount it again",
 }
-"""What to do about an error of the operating system."""
+"""What to do about errors of the operating system."""
 
 
 def _of_a_file(error: OSError) -> str:
-    """What is wrong with which file and what to do, empty for an error that is not about a file or a disk."""
+    """The file, the error and the remedy; empty for an error that does not concern a file or a disk."""
     advice = _CORRECTIONS.get(error.errno or 0)
     if error.filename is None:
         return f"{error.strerror}: {advice}" if error.errno in (errno.EIO, errno.ESTALE, errno.EROFS) else ""
@@ -184,13 +184,13 @@ def _of_a_file(error: OSError) -> str:
 
 
 def exhausted(error: BaseException) -> str:
-    """What the machine has run out of and what to do, empty if the error is another."""
+    """The exhausted resource and the remedy; empty for other errors."""
     if isinstance(error, OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         return f"the disk or a limit on it is full ({error}); free some space and run it again" if full else ""
     if not isinstance(error, MemoryError | RuntimeError):
         return ""
-    # torch's own errors by their names, so that this module does not load it; the second one is oneDNN's
+    # torch's errors are recognised by name, so that this module does not load torch; the second one is oneDNN's
     on_gpu = type(error).__name__ == "OutOfMemoryError"
     on_cpu = any(words in str(error) for words in ("DefaultCPUAllocator", "could not create a primitive"))
     if isinstance(error, MemoryError) or on_gpu or on_cpu:

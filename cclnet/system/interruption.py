@@ -1,4 +1,4 @@
-"""Ending long work between two of its steps when the user (Ctrl-C) or the system asks for it, or DVC has gone."""
+"""Ending long work between two steps when the user (Ctrl-C) or the system requests it, or when DVC has ended."""
 
 import logging
 import os
@@ -19,11 +19,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SECONDS_BETWEEN_LOOKS = 1.0
 
 _signals_of_blocks: list[list[int]] = []
-"""What came in each of the ``interruptible`` blocks that are under way."""
+"""The signals received in each active ``interruptible`` block."""
 
 
 class InterruptionError(CCLNetError):
-    """The process was asked to end; its exit status is 128 + the signal's number, as a shell has it: 130 or 143."""
+    """The process was asked to end; its exit status is 128 + the signal's number, as in a shell: 130 or 143."""
 
     def __init__(self, number: int) -> None:
         self.exit_status = 128 + number
@@ -35,15 +35,15 @@ class InterruptionError(CCLNetError):
 def interruptible(
     agree: Callable[[int], int] = lambda number: number, insist: bool = True
 ) -> Iterator[Callable[[], None]]:
-    """Let SIGINT and SIGTERM wait for the end of a step.
+    """Defer SIGINT and SIGTERM to the end of a step.
 
     Args:
-        agree: turns the number of the signal that came, 0 for none, into the one that all processes act upon.
-        insist: a second signal acts at once. Not so in one of several processes, which gets the same signal from the
-            system and from the process that has started it.
+        agree: maps the number of the received signal (0 for none) to the one that all processes act on.
+        insist: a second signal acts at once. Set to False in one of several processes, which gets the same signal both
+            from the system and from the process that has started it.
 
     Yields:
-        What to call between two steps: it raises ``InterruptionError`` once a signal came.
+        A function to call between two steps; it raises ``InterruptionError`` after a signal.
     """
     came: list[int] = []
     before = {number: signal.getsignal(number) for number in SIGNALS}
@@ -72,36 +72,36 @@ def interruptible(
 
 
 def end_at_once_while_loading() -> None:
-    """Let Ctrl-C end the process without a traceback while it loads its libraries, before it can handle errors.
+    """Let Ctrl-C end the process without a traceback while it loads its libraries.
 
-    ``errors_in_one_line`` handles it from where it is entered.
+    Later, ``errors_in_one_line`` handles it.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-# a stage ends with the DVC that runs it
+# a stage ends with its DVC process
 
 
 def end_with_dvc() -> None:
-    """Ask this process to end, as SIGTERM does, once the DVC that runs it as a stage is gone.
+    """Ask this process to end, as SIGTERM does, once the DVC process that runs it as a stage has ended.
 
-    DVC that is killed leaves its stage running, whose results would then be mixed with those of the next experiment.
-    A process that DVC has not started goes on whatever happens to its parent: ``nohup``, ``setsid`` and terminals that
-    are closed leave it alone.
+    When DVC is killed, its stage keeps running, and its results would be mixed with those of the next experiment. A
+    process that was not started by DVC continues when its parent ends, for example with ``nohup`` or ``setsid`` or
+    after its terminal is closed.
     """
     if _STAGE in os.environ:
         threading.Thread(target=_end_after, args=(_dvc(),), name="end with DVC", daemon=True).start()
 
 
-_STAGE = "DVC_STAGE"  # which DVC sets in the environment of a stage's command
+_STAGE = "DVC_STAGE"  # set by DVC in the environment of a stage's command
 
 
 def _dvc() -> int:
-    """The process that has started this stage: the nearest one above it that is not itself part of the stage.
+    """The process that has started this stage: the nearest ancestor that is not part of the stage.
 
-    Between the two there may be a shell, and whatever the command starts Python with. Where the system does not show
-    the environment of processes, the parent.
+    There may be a shell or a wrapper of Python between the two. If the system does not show the environment of
+    processes, the parent is used.
     """
     own, process = _mark(os.getpid()), os.getppid()
     while own and _mark(process) == own:
@@ -110,7 +110,7 @@ def _dvc() -> int:
 
 
 def _mark(process: int) -> bytes:
-    """The setting that DVC has started a process with, empty if there is none or it cannot be seen."""
+    """The environment entry that DVC sets for a stage's process; empty if there is none or it cannot be read."""
     with suppress(OSError):
         settings = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
         return next((setting for setting in settings if setting.startswith(f"{_STAGE}=".encode())), b"")
@@ -118,7 +118,7 @@ def _mark(process: int) -> bytes:
 
 
 def _parent(process: int) -> int:
-    """The parent's number: the second field after the name, which is in brackets and may hold anything."""
+    """The parent's process id: the second field after the name, which is in brackets and may contain anything."""
     with suppress(OSError):
         return int(Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[1])
     return 0
@@ -132,7 +132,7 @@ def _end_after(dvc: int) -> None:
 
 def _wait_for_the_end_of(process: int) -> None:
     try:
-        handle = os.pidfd_open(process)  # Linux; the number cannot come to stand for another process
+        handle = os.pidfd_open(process)  # Linux; the handle cannot refer to another process later
     except (AttributeError, OSError):
         while _dvc() == process:
             time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -145,7 +145,7 @@ def _wait_for_the_end_of(process: int) -> None:
 
 
 def _ask_to_end() -> None:
-    """What SIGTERM does, but never as a second signal: the system may have sent one to DVC and its stage alike."""
+    """Like SIGTERM, but never as a second signal: the system may have sent one to both DVC and its stage."""
     if not _signals_of_blocks:
         os.kill(os.getpid(), signal.SIGTERM)
     elif not _signals_of_blocks[-1]:

@@ -1,7 +1,7 @@
-"""Locks between processes, which end with the process that holds them however it ends.
+"""Locks between processes, which are released when the process that holds them ends, for whatever reason.
 
-A cluster's file system may have none (NFS without its lock service, Lustre mounted without them), and Windows has no
-``fcntl``: there the work goes on after one warning.
+A cluster's file system may not support locks (NFS without its lock service, Lustre mounted without them), and Windows
+has no ``fcntl``. In these cases the work continues after one warning.
 """
 
 import errno
@@ -24,11 +24,11 @@ except ImportError:
 logger = logging.getLogger(__name__)
 
 NOT_OFFERED = frozenset({errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
-"""What a file system answers that does not have what is asked for."""
+"""Errors of a file system that does not support an operation."""
 
 
 class Locking(Enum):
-    """What came of the attempt to lock a file."""
+    """The result of an attempt to lock a file."""
 
     LOCKED = "locked"
     BUSY = "another process holds it"
@@ -36,7 +36,7 @@ class Locking(Enum):
 
 
 def lock(file: IO[Any]) -> Locking:
-    """Lock an open file until it is closed; does not wait for another process."""
+    """Lock an open file until it is closed, without waiting for another process."""
     if fcntl is None:
         return Locking.NOT_OFFERED
     try:
@@ -52,11 +52,11 @@ def lock(file: IO[Any]) -> Locking:
 
 @contextmanager
 def only_process(lock_file: Path, doing: str) -> Iterator[None]:
-    """Do what the block does in one process at a time.
+    """Run the block in only one process at a time.
 
     Args:
-        lock_file: names the process that holds the lock; it stays when the block ends.
-        doing: what that process does, as the refusal says it: "is training in this folder".
+        lock_file: contains the id of the process that holds the lock; it is kept when the block ends.
+        doing: the activity of that process for the error message, such as "is training in this folder".
 
     Raises:
         CCLNetError: another process holds the lock.
@@ -76,7 +76,7 @@ def only_process(lock_file: Path, doing: str) -> Iterator[None]:
 
 
 def _refusal(owner: str, doing: str) -> str:
-    """What is said about the process that a lock file names; it may be on another machine with the same disk."""
+    """The error message about the owner of a lock, which may be on another machine with the same disk."""
     if not owner:
         return f"another process {doing} already; wait for it"
     process, _, machine = owner.partition(" ")

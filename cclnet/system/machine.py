@@ -1,12 +1,12 @@
-"""What computes, and the same bytes on every x86-64 processor with AVX2.
+"""Devices and threads, and settings for bitwise identical results on every x86-64 processor with AVX2.
 
-Numerical libraries choose other kernels on other processors (AVX-512 here, AVX2 there, Intel's own on Intel), which
-add in another order and round differently; after some hundred steps of training that is another model. ``portable``
-pins every library to the kernels that all x86-64 processors since 2013 (Intel) and 2015 (AMD) share, and the number of
-threads. It costs nothing on an AVX2 processor and part of the speed on an AVX-512 one. It does not cover another
-thread count, a GPU, ARM, or other versions of the libraries than those of ``requirements.lock``.
+Numerical libraries choose different kernels on different processors (AVX-512, AVX2, or special ones on Intel), which
+sum in a different order and round differently; after some hundred training steps the model differs. ``portable``
+restricts every library to kernels that all x86-64 processors since 2013 (Intel) and 2015 (AMD) support, and fixes the
+number of threads. It costs nothing on an AVX2 processor and some speed on an AVX-512 one. It does not cover another
+thread count, a GPU, ARM, or versions of the libraries other than those of ``requirements.lock``.
 
-All of it has to be set before NumPy and torch are loaded, so this module loads torch only where it is asked for it.
+All settings have to be made before NumPy and torch are loaded, so this module imports torch only inside functions.
 """
 
 import ctypes
@@ -29,20 +29,20 @@ Processor = Literal["portable", "native"]
 _PORTABLE = {
     "ATEN_CPU_CAPABILITY": "avx2",  # torch's own kernels
     "ONEDNN_MAX_CPU_ISA": "AVX2",  # convolutions
-    "MKL_CBWR": "COMPATIBLE",  # matrix products: alike on Intel and AMD
+    "MKL_CBWR": "COMPATIBLE",  # matrix products: the same on Intel and AMD
     "NPY_DISABLE_CPU_FEATURES": "X86_V4",  # NumPy's exp, log and pow
     "OPENBLAS_CORETYPE": "Haswell",  # NumPy's and SciPy's matrix products
-    "MKL_DYNAMIC": "FALSE",  # never fewer threads than asked for
+    "MKL_DYNAMIC": "FALSE",  # never fewer threads than requested
     "OMP_DYNAMIC": "FALSE",
 }
 
-_OF_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")  # whole numbers
+_OF_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")  # integers
 
-_ALWAYS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # without it, cuBLAS sums in a varying order
+_ALWAYS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # without it, the order of cuBLAS's sums varies
 
 
 def started_by_torchrun() -> bool:
-    """Whether ``torchrun`` has started this process: all of its variables are set, and not only some by a scheduler."""
+    """Whether ``torchrun`` has started this process: all of its variables are set, not only some by a scheduler."""
     numbers = (os.environ.get(name, "") for name in _OF_TORCHRUN)
     return {"TORCHELASTIC_RUN_ID", "MASTER_ADDR"} <= set(os.environ) and all(number.isdecimal() for number in numbers)
 
@@ -52,11 +52,11 @@ def prepare_processor(processor: Processor, threads: int | None) -> None:
 
     Args:
         processor: ``portable`` for the same bytes on every machine, ``native`` for this machine's fastest kernels.
-        threads: how many threads compute, None for as many as there are cores, divided among the processes that
-            ``torchrun`` has started on this machine.
+        threads: number of threads; None for one per core, divided among the processes that ``torchrun`` has started on
+            this machine.
 
     Raises:
-        RuntimeError: NumPy or torch is loaded already, so that the setting would come too late.
+        RuntimeError: NumPy or torch has already been loaded, so the settings would have no effect.
     """
     environment = dict(_ALWAYS)
     if threads is None and started_by_torchrun() and (processes := int(os.environ["LOCAL_WORLD_SIZE"])) > 1:
@@ -73,10 +73,10 @@ def prepare_processor(processor: Processor, threads: int | None) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library hand out again what was freed, and not give it back to the kernel.
+    """Let the C library reuse freed memory instead of returning it to the kernel.
 
-    Every step of training frees and asks for the same hundreds of megabytes, and the kernel clears each page that it
-    gives anew: a tenth of the time of a step on a processor. Done with glibc alone; another library goes on as before.
+    Every training step frees and allocates the same hundreds of megabytes, and the kernel clears each new page, which
+    takes a tenth of the time of a step on a CPU. This has an effect only with glibc.
     """
     if platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt
@@ -84,16 +84,16 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from glibc's malloc.h
 
 
 def _cores() -> int:
-    """Those that this process may use, where the system tells them apart."""
+    """The number of cores that this process may use, if the system provides it; otherwise all cores."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def not_portable_because() -> str | None:
-    """Why ``portable`` cannot keep its promise on this machine, or None where it can."""
+    """Why ``portable`` cannot guarantee identical results on this machine; None if it can."""
     machine = platform.machine()
     if machine not in ("x86_64", "AMD64"):
         return f"this is an {machine} processor, and the promise of equal bytes is for x86-64 with AVX2"
@@ -105,12 +105,12 @@ def not_portable_because() -> str | None:
 
 
 def select_device(name: str) -> "torch.device":
-    """The device to compute on: ``auto`` is the GPU if there is one, else the processor.
+    """The device to compute on: ``auto`` is the GPU if there is one, otherwise the CPU.
 
-    Each of the processes that ``torchrun`` has started on this machine gets a GPU of its own.
+    Each of the processes that ``torchrun`` has started on this machine gets its own GPU.
 
     Raises:
-        CCLNetError: the GPU that is asked for is not there.
+        CCLNetError: the requested GPU does not exist.
     """
     import torch
 
@@ -132,7 +132,7 @@ def select_device(name: str) -> "torch.device":
 def conditions(
     processor: Processor, device: "torch.device", backbone_library: str, processes: int = 1
 ) -> dict[str, Any]:
-    """What a result depends on besides code, params and data: the same on every machine where ``portable`` holds."""
+    """What a result depends on besides code, params and data; equal on all machines that support ``portable``."""
     import torch
 
     on = {"processor": processor, "threads": torch.get_num_threads(), "device": device.type, "processes": processes}

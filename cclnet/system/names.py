@@ -1,4 +1,4 @@
-"""Names of images, classes and lesions: brought into one spelling where they are read, and compared."""
+"""Names of images, classes and lesions: normalisation and comparison."""
 
 import re
 import unicodedata
@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\u202a-\u202e\u2060\u2066-\u2069\ud800-\udfff\ufeff]")
-"""Control characters, ends of lines, marks without width that change the direction of text or hide in it, and what
-stands for bytes that are not text. No name may have one."""
+"""Control characters, line ends, zero-width and direction marks, and surrogates for bytes that are not text. Names may
+not contain any of them."""
 _BLANKS = "\u200b\u2060\ufeff"
-"""Characters without width, beside those that ``str.strip`` knows."""
+"""Zero-width characters that ``str.strip`` does not remove."""
 _MOST_SPELLINGS = 3
 
 Item = TypeVar("Item")
 
 
 def normalised(name: str) -> str:
-    """A name in Unicode's composed form (NFC), without blanks at its ends: equal for what reads the same."""
+    """A name in Unicode's composed form (NFC) without outer blanks, so that names that look the same are equal."""
     composed = unicodedata.normalize("NFC", name)
     while composed != (stripped := composed.strip().strip(_BLANKS)):
         composed = stripped
@@ -26,21 +26,21 @@ def normalised(name: str) -> str:
 
 
 def shown(path: Path | str) -> str:
-    """A path as it may be printed: with escapes for what a terminal could take for commands."""
+    """A path for printing, with control characters escaped."""
     text = str(path)
     return ascii(text) if UNPRINTABLE.search(text) else text
 
 
 def spelling_notes(spelt: Iterable[str], what: str) -> list[str]:
-    """What names are written in several ways, in the words of a ``Problem``.
+    """Notes on names with several spellings, as texts for a ``Problem``.
 
     Args:
-        spelt: the names as they are written, before ``normalised``.
+        spelt: the original names, before ``normalised``.
         what: a noun for them, such as ``group``.
 
     Returns:
-        A note for each name in several spellings that count as one, and for names that count as different although only
-        letter case, width or inner blanks differ.
+        A note for each name with several spellings that are treated as one, and for names that are treated as different
+        although they differ only in letter case, width or inner blanks.
     """
     spellings: dict[str, set[str]] = defaultdict(set)
     for name in spelt:
@@ -61,14 +61,14 @@ def spelling_notes(spelt: Iterable[str], what: str) -> list[str]:
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Some names, in Python's notation in which every character shows, and how many more there are."""
+    """The first names, with non-ASCII characters escaped, and the number of further ones."""
     ordered = sorted(names)
     more = len(ordered) - _MOST_SPELLINGS
     return ", ".join(map(ascii, ordered[:_MOST_SPELLINGS])) + (f" and {more} more" if more > 0 else "")
 
 
 def connected(sets: Iterable[Sequence[Item]]) -> dict[Item, Item]:
-    """The least of all items that each is connected with through sets that share items, itself included."""
+    """The smallest item of each item's connected component, where items of the same set are connected."""
     parent: dict[Any, Any] = {}
 
     def root(item: Any) -> Any:

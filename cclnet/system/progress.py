@@ -1,4 +1,4 @@
-"""Progress on long work: a bar in a terminal, a plain line now and then where there is none."""
+"""Progress of long work: a bar in a terminal, otherwise a plain line from time to time."""
 
 import sys
 import time
@@ -15,18 +15,18 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Report(Protocol):
-    """Told of the work done so far, the whole of it (0: unknown) and, perhaps, how it is going."""
+    """Called with the amount of work done, the total (0: unknown) and, optionally, details."""
 
     def __call__(self, name: str, done: int, total: int, detail: str = "") -> None: ...
 
 
 def silent(name: str, done: int, total: int, detail: str = "") -> None:
-    """The report of whoever does not want one."""
+    """A report that does nothing."""
 
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """Show each name that is reported as a line of its own until the block ends."""
+    """Show the progress of each reported name on its own line until the block ends."""
     if not sys.stderr.isatty():
         yield plain_lines()
         return
@@ -43,7 +43,7 @@ def progress() -> Iterator[Report]:
 
 
 def plain_lines(seconds: float = SECONDS_BETWEEN_LINES) -> Report:
-    """A report that prints at most one line in so many seconds for each name, and always the last one."""
+    """A report that prints at most one line per ``seconds`` for each name, and always the last one."""
     printed: dict[str, float] = {}
 
     def report(name: str, done: int, total: int, detail: str = "") -> None:
@@ -52,7 +52,7 @@ def plain_lines(seconds: float = SECONDS_BETWEEN_LINES) -> Report:
             return
         printed[name] = now
         share = f" of {total:,} ({done / total:.0%})" if total else ""
-        with suppress(OSError):  # nobody reads it any more: no reason to end the work
+        with suppress(OSError):  # a closed reader is no reason to end the work
             print(printable(f"{name}: {done:,}{share}{', ' if detail else ''}{detail}"), flush=True)
 
     return report

@@ -1,4 +1,4 @@
-"""The standard streams of a program: open, able to print every letter, and given up without a traceback."""
+"""The standard streams of a program: opened if closed, able to print all characters, closed without traceback."""
 
 import io
 import os
@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import TextIO
 
 READER_GONE = 141
-"""Exit status of a program whose reader has gone: 128 + SIGPIPE, as a shell counts it."""
+"""Exit status of a program whose reader has closed the pipe: 128 + SIGPIPE, as in a shell."""
 
 _NAMES = ("stdin", "stdout", "stderr")  # in the order of their file descriptors
 
 
 def prepare_streams() -> None:
-    """Open on the null device what the parent has closed, and let every letter be printed in any encoding.
+    """Open streams that the parent has closed on the null device, and make all characters printable in any encoding.
 
-    Without this the next file that is opened would take the number of the closed stream, and what some library prints
-    to standard error would end up in that file.
+    Otherwise the next opened file would get the descriptor of the closed stream, and output of a library to standard
+    error would be written to that file.
     """
     for number, name in enumerate(_NAMES):
         if not _is_open(number):
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number, which is this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free descriptor: this one
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w" if number else "r", encoding="utf-8"))  # noqa: SIM115 - for good
+            setattr(sys, name, Path(os.devnull).open("w" if number else "r", encoding="utf-8"))  # noqa: SIM115 - kept
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
@@ -38,10 +38,10 @@ def _is_open(number: int) -> bool:
 
 
 def flush_output() -> None:
-    """Write out what is printed, which would otherwise happen after the last place where an error can be handled.
+    """Flush standard output while errors can still be handled.
 
     Raises:
-        OSError: it cannot be written; the stream is given up, so that Python does not try again as it ends.
+        OSError: it cannot be written; its buffer is discarded, so that Python does not try again on exit.
     """
     try:
         sys.stdout.flush()
@@ -51,7 +51,7 @@ def flush_output() -> None:
 
 
 def print_error(text: str) -> None:
-    """Print to standard error, where somebody may read it or nobody."""
+    """Print to standard error; a closed reader is ignored."""
     try:
         print(printable(text), file=sys.stderr, flush=True)
     except OSError:
@@ -59,19 +59,19 @@ def print_error(text: str) -> None:
 
 
 def _give_up(stream: TextIO) -> None:
-    """Send what is left in a stream's buffer to the null device."""
+    """Redirect a stream, including its buffer, to the null device."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)
 
 
 def printable(text: str) -> str:
-    """The text with control characters escaped, but for line ends: the name of a file must not steer a terminal."""
+    """The text with control characters escaped, except line ends: a file name must not control a terminal."""
     return "".join(letter if letter == "\n" or _is_harmless(letter) else _escaped(letter) for letter in text)
 
 
 def _is_harmless(letter: str) -> bool:
-    """Whether it is none of control, format (which includes the change of direction) and lone surrogates."""
+    """Whether a character is not a control character, a format character (such as direction marks) or a surrogate."""
     return unicodedata.category(letter) not in ("Cc", "Cf", "Cs")
 
 

@@ -1,7 +1,7 @@
-"""Files that are either whole or not there: written beside their place, flushed to the disk, then renamed.
+"""Atomic writing of files: written to a temporary file in the same folder, flushed to the disk, then renamed.
 
-Pipes, devices and standard output have no place beside them: they get the whole contents at the end. Where a file
-system cannot give one of the guarantees, one warning says so and the work goes on.
+Pipes, devices and standard output receive the whole contents at the end. If a file system cannot give one of the
+guarantees, the work continues after one warning.
 """
 
 import errno
@@ -26,27 +26,27 @@ from cclnet.system.locks import NOT_OFFERED, Locking, lock
 logger = logging.getLogger(__name__)
 
 STANDARD_OUTPUT = Path("-")
-"""What a command takes for standard output in the place of a file."""
+"""The file name that stands for standard output in a command."""
 
-_MEMORY = 2**24  # bytes kept there of what goes to a pipe or a device; more goes to a temporary file
+_MEMORY = 2**24  # bytes for a pipe or a device that are kept in memory; more go to a temporary file
 _DAY = 86_400  # seconds
 _ANYBODY_MAY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that gets its name as the block ends, so that a reader sees the whole of it or the one before it.
+    """Open a file that replaces ``path`` when the block ends, so that a reader sees either the old or the new contents.
 
-    Symbolic links are followed, and the permissions and the owner of a file that is there are kept. A write-protected
-    file, and a link to one, gives way to a new file: that is how DVC links outputs to its cache.
+    Symbolic links are followed, and the permissions and the owner of an existing file are kept. A write-protected file,
+    or a link to one, is replaced by a new file, because DVC links outputs to its cache in this way.
 
     Args:
-        path: the file; its folder is made if need be. A pipe or a device, ``/dev/stdout`` and ``-`` for standard output
-            get the contents as the block ends.
+        path: the file; its folder is created if necessary. A pipe or a device, ``/dev/stdout`` and ``-`` for standard
+            output receive the contents when the block ends.
 
     Raises:
-        CCLNetError: the disk is full, or refuses the file for another reason.
-        BrokenPipeError: nobody reads the pipe.
+        CCLNetError: the disk is full, or the file cannot be written for another reason.
+        BrokenPipeError: the reader of the pipe has closed it.
     """
     in_block = False
     try:
@@ -58,7 +58,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         raise
     except OSError as error:
         if in_block and error.filename is not None:
-            raise  # about a file that the caller reads meanwhile
+            raise  # about a file that the caller reads in the block
         raise CCLNetError(f"{path} cannot be written: {_reason(error, path)}; correct that and run it again") from None
 
 
@@ -69,12 +69,12 @@ def _reason(error: OSError, path: Path) -> str:
 
 
 def _first_that_is_there(path: Path) -> Path:
-    """The lowest of a path's folders that is there, perhaps as something else."""
+    """The deepest existing parent of a path, which may not be a folder."""
     return next(folder for folder in path.absolute().parents if os.path.lexists(folder))
 
 
 def _opened(path: Path) -> AbstractContextManager[IO[bytes]]:
-    """The way of writing that fits what is at this path."""
+    """Choose the way of writing that fits the existing file at this path."""
     descriptor = open_descriptor(path)
     if descriptor is not None:
         return _streamed(os.dup(descriptor))
@@ -89,36 +89,36 @@ def _opened(path: Path) -> AbstractContextManager[IO[bytes]]:
 
 
 def open_descriptor(path: Path) -> int | None:
-    """The number of this process's open file that a path such as ``-``, ``/dev/stdout`` or ``/dev/fd/63`` leads to."""
+    """The file descriptor of this process that a path such as ``-``, ``/dev/stdout`` or ``/dev/fd/63`` refers to."""
     if path == STANDARD_OUTPUT:
         return 1
     for _ in range(_MOST_LINKS):
         folder = Path(os.path.realpath(path.parent))
         if folder in (Path(f"/proc/{os.getpid()}/fd"), Path("/dev/fd")) and path.name.isdecimal():
             return int(path.name)
-        if not os.path.islink(path):  # noqa: PTH114 - False also for a name that cannot be
+        if not os.path.islink(path):  # noqa: PTH114 - False also for an invalid name
             return None
         path = folder / path.readlink()
     return None
 
 
-_MOST_LINKS = 40  # as Linux has it
+_MOST_LINKS = 40  # as in Linux
 
 
 def is_standard_output(path: Path | None) -> bool:
-    """Whether a command's file is its standard output, which then gets nothing else."""
+    """Whether a command's file is standard output, to which nothing else may then be written."""
     return path is not None and open_descriptor(path) == 1
 
 
 def _target(path: Path, status: os.stat_result | None) -> Path:
-    """What a link leads to, also where that is not there yet; the link itself if that is write-protected."""
+    """The target of a link, even if it does not exist yet; the link itself if its target is write-protected."""
     if path.is_symlink() and status and not status.st_mode & _ANYBODY_MAY_WRITE:
         return path
     return Path(os.path.realpath(path))
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """What is at a path, None for nothing; a link that the system would not follow for its user is an error."""
+    """The status of a path, None if it does not exist; a link that cannot be followed is an error."""
     try:
         return path.stat()
     except FileNotFoundError:
@@ -127,7 +127,7 @@ def _status(path: Path) -> os.stat_result | None:
 
 @contextmanager
 def _replaced(target: Path, before: os.stat_result | None) -> Iterator[IO[bytes]]:
-    """Write beside a file, then take its place."""
+    """Write to a temporary file, then replace the target."""
     _remove_abandoned(target)
     partial, file = _new_partial(target)
     try:
@@ -138,7 +138,7 @@ def _replaced(target: Path, before: os.stat_result | None) -> Iterator[IO[bytes]
             file.flush()
             _flush_to_disk(file.fileno(), target)
             if os.name == "nt":
-                file.close()  # Windows renames no open file; elsewhere its lock lasts until it has its name
+                file.close()  # Windows cannot rename an open file; elsewhere the lock is kept until the renaming
             _take_place(partial, target)
     except BaseException:
         with suppress(OSError):
@@ -148,18 +148,18 @@ def _replaced(target: Path, before: os.stat_result | None) -> Iterator[IO[bytes]
 
 
 def _new_partial(target: Path) -> tuple[Path, IO[bytes]]:
-    """A new locked file beside another one, with a name that no other writer has and nobody can have guessed."""
+    """Create a locked file beside the target, with a unique and unpredictable name."""
     while True:
         partial = target.with_name(f"{_beginning(target)}.{secrets.token_hex(4)}.partial")
         with suppress(FileExistsError):
             file = partial.open("xb")
             if lock(file) != Locking.BUSY and _is_open_as(partial, file):
                 return partial, file
-            file.close()  # another writer has just taken it for abandoned
+            file.close()  # another writer has just removed it as abandoned
 
 
 def _beginning(target: Path) -> str:
-    """As much of a file's name as leaves room for what makes it that of a partial file, in 255 bytes."""
+    """The file's name, shortened so that the name of its partial file fits into 255 bytes."""
     name = target.name
     while len(os.fsencode(name)) > 255 - len(".01234567.partial"):
         name = name[:-1]
@@ -167,24 +167,24 @@ def _beginning(target: Path) -> str:
 
 
 def _is_open_as(path: Path, file: IO[bytes]) -> bool:
-    """Whether this is still the file of that name."""
+    """Whether the path still refers to this open file."""
     with suppress(FileNotFoundError):
         return os.path.samestat(path.lstat(), os.fstat(file.fileno()))
     return False
 
 
 def _remove_abandoned(target: Path) -> None:
-    """Remove what killed writers of a file have left beside it."""
+    """Remove the partial files that killed writers have left."""
     name = re.compile(rf"{re.escape(_beginning(target))}\.[0-9a-f]{{8}}\.partial")
-    with suppress(PermissionError):  # one may write to a folder without listing it
-        for other in os.listdir(target.parent):  # noqa: PTH208 - names, and nothing else of thousands of files
+    with suppress(PermissionError):  # a folder may be writable but not readable
+        for other in os.listdir(target.parent):  # noqa: PTH208 - only the names are needed
             if name.fullmatch(other):
                 with suppress(OSError):
                     _remove_if_abandoned(target.with_name(other))
 
 
 def _remove_if_abandoned(partial: Path) -> None:
-    """Remove a partial file whose writer is gone: nobody locks it, or, without locks, nobody has written for a day."""
+    """Remove a partial file that is not locked or, without support for locks, has not been written to for a day."""
     flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     with os.fdopen(os.open(partial, flags), "rb") as file:
         status, locking = os.fstat(file.fileno()), lock(file)
@@ -194,14 +194,14 @@ def _remove_if_abandoned(partial: Path) -> None:
 
 
 def _keep_owner_and_permissions(partial: Path, target: Path, before: os.stat_result) -> None:
-    with suppress(OSError, AttributeError):  # only root may give a file away; Windows has no owners
+    with suppress(OSError, AttributeError):  # only root may change the owner; Windows has no owners
         os.chown(partial, before.st_uid, before.st_gid)
     with suppress(OSError):  # a file system may have the same permissions for all files
         shutil.copymode(target, partial)
 
 
 def _take_place(partial: Path, target: Path) -> None:
-    """Rename a file over another one, or copy it into one that cannot be replaced: a single file that is mounted."""
+    """Rename a file over another one, or copy it into one that cannot be replaced, such as a mounted single file."""
     try:
         partial.replace(target)
     except OSError as error:
@@ -214,7 +214,7 @@ def _take_place(partial: Path, target: Path) -> None:
 
 @contextmanager
 def _rewritten(target: Path) -> Iterator[IO[bytes]]:
-    """Write into the file that is there, all at the end, for want of a permission to replace it."""
+    """Overwrite the existing file at the end of the block, if there is no permission to replace it."""
     with target.open("r+b") as file, SpooledTemporaryFile(_MEMORY) as contents:
         yield contents
         contents.seek(0)
@@ -231,16 +231,16 @@ def _overwrite(file: IO[bytes], contents: IO[bytes], target: Path) -> None:
 
 @contextmanager
 def _streamed(descriptor: int) -> Iterator[IO[bytes]]:
-    """Write to a pipe or a device, all at the end, so that nothing of what is given up gets there."""
+    """Write to a pipe or a device at the end of the block, so that nothing is written after an error."""
     with os.fdopen(descriptor, "wb") as stream, SpooledTemporaryFile(_MEMORY) as contents:
         yield contents
         contents.seek(0)
-        sys.stdout.flush()  # what was printed before comes first
+        sys.stdout.flush()  # earlier output comes first
         shutil.copyfileobj(contents, stream)
 
 
 def _flush_to_disk(descriptor: int, path: Path) -> None:
-    """Wait until a file or folder is on the disk, where the file system can say so."""
+    """Wait until a file or folder is on the disk, if the file system supports it."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -250,12 +250,12 @@ def _flush_to_disk(descriptor: int, path: Path) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make the names in a folder as lasting as its files."""
+    """Flush the entries of a folder to the disk."""
     if os.name == "nt":
-        return  # opens no folder
+        return  # folders cannot be opened
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # one may write to a folder without reading it
+    except PermissionError:  # the folder may be writable but not readable
         return
     try:
         _flush_to_disk(descriptor, folder)
@@ -264,7 +264,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def _warn(message: str) -> None:
-    """One warning of a kind: what holds for one file holds for its neighbours."""
+    """Log only the first warning of each kind, since it also applies to other files."""
     kind = message.partition(" cannot ")[2]
     if kind not in _warned:
         _warned.add(kind)
@@ -277,12 +277,12 @@ _warned: set[str] = set()
 def require_writable(
     outputs: Iterable[Path | None], inputs: Iterable[Path] = (), replace_protected: bool = False
 ) -> None:
-    """Find out before the work whether its outputs can be written.
+    """Check before the work whether its outputs can be written.
 
     Args:
-        outputs: the files that will be written; None is passed over.
+        outputs: the files that will be written; None is ignored.
         inputs: the files that are read, none of which may be overwritten.
-        replace_protected: a write-protected file may give way to a new one, as DVC has its outputs.
+        replace_protected: a write-protected file may be replaced, as DVC's outputs are.
 
     Raises:
         CCLNetError: some outputs cannot be written, or are an input or the same file; all of them are named.
@@ -297,14 +297,14 @@ def require_writable(
 
 
 def _is_same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file, there or not."""
+    """Whether two paths refer to the same file, which need not exist."""
     if None not in (first := open_descriptor(one), second := open_descriptor(other)):
         return first == second
     return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _problem_of_output(path: Path, replace_protected: bool) -> str:
-    """Why a file cannot be written, as far as it can be known; empty if nothing speaks against it."""
+    """Why a file cannot be written; empty if there is no known reason."""
     if open_descriptor(path) is not None:
         return ""
     target = Path(os.path.realpath(path))

@@ -14,7 +14,7 @@ from cclnet.images.transfer import gathered, sent
 from cclnet.params import TrainParams
 from cclnet.training.distributed import ALONE, IMAGES_EACH, Processes
 
-ORDER_STREAM = 2  # apart from Views.STREAM: no two uses of the seed share their numbers
+ORDER_STREAM = 2  # differs from Views.STREAM, so that no two uses of the seed share random numbers
 
 
 def training_batches(
@@ -26,9 +26,9 @@ def training_batches(
     processes: Processes = ALONE,
     normalization: Normalization = IMAGENET,
 ) -> Iterator[tuple[Float[Tensor, "n 3 h w"], Int[Tensor, " n"], int]]:
-    """The minibatches of one epoch after the first ``seen`` images: augmented, normalised, on the device.
+    """Yield the minibatches of one epoch after the first ``seen`` images: augmented, normalised, on the device.
 
-    Each is this process's share of one, with the number of images that all shares have together.
+    Each item is this process's share of a minibatch: inputs, labels, and the size of the whole minibatch.
     """
     views = Views.of_epoch(len(images.cache.images), params.seed, epoch)
     jitter = ColorJitter(**params.jitter.model_dump())
@@ -47,7 +47,7 @@ def training_batches(
 
 
 def epoch_order(labels: NDArray[np.int64], seed: int, epoch: int, balanced: bool = False) -> NDArray[np.int64]:
-    """Every image once in random order or, balanced, as many draws with every class equally likely."""
+    """Every image once in random order; if ``balanced``, the same number of draws with every class equally likely."""
     random = np.random.default_rng([seed, ORDER_STREAM, epoch])
     if not balanced:
         return random.permutation(len(labels))
@@ -61,6 +61,6 @@ def epoch_order(labels: NDArray[np.int64], seed: int, epoch: int, balanced: bool
 def split_into_batches(
     order: NDArray[np.int64], batch_size: int, smallest: int = IMAGES_EACH
 ) -> list[NDArray[np.int64]]:
-    """Portions of the batch size and a smaller last one; fewer than ``smallest`` left over join the one before it."""
+    """Split into batches; a last batch of fewer than ``smallest`` images is merged into the one before it."""
     cuts = np.arange(batch_size, len(order) - smallest + 1, batch_size)
     return np.split(order, cuts)

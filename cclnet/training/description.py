@@ -1,4 +1,4 @@
-"""What the file of a trained model says about it."""
+"""The description that is stored in the file of a trained model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,10 +13,10 @@ def describe(trainer: Trainer, classes: Sequence[str], short_side: int, ran_on: 
     """The description of a finished training run's network.
 
     Args:
-        trainer: after the last epoch.
-        classes: their names in the order of the outputs.
+        trainer: the trainer after the last epoch.
+        classes: names of the classes in the order of the outputs.
         short_side: pixels that the short sides of the images were resized to.
-        ran_on: what the result depends on besides params and data.
+        ran_on: what else the result depends on, besides params and data.
     """
     matrix = trainer.label_matrix()
     epochs: dict[str, int | None] = dict.fromkeys(("softness_epoch", "lowest_softness_epoch", "converged_epoch"))

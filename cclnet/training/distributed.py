@@ -1,7 +1,8 @@
-"""Several processes that train one network together, started by torch's own engine (``torchrun``).
+"""Data-parallel training in several processes, started by torch's elastic launcher (``torchrun``).
 
-Each has the whole network and its share of every minibatch, in proportion to which its losses count; added up, the
-gradients are those of the minibatch. One process has nothing to share, and does without ``torch.distributed``.
+Each process has the whole network and its share of every minibatch. Its losses are weighted by the size of the share,
+so that the sum of the gradients over the processes is the gradient of the minibatch. A single process does not use
+``torch.distributed``.
 """
 
 import io
@@ -29,27 +30,27 @@ from cclnet.system.machine import started_by_torchrun
 logger = logging.getLogger(__name__)
 
 IMAGES_EACH = 2
-"""What batch normalisation needs at least in each process."""
+"""The smallest number of images per process that batch normalisation needs."""
 
 SECONDS_TO_END = 600
-"""How long processes that are asked to end may take for the step that they are in."""
+"""How long processes that are asked to end may take to finish the current step."""
 
 TIME_TO_MEET = timedelta(minutes=10)
 """How long a process waits for the others at the start."""
 
 
 class LostProcessError(CCLNetError):
-    """Another process has ended before its time; whoever watches over all of them says which."""
+    """Another process has ended unexpectedly; the launcher reports which one."""
 
-    exit_status = 75  # as sysexits.h has it: try again
+    exit_status = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 class Processes:
-    """What those that train together do in common; here there is only one, and nothing to be done.
+    """The communication between processes that train together; for a single process, which does nothing.
 
     Attributes:
-        rank: the number of this process among all of them; the first one, 0, writes and reports.
-        count: how many there are.
+        rank: number of this process among all of them; the first one, 0, writes files and reports.
+        count: number of processes.
     """
 
     rank = 0
@@ -60,42 +61,42 @@ class Processes:
         return images
 
     def equal_share(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
-        """As many images in each process, for ``gather``; the last ones have some of the first ones again."""
+        """The same number of images in each process, for ``gather``; the last part is padded with the first images."""
         return images
 
     def gather(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The rows of all processes one after the other."""
+        """The rows of all processes, concatenated in the order of their ranks."""
         return rows
 
     def added_up(self, tensors: list[Tensor]) -> list[Tensor]:
-        """The sums of these tensors over the processes, which last until the next call."""
+        """The sums of these tensors over the processes; they are valid until the next call."""
         return tensors
 
     def largest(self, number: int) -> int:
-        """The largest of all processes' numbers."""
+        """The largest number of all processes."""
         return number
 
     def from_first(self, value: Any) -> Any:
-        """The first process's value; tensors come on the CPU."""
+        """The value of the first process; its tensors are on the CPU."""
         return value
 
     def align(self, model: nn.Module) -> None:
-        """Give all processes the first one's weights and statistics."""
+        """Copy the first process's weights and statistics to all processes."""
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have called this."""
 
 
 ALONE = Processes()
 
 
 class ProcessGroup(Processes):
-    """Several of them, in torch's default process group.
+    """Several processes, in torch's default process group.
 
-    Every method but ``share`` and ``equal_share`` has to be called by all of them, in the same order.
+    Every method except ``share`` and ``equal_share`` has to be called by all processes, in the same order.
 
     Raises:
-        LostProcessError: from these methods, when another process has ended.
+        LostProcessError: raised by these methods if another process has ended.
     """
 
     def __init__(self) -> None:
@@ -124,7 +125,7 @@ class ProcessGroup(Processes):
 
     def added_up(self, tensors: list[Tensor]) -> list[Tensor]:
         sizes = [tensor.numel() for tensor in tensors]
-        if len(self._message) != sum(sizes):  # kept from step to step: new memory takes as long as the exchange itself
+        if len(self._message) != sum(sizes):  # reused in every step: new memory takes as long as the exchange itself
             self._message = tensors[0].new_empty(sum(sizes))
         torch.cat([_flat(tensor) for tensor in tensors], out=self._message)
         with _others_alive():
@@ -133,7 +134,7 @@ class ProcessGroup(Processes):
         return [part.as_strided(tensor.shape, tensor.stride()) for part, tensor in zip(parts, tensors, strict=True)]
 
     def largest(self, number: int) -> int:
-        if os.getppid() != self._started_by:  # it was killed, so that it cannot ask its processes to end
+        if os.getppid() != self._started_by:  # the launcher was killed and cannot ask its processes to end
             number = max(number, signal.SIGTERM)
         numbers = torch.tensor(number)
         with _others_alive():
@@ -164,7 +165,7 @@ class ProcessGroup(Processes):
 
 
 def _flat(tensor: Tensor) -> Tensor:
-    """Its values in the order in which they lie in memory, whatever its layout."""
+    """The values in memory order, whatever the layout."""
     return tensor.as_strided((tensor.numel(),), (1,))
 
 
@@ -178,13 +179,13 @@ def _others_alive() -> Iterator[None]:
 
 @contextmanager
 def joined_processes(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that ``torchrun`` has started with this one, until the block ends.
+    """Join the processes that ``torchrun`` has started together with this one, until the block ends.
 
-    The first process to fail reports the error; the others exit silently. All exit silently if the reason comes from
-    outside: the process that has started them reports it.
+    The first process to fail reports the error; the others exit silently. If the cause is external (a signal or a lost
+    process), all exit silently, and the process that has started them reports it.
 
     Raises:
-        CCLNetError: the other processes did not come.
+        CCLNetError: the other processes did not connect.
     """
     if not started_by_torchrun() or os.environ["WORLD_SIZE"] == "1":
         if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -211,7 +212,7 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
     except Exception:
         if store.add("errors", 1) > 1:
             raise SystemExit(1) from None
-        # comes once another process has ended, perhaps before this one has reported its error
+        # sent once another process has ended, possibly before this one has reported its error
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise
     finally:
@@ -219,7 +220,7 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
 
 
 def processes_to_start(asked_for: int | Literal["auto"], device: torch.device) -> int:
-    """How many processes are to be started: 1 if this one is to do the work, alone or as one of ``torchrun``'s.
+    """The number of processes to start: 1 if this process does the work, alone or as one of ``torchrun``'s.
 
     Raises:
         CCLNetError: there are fewer GPUs than processes.
@@ -237,18 +238,18 @@ def processes_to_start(asked_for: int | Literal["auto"], device: torch.device) -
 
 
 def start_processes(count: int, module: str) -> None:
-    """Run a module in so many processes on this machine, as ``torchrun --standalone`` does, until all have ended.
+    """Run a module in ``count`` processes on this machine, like ``torchrun --standalone``, until all have ended.
 
     Raises:
-        InterruptionError: they were asked to end, and have ended.
-        CCLNetError: one was killed; the others have ended.
-        SystemExit: one has reported what is wrong.
+        InterruptionError: the processes were asked to end, and have ended.
+        CCLNetError: a process was killed; the others have ended.
+        SystemExit: a process has reported an error.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.disable()  # torch's many lines about what is reported in one here
+    logging.disable()  # suppresses torch's long error reports; one line is printed instead
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -273,7 +274,7 @@ def start_processes(count: int, module: str) -> None:
 
 @contextmanager
 def _stopped_ones_go_on() -> Iterator[None]:
-    """Let child processes that are stopped (SIGSTOP) go on when this one gets a signal, or they would not end by it."""
+    """Resume stopped (SIGSTOP) child processes when this process gets a signal; otherwise they would not end."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     before = signal.set_wakeup_fd(writing)
@@ -294,13 +295,13 @@ def _go_on_after_signals(reading: int) -> None:
 
 
 def _children() -> list[int]:
-    """This process's children, where the system lists them."""
+    """The child processes of this one, where the system lists them."""
     lists = Path("/proc/self/task").glob("*/children")
     return [int(number) for listed in lists for number in listed.read_text(encoding="ascii").split()]
 
 
 def _reason(exit_codes: list[int]) -> BaseException:
-    """Why processes ended before their time; a negative code is the signal that killed one."""
+    """Why the processes ended unexpectedly; a negative code is the signal that killed a process."""
     for code in exit_codes:
         if code - 128 in (signal.SIGINT, signal.SIGTERM):
             return InterruptionError(code - 128)
@@ -308,7 +309,7 @@ def _reason(exit_codes: list[int]) -> BaseException:
         return SystemExit(max(reported))
     killed = {code for code in exit_codes if code < 0}
     if LostProcessError.exit_status in exit_codes:
-        killed -= {-signal.SIGTERM}  # torch ends so those that are left
+        killed -= {-signal.SIGTERM}  # torch ends the remaining processes with it
     killed_by = [signal.Signals(-code).name for code in sorted(killed, reverse=True)]
     what = f"a process was ended by {killed_by[0]}" if killed_by else "the processes have lost each other"
     return CCLNetError(f"{what}; run it again to go on after the last finished epoch")

@@ -31,7 +31,7 @@ def history_row(
     head: CCLHead | None,
     head_optimizer: Optimizer | None,
 ) -> Row:
-    """The row of an epoch; without a head the head's columns are None.
+    """The history row of an epoch; without a head the head's columns are None.
 
     Raises:
         CCLNetError: a loss is not finite.

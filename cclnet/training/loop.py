@@ -1,4 +1,4 @@
-"""Training for all epochs: resuming, validation after each epoch, progress, interruption."""
+"""The training loop over all epochs: resuming, validation after each epoch, progress, interruption."""
 
 import logging
 import time
@@ -31,25 +31,26 @@ def fit(
     report: Report = silent,
     between_steps: Callable[[], None] = lambda: None,
 ) -> list[Row]:
-    """Train for all epochs, keeping the state after each; an interrupted run continues where it was.
+    """Train for all epochs and save the state after each; an interrupted run resumes where it stopped.
 
     Args:
         trainer: a new trainer.
         training, validation: the images.
-        store: keeps the states, in the first of several processes; None in the others.
-        ran_on: what the result depends on besides; a warning names what has changed since an interrupted run.
+        store: where the first of several processes saves the states; None in the others.
+        ran_on: what else the result depends on; a warning lists what has changed since an interrupted run.
         report: called with the number of images trained on.
-        between_steps: called after every minibatch; ``InterruptionError`` from it ends training, with the state kept.
+        between_steps: called after every minibatch; if it raises ``InterruptionError``, the state is saved and training
+            ends.
 
     Returns:
-        One row an epoch: losses, p̄, learning rates, gradient norms, and how well the validation images are classified.
+        One row per epoch: losses, p̄, learning rates, gradient norms, and the scores on the validation images.
 
     Raises:
         InterruptionError: training was asked to end.
-        CCLNetError: a loss is not finite any more, or the state of the epoch before cannot be written.
+        CCLNetError: a loss is no longer finite, or the state of the previous epoch cannot be written.
     """
     history: list[Row] = []
-    row: Row | None = None  # of an epoch that is trained and not yet validated
+    row: Row | None = None  # of an epoch that has been trained but not yet validated
     state = trainer.processes.from_first(store.load() if store else None)
     if state is not None:
         trainer.load_state_dict(state["trainer"])
@@ -76,13 +77,13 @@ def fit(
         save()
         if store:
             store.finish()
-        trainer.processes.wait()  # a process that ended meanwhile would take the first one with it
+        trainer.processes.wait()  # if another process ended earlier, it would end the first one too
         raise
     return history
 
 
 def _validate(trainer: Trainer, validation: Subset, between_steps: Callable[[], None]) -> NDArray[np.float64]:
-    """q^cls of the validation images, n × K, of which each process predicts its share."""
+    """q^cls of the validation images, n × K; each process predicts its share."""
     processes = trainer.processes
     processes.align(trainer.model)
     own = validation.part(processes.equal_share(np.arange(len(validation))))
@@ -94,7 +95,7 @@ def _validate(trainer: Trainer, validation: Subset, between_steps: Callable[[], 
 def _follow(
     trainer: Trainer, images: int, history: list[Row], report: Report, between_steps: Callable[[], None]
 ) -> Callable[[int], None]:
-    """What follows the steps of one epoch: their progress is reported, then they may be interrupted."""
+    """The callback after each step of an epoch: it reports progress and then allows an interruption."""
     started, first = time.perf_counter(), trainer.seen
     epochs = trainer.params.epochs
 
@@ -108,6 +109,6 @@ def _follow(
 
 
 def summary(history: list[Row]) -> str:
-    """The newest epoch in a few words."""
+    """A short summary of the latest epoch."""
     words = {"loss": "classification_loss", "p̄": "softness", "validation accuracy": "validation_accuracy"}
     return "".join(f", {word} {history[-1][name]:.3f}" for word, name in words.items()) if history else ""

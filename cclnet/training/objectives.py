@@ -1,9 +1,9 @@
-"""What trains a classifier that has no CCL head: hard and smoothed labels, and the peers of the paper's idea.
+"""Losses of a classifier without a CCL head: hard and smoothed labels, and related methods from other works.
 
-The peers are losses by which other works soften labels; the settings in ``params.yaml`` are those that the works use.
-In all of them l are the logits of an image, q their softmax and y its hard label; the losses are averaged over the
-minibatch and computed in float32 or wider. Two works print one loss and compute another: ``form: equation`` is what the
-paper says, ``form: code`` what its authors' code does.
+The related methods (``peers`` in ``params.yaml``, with the settings of their authors) are losses that soften labels. In
+all of them l are the logits of an image, q their softmax and y its hard label. The losses are averaged over the
+minibatch and computed in float32 or wider. For two methods, the loss in the paper differs from the one in the authors'
+code: ``form: equation`` follows the paper, ``form: code`` the code.
 """
 
 from typing import Literal
@@ -19,10 +19,10 @@ from cclnet.targets import class_frequencies, smoothed_targets
 
 
 class Objective(nn.Module):
-    """l_CE(q, p_y): the cross-entropy with labels that are given, hard or smoothed.
+    """l_CE(q, p_y): the cross-entropy with given labels, hard or smoothed.
 
     Args:
-        label_matrix: p, K×K, row k is the label of class k.
+        label_matrix: p, K×K; row k is the label of class k.
     """
 
     label_matrix: Float[Tensor, "k k"]
@@ -38,21 +38,21 @@ class Objective(nn.Module):
     def from_features(
         self, features: Float[Tensor, "n n1"], logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, ""]:
-        """The loss of a minibatch where the backbone's features are at hand, which some methods look at."""
+        """The loss of a minibatch, computed with the backbone's features, which some methods need."""
         return self(logits, labels)
 
     def counted(self) -> list[Tensor]:
-        """What the predictions add up to in the epoch under way; several processes have it in common."""
+        """The sums that are accumulated during an epoch; they are added up over several processes."""
         return []
 
     def end_epoch(self) -> None:
-        """Called after the last minibatch of an epoch; labels that follow the predictions change here."""
+        """Called after the last minibatch of an epoch; labels that depend on the predictions are updated here."""
 
 
 class AddedLabels(Objective):
-    """l_CE(q, y) + l_KL(p_y ‖ q): Eq. 3 with labels that are given in the place of the CCL head's.
+    """l_CE(q, y) + l_KL(p_y ‖ q): Eq. 3 with given labels instead of the CCL head's.
 
-    A control: what of CCL-Net's effect needs labels that are learned?
+    A control that shows which part of CCL-Net's effect depends on learned labels.
     """
 
     def forward(self, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
@@ -60,7 +60,7 @@ class AddedLabels(Objective):
 
 
 class ConfidencePenalty(Objective):
-    """l_CE(q, y) − β H(q): confidence costs (Pereyra et al., ICLR workshop 2017).
+    """l_CE(q, y) − β H(q): a penalty on confident predictions (Pereyra et al., ICLR workshop 2017).
 
     Args:
         num_classes: K.
@@ -78,14 +78,14 @@ class ConfidencePenalty(Objective):
 
 
 Form = Literal["equation", "code"]
-"""Of a loss that a paper and its authors' code have differently."""
+"""The version of a loss that differs between a paper and its authors' code."""
 
 
 class MarginSmoothing(Objective):
-    """l_CE(q, y) + λ Σ_k |max_j l_j − l_k − m|₊: label smoothing of logits too far apart (Liu et al., CVPR 2022).
+    """l_CE(q, y) + λ Σ_k |max_j l_j − l_k − m|₊: margin-based label smoothing (Liu et al., CVPR 2022).
 
-    So has it the equation; the authors' code (github.com/by-liu/MbLS) has the mean over the classes in place of the
-    sum, and their λ goes with that.
+    This is the equation of the paper. The authors' code (github.com/by-liu/MbLS) uses the mean over the classes instead
+    of the sum, and their λ was chosen for the mean.
 
     Args:
         num_classes: K.
@@ -111,10 +111,11 @@ class MarginSmoothing(Objective):
 class MaxSuppression(Objective):
     """l_CE(q, y) + α (max_k l_k − 1/K Σ_k l_k): MaxSup of Zhou et al., NeurIPS 2025.
 
-    Label smoothing with ε = α is l_CE(q, y) + α (l_y − 1/K Σ_k l_k), a reward for errors where another logit is larger
-    than l_y; here the largest logit replaces that of the label. The equation has a constant α: give equal weights.
-    In the authors' code for convolutional networks (github.com/ZhouYuxuanYX/Maximum-Suppression-Regularization) α rises
-    linearly: it is ``weight`` + (``last_weight`` − ``weight``) e/E after e of E epochs.
+    Label smoothing with ε = α is l_CE(q, y) + α (l_y − 1/K Σ_k l_k), which rewards errors if another logit is larger
+    than l_y. MaxSup replaces the logit of the label by the largest logit. In the paper α is constant: set both weights
+    to the same value. In the authors' code for convolutional networks
+    (github.com/ZhouYuxuanYX/Maximum-Suppression-Regularization) α increases linearly:
+    it is ``weight`` + (``last_weight`` − ``weight``) e/E after e of E epochs.
 
     Args:
         num_classes: K.
@@ -145,21 +146,21 @@ class MaxSuppression(Objective):
 class VirtualTeacher(Objective):
     """(1 − α) l_CE(q, y) + α τ² l_KL(p_τ ‖ q_τ): Tf-KD_reg of Yuan et al., CVPR 2020.
 
-    The teacher p is made by hand: it gives ``correct`` to the right class and the rest in equal parts to the others. It
-    and the network are both softened by the temperature; τ² keeps the gradient's size (Hinton et al., 2015).
+    The teacher p is fixed: it assigns ``correct`` to the true class and divides the rest equally among the others. The
+    temperature softens both the teacher and the network; τ² preserves the scale of the gradient (Hinton et al., 2015).
 
-    So has it the equation. The authors' code (github.com/yuanli2333/Teacher-free-Knowledge-Distillation) computes
-    (1 − α) l_CE(q, y) + α μ/K l_KL(softmax(p/τ) ‖ q): its teacher is the softmax of the probabilities p themselves, at
-    τ = 20 nearly uniform, the network is not softened, the divergence is a mean over the classes, and a multiplier μ
-    stands in the place of τ². For ResNet-18 on CIFAR-100 they set α .1, τ 20 and μ 100 = K.
+    This is the equation of the paper. The authors' code (github.com/yuanli2333/Teacher-free-Knowledge-Distillation)
+    computes (1 − α) l_CE(q, y) + α μ/K l_KL(softmax(p/τ) ‖ q): its teacher is the softmax of the probabilities p, which
+    is nearly uniform at τ = 20; the network is not softened; the divergence is a mean over the classes; and a
+    multiplier μ replaces τ². For ResNet-18 on CIFAR-100 the authors set α .1, τ 20 and μ 100 = K.
 
     Args:
         num_classes: K.
-        correct: what the teacher gives to the right class, below 1.
+        correct: the teacher's probability of the true class, below 1.
         weight: α.
         temperature: τ.
         form: ``equation`` or ``code``.
-        multiplier: μ, for ``code`` alone.
+        multiplier: μ, used only by ``code``.
     """
 
     def __init__(
@@ -192,18 +193,20 @@ class VirtualTeacher(Objective):
 
 
 class OnlineSmoothing(Objective):
-    """α l_CE(q, y) + (1 − α) l_CE(q, S_y): labels that the network made itself (Zhang et al., IEEE TIP 2021).
+    """α l_CE(q, y) + (1 − α) l_CE(q, S_y): labels from the network's predictions (Zhang et al., IEEE TIP 2021).
 
-    S_k of an epoch is the mean of q over those training images of class k that were predicted right in the epoch
-    before; in the first epoch it is uniform. The work does not say what becomes of a class of which no image was right:
-    it keeps the S_k that it has. The two cross-entropies are one, with the label α y + (1 − α) S_y: the label matrix.
+    S_k of an epoch is the mean of q over those training images of class k that were classified correctly in the
+    previous epoch; in the first epoch it is uniform. The paper does not define S_k if no image of the class was
+    classified correctly; here the class keeps its S_k. The two cross-entropies equal one with the label
+    α y + (1 − α) S_y, which is row y of the label matrix.
 
     Args:
         num_classes: K.
         hard_share: α.
 
     Attributes:
-        sums: q summed over the right images of each class in the epoch under way, K×K. Only their proportions count.
+        sums: q summed over the correctly classified images of each class in the current epoch, K×K; only the ratios
+            within a row matter.
     """
 
     sums: Float[Tensor, "k k"]
@@ -214,7 +217,7 @@ class OnlineSmoothing(Objective):
         self.hard_share = hard_share
 
     def forward(self, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-        """The loss of a minibatch, whose predictions count for the labels of the next epoch."""
+        """The loss of a minibatch; its predictions are accumulated for the labels of the next epoch."""
         q = at_least_float32(logits.detach()).softmax(dim=1)
         right = q.argmax(dim=1) == labels
         self.sums += functional.one_hot(labels, q.shape[1]).to(q.dtype).T @ (q * right[:, None])
@@ -224,7 +227,7 @@ class OnlineSmoothing(Objective):
         return [self.sums]
 
     def end_epoch(self) -> None:
-        images = self.sums.sum(dim=1, keepdim=True)  # the right ones of each class, since every q sums to 1
+        images = self.sums.sum(dim=1, keepdim=True)  # correctly classified images per class: every q sums to 1
         means = self.sums / images.clamp(min=1e-9)
         hard = torch.eye(len(means)).to(means)
         mixed = self.hard_share * hard + (1 - self.hard_share) * means
@@ -235,22 +238,23 @@ class OnlineSmoothing(Objective):
 class LabelConfusion(Objective):
     """l_KL(y_s ‖ q) with y_s = softmax(α y + y_c): label confusion learning (Guo et al., AAAI 2021).
 
-    y_c = softmax(W (V f) + b) says how an image's features f resemble each class; the classes' vectors V are made from
-    an embedding of the classes, V = tanh(E A + a). E, A, a, W and b learn with the backbone, and l reaches them and f
-    through y_s too. As in the authors' code (github.com/beyondguo/label_confusion_learning), where α is 4 and E has 64
-    columns; what they can do besides, end it after some epochs, is left out.
+    y_c = softmax(W (V f) + b) is the similarity of an image's features f to each class. The class vectors V are
+    computed from an embedding of the classes, V = tanh(E A + a). E, A, a, W and b are trained together with the
+    backbone, and the gradient also reaches them and f through y_s. This follows the authors' code
+    (github.com/beyondguo/label_confusion_learning), where α is 4 and E has 64 columns; its option to stop after some
+    epochs is not implemented.
 
-    The label matrix is the mean of y_s over the training images of each class in the epoch before, LSR-like at first
-    (y_c uniform).
+    The label matrix is the mean of y_s over the training images of each class in the previous epoch. In the first epoch
+    it is as in label smoothing (y_c uniform).
 
     Args:
         num_classes: K.
         num_features: n1, the length of f.
         weight: α.
-        embedding_dim: columns of E.
+        embedding_dim: number of columns of E.
 
     Attributes:
-        sums: y_s summed over the images of each class in the epoch under way, K×K. Only their proportions count.
+        sums: y_s summed over the images of each class in the current epoch, K×K; only the ratios within a row matter.
     """
 
     sums: Float[Tensor, "k k"]
@@ -274,7 +278,7 @@ class LabelConfusion(Objective):
     def from_features(
         self, features: Float[Tensor, "n n1"], logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, ""]:
-        """The loss of a minibatch, whose labels count for the label matrix of the next epoch."""
+        """The loss of a minibatch; its labels are accumulated for the label matrix of the next epoch."""
         simulated = self.simulated_labels(features, labels)
         with torch.no_grad():
             self.sums += functional.one_hot(labels, len(self.sums)).to(simulated.dtype).T @ simulated
@@ -285,18 +289,18 @@ class LabelConfusion(Objective):
         return [self.sums]
 
     def end_epoch(self) -> None:
-        images = self.sums.sum(dim=1, keepdim=True)  # of each class, since every y_s sums to 1
+        images = self.sums.sum(dim=1, keepdim=True)  # images per class: every y_s sums to 1
         means = self.sums / images.clamp(min=1e-9)
         self.label_matrix.copy_(torch.where(images > 0, means, self.label_matrix))
         self.sums.zero_()
 
 
 class ClassMeans(Objective):
-    """Eq. 3 with soft labels from class means in the place of the CCL head's: no head, no dictionary, no counts.
+    """Eq. 3 with soft labels from class means instead of the CCL head's: no head and no dictionary.
 
-    The embedding of a class in Eq. 2 is the mean of its training images' features in the epoch before, about the mean
-    of all class means. So classes whose images look alike to the network share probability, and the sizes of the
-    classes play no part. In the first epoch all classes are as far from each other as they can be.
+    The embedding of a class in Eq. 2 is the mean of its training images' features in the previous epoch, centred on the
+    mean of all class means. So classes with similar features share probability, and the class sizes have no influence.
+    In the first epoch all classes are equally far from each other, at the largest possible distance.
 
     Args:
         num_classes: K.
@@ -304,9 +308,9 @@ class ClassMeans(Objective):
         temperature: divides the distances of Eq. 2.
 
     Attributes:
-        means: the mean feature of each class in the last finished epoch that had images of it, K×n1.
-        sums: the features summed over the images of each class in the epoch under way, K×n1.
-        images: how many these are.
+        means: the mean features of each class in the last finished epoch that had images of it, K×n1.
+        sums: the features summed over the images of each class in the current epoch, K×n1.
+        images: the number of these images.
     """
 
     means: Float[Tensor, "k n1"]
@@ -326,7 +330,7 @@ class ClassMeans(Objective):
     def from_features(
         self, features: Float[Tensor, "n n1"], logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"]
     ) -> Float[Tensor, ""]:
-        """The loss of a minibatch, whose features count for the labels of the next epoch."""
+        """The loss of a minibatch; its features are accumulated for the labels of the next epoch."""
         own = functional.one_hot(labels, len(self.means)).to(self.sums.dtype)
         self.sums += own.T @ features.detach().to(self.sums.dtype)
         self.images += own.sum(dim=0)
@@ -344,16 +348,16 @@ class ClassMeans(Objective):
 
 
 def _labels_from_means(means: Float[Tensor, "k d"], temperature: float) -> Float[Tensor, "k k"]:
-    """Eq. 2 of the means about their own mean."""
+    """Eq. 2 of the centred means."""
     return soft_label_matrix(means - means.mean(dim=0), temperature)
 
 
 def build_objective(params: TrainParams, class_counts: Int[Tensor, " k"], num_features: int) -> Objective:
-    """The objective of an experiment whose method is any but ``ccl``.
+    """Build the objective of an experiment with any method except ``ccl``.
 
     Args:
         params: the experiment.
-        class_counts: training images of each class.
+        class_counts: number of training images of each class.
         num_features: n1, the length of the backbone's feature vector.
     """
     num_classes, peers = len(class_counts), params.peers

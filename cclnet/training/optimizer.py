@@ -1,4 +1,4 @@
-"""SGD as the paper uses it: learning rates that fall in steps, clipped gradients, gradients of several processes."""
+"""SGD as in the paper: step decay of the learning rates, gradient clipping, gradients of several processes."""
 
 from collections.abc import Iterable, Sequence
 
@@ -20,16 +20,16 @@ def build_optimizer(parameters: Iterable[nn.Parameter], learning_rate: float, pa
 
 
 def set_learning_rate(optimizer: SGD, epoch: int, milestones: Sequence[int]) -> None:
-    """Multiply the first epoch's learning rate by 0.1 for every milestone that lies before this epoch."""
+    """Set the learning rate: that of the first epoch times 0.1 for every milestone before this epoch."""
     decay = LEARNING_RATE_DECAY ** sum(epoch > milestone for milestone in milestones)
     optimizer.param_groups[0]["lr"] = optimizer.defaults["lr"] * decay
 
 
 def clip_and_step(optimizer: SGD, clip_norm: float) -> Float[Tensor, ""]:
-    """Clip the gradients, update the parameters and drop the gradients; returns the norm before clipping."""
+    """Clip the gradients, update the parameters and reset the gradients; return the norm before clipping."""
     parameters = optimizer.param_groups[0]["params"]
     norm = get_total_norm(parameter.grad for parameter in parameters if parameter.grad is not None)
-    if norm.is_cuda or norm > clip_norm:  # to look at a GPU's value is to wait for it
+    if norm.is_cuda or norm > clip_norm:  # reading a value from a GPU would wait for it
         clip_grads_with_norm_(parameters, clip_norm, norm)
     optimizer.step()
     optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""The states that an interrupted training resumes from.
+"""Saved states, from which an interrupted training resumes.
 
 They are kept outside everything that DVC manages, because DVC deletes a stage's outputs before it runs the stage.
 """
@@ -21,15 +21,15 @@ from cclnet.system.locks import only_process
 logger = logging.getLogger(__name__)
 
 KEPT_STATES = 2
-"""The newest state and, should that turn out damaged, the one before."""
+"""The latest state, and the previous one in case the latest is damaged."""
 
 
 class StateStore:
     """The states of one training run, in a folder that only one process at a time may use.
 
     Args:
-        root: where the folders of all runs are.
-        key: names the run: equal for equal code, params and data, so that a state is never taken up by another run.
+        root: the folder that contains the folders of all runs.
+        key: identifies the run; it is a function of code, params and data, so that no other run resumes from the state.
     """
 
     def __init__(self, root: Path, key: str) -> None:
@@ -40,7 +40,7 @@ class StateStore:
 
     def __enter__(self) -> Self:
         self._lock.enter_context(only_process(self.folder / "lock", "is training this very run"))
-        for unfinished in self.folder.glob("*.partial"):  # of a process that was killed while it wrote
+        for unfinished in self.folder.glob("*.partial"):  # left by a process that was killed while writing
             unfinished.unlink()
         return self
 
@@ -52,12 +52,12 @@ class StateStore:
             self._lock.close()
 
     def save(self, state: dict[str, Any], images_seen: int) -> None:
-        """Keep the state after so many training images, and the one before it.
+        """Save the state after ``images_seen`` training images; the previous state is kept too.
 
-        A copy of it is written while the caller goes on; ``finish`` waits for that.
+        A copy of the state is written in the background; ``finish`` waits for it.
 
         Raises:
-            CCLNetError: the state before could not be written.
+            CCLNetError: the previous state could not be written.
         """
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -70,7 +70,7 @@ class StateStore:
             old.unlink()
 
     def finish(self) -> None:
-        """Wait until the newest state is on the disk.
+        """Wait until the latest state is on the disk.
 
         Raises:
             CCLNetError: it could not be written.
@@ -80,19 +80,19 @@ class StateStore:
             writing.result()
 
     def load(self) -> dict[str, Any] | None:
-        """The newest state that is whole, None if there is none; a damaged one is passed over and said to be."""
+        """The latest intact state, None if there is none; damaged ones are skipped with a warning."""
         self.finish()
         for path in reversed(self._files()):
             content = path.read_bytes()
             digest, content = content[:32], content[32:]
-            with suppress(UnpicklingError):  # the bytes are whole, and no state: what they ask for is not done
+            with suppress(UnpicklingError):  # an intact file, but not a state: it is not executed
                 if hashlib.sha256(content).digest() == digest:
                     return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
             logger.warning("%s is damaged; going on from the state before it", path.name)
         return None
 
     def clear(self) -> None:
-        """Throw the states away: the run is finished and its results are written."""
+        """Delete the states, once the run is finished and its results are written."""
         self.finish()
         shutil.rmtree(self.folder)
 

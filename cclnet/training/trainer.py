@@ -22,24 +22,24 @@ from cclnet.training.history import Means, Row, history_row
 from cclnet.training.objectives import build_objective
 from cclnet.training.optimizer import build_optimizer, clip_and_step, set_learning_rate, sum_over_processes
 
-LAYER_STREAM = 3  # apart from those of the views and of the order: no two uses of the seed share their numbers
+LAYER_STREAM = 3  # differs from those of views and order, so that no two uses of the seed share random numbers
 
 
 class Trainer:
-    """The network, its optimizers and the head's convergence: everything that changes from step to step.
+    """The network, its optimizers and the head's convergence: everything that changes during training.
 
     Args:
         params: the experiment.
-        class_counts: training images of each class.
+        class_counts: number of training images of each class.
         device: where to compute.
-        processes: those that train this network together.
+        processes: the processes that train this network together.
 
     Attributes:
-        model: the network; its ``head`` is the CCL head, None for other methods than ``ccl``.
-        objective: what trains the classifier where there is no head.
-        freezing: the rule by which the head's dictionary freezes.
-        epoch: the epoch that is under way, or the last finished one.
-        seen: images that the epoch under way has trained on; 0 between two epochs.
+        model: the network; its ``head`` is the CCL head, None for methods other than ``ccl``.
+        objective: the loss of the classifier if there is no head.
+        freezing: the rule that freezes the head's dictionary.
+        epoch: the current epoch, or the last finished one.
+        seen: number of images that the current epoch has trained on; 0 between two epochs.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class Trainer:
         self.sums = torch.zeros(len(Means._fields), device=device)
 
     def train_epoch(self, images: Subset, follow: Callable[[int], None] = lambda images_seen: None) -> Row:
-        """Lines 3 to 8 of Algorithm 1: go through the training images once, or through the rest of them after a resume.
+        """Lines 3 to 8 of Algorithm 1: train on every training image once, or on the remaining ones after a resume.
 
         Args:
             images: the training images.
-            follow: called with the number of images seen after each step; the trainer may be saved there.
+            follow: called after each step with the number of images seen; the trainer may be saved there.
 
         Raises:
-            CCLNetError: a loss is not finite any more.
+            CCLNetError: a loss is no longer finite.
         """
         self._start_epoch()
         batches = training_batches(
@@ -92,14 +92,14 @@ class Trainer:
     def train_step(self, inputs: Float[Tensor, "n 3 h w"], labels: Int[Tensor, " n"], batch: int) -> None:
         """Lines 4 to 7 of Algorithm 1 for one minibatch.
 
-        The two losses share no parameter, since the head sees the features without their gradient. So one backward of
-        their sum, and then both steps, is the same as the two updates of lines 6 and 7 one after the other with the
+        The two losses share no parameter, because the head receives detached features. So one backward pass of their
+        sum followed by both optimizer steps is equivalent to the updates of lines 6 and 7 one after the other, with the
         features of line 5.
 
         Args:
             inputs: this process's share of the minibatch's images.
             labels: their classes.
-            batch: how many images all shares have together.
+            batch: number of images of the whole minibatch.
         """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.params.computation.precision == "bfloat16"):
             features, logits = self.model(inputs, with_features=True)  # f, line 5
@@ -118,13 +118,13 @@ class Trainer:
         self.seen += batch
 
     def label_matrix(self) -> Float[Tensor, "k k"]:
-        """The labels that train the classifier, row k for class k: soft (Eq. 2), smoothed, or hard."""
+        """The labels that train the classifier, with row k for class k: soft (Eq. 2), smoothed, or hard."""
         return self.head.soft_labels() if self.head else self.objective.label_matrix
 
     def classification_loss(
         self, logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], features: Float[Tensor, "n n1"] | None = None
     ) -> Float[Tensor, ""]:
-        """What trains the backbone: L_cls of Eq. 3 with a head, else the method's objective; times ``loss_factor``."""
+        """The loss of the backbone, times ``loss_factor``: L_cls of Eq. 3 with a head, otherwise the objective."""
         if self.head:
             loss = classification_loss(logits, labels, self.head.soft_labels())
         elif features is None:
@@ -134,7 +134,7 @@ class Trainer:
         return self.params.optimizer.loss_factor * loss
 
     def head_loss(self, features: Float[Tensor, "n n1"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-        """L_CCL, what trains the head; zero without one."""
+        """L_CCL, the loss of the head; zero without a head."""
         if self.head:
             return self.head.loss(features, labels, self.params.alpha_cc, **self.balance)
         return features.new_zeros((), dtype=torch.float32)
@@ -157,21 +157,21 @@ class Trainer:
         return row | {"frozen": int(self.head is not None and self.head.frozen)}
 
     def _sum_over_processes(self, losses: Float[Tensor, " 2"]) -> None:
-        """Give losses, gradients and what the objective counts the values of the whole minibatch."""
+        """Sum losses, gradients and the objective's accumulated sums over the processes."""
         counted = self.objective.counted()
         for tensor in counted:
-            tensor /= self.processes.count  # it is the sum of earlier minibatches already
+            tensor /= self.processes.count  # it already contains the sum of earlier minibatches
         learning = [*self.model.parameters(), *self.objective.parameters()]
         sum_over_processes(self.processes, [losses, *counted], learning)
 
     def _step(self, optimizer: torch.optim.SGD | None) -> Float[Tensor, ""]:
-        """One update; returns the norm of the gradient before clipping, zero without an optimizer."""
+        """Update once; return the norm of the gradient before clipping, zero without an optimizer."""
         if optimizer is None:
             return torch.zeros((), device=self.device)
         return clip_and_step(optimizer, self.params.optimizer.clip_norm)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a later process needs to continue as if training had never stopped."""
+        """Everything that another process needs to resume training exactly."""
         return {
             "epoch": self.epoch,
             "seen": self.seen,
@@ -184,7 +184,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from ``state_dict``."""
+        """Restore the state from ``state_dict``."""
         self.epoch, self.seen = state["epoch"], state["seen"]
         self.sums = state["sums"].to(self.device)
         self.model.load_state_dict(state["model"])
@@ -225,5 +225,5 @@ def _head_balance(params: TrainParams, class_counts: Int[Tensor, " k"]) -> dict[
 
 
 def step_seed(seed: int, epoch: int, seen: int) -> int:
-    """The seed of one training step, for layers that draw random numbers (dropout, stochastic depth)."""
+    """The seed of one training step, for layers that use random numbers (dropout, stochastic depth)."""
     return int(np.random.SeedSequence([seed, LAYER_STREAM, epoch, seen]).generate_state(1, np.uint64)[0] >> 1)

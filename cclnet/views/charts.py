@@ -1,6 +1,6 @@
-"""The report's charts as Vega-Lite specifications (5.2): plain dicts, as wide as the element they are drawn in.
+"""The report's charts as Vega-Lite specifications (5.2): plain dicts, as wide as the enclosing element.
 
-Colours are the page's CSS variables, which is how a drawn chart follows a change from light to dark, and to paper.
+Colours are the page's CSS variables, so that charts adapt to light and dark mode and to printing.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ CONFIG = {
         "titleFontSize": 12,
         "titleFontWeight": "normal",
     },
-    "axisY": {"minExtent": 40, "tickCount": 5},  # charts above each other begin at the same place
+    "axisY": {"minExtent": 40, "tickCount": 5},  # aligns charts above each other
     "legend": {
         "columns": 2,
         "labelColor": "var(--ink)",
@@ -50,7 +50,7 @@ CONFIG = {
 
 
 def curves_chart(history: pd.DataFrame, labels: Mapping[str, str], description: str) -> Chart:
-    """A curve by epoch for each named column of ``metrics/history.csv`` that holds any number (column → label)."""
+    """A curve over the epochs for each given column (column → label) of ``metrics/history.csv`` that has numbers."""
     shown = [column for column in labels if has_numbers(history, column)]
     points = (
         pd.DataFrame(history, columns=["epoch", *shown])
@@ -72,7 +72,7 @@ def curves_chart(history: pd.DataFrame, labels: Mapping[str, str], description: 
 
 
 def softness_chart(history: pd.DataFrame, lowest_epoch: int | None, frozen_epoch: int | None) -> Chart:
-    """p̄ by epoch, with the epoch in which it was lowest and the one in which the dictionary was frozen, if any."""
+    """p̄ by epoch, with marks at its minimum and at the epoch in which the dictionary was frozen, if any."""
     description = "Softness p̄ of the soft labels by epoch"
     layers: list[Chart] = [{"mark": line(history)}]
     if frozen_epoch is not None:
@@ -97,7 +97,7 @@ def softness_chart(history: pd.DataFrame, lowest_epoch: int | None, frozen_epoch
 
 
 def reliability_chart(reliability: pd.DataFrame) -> Chart:
-    """Accuracy by confidence (columns confidence, accuracy, count), beside the diagonal of perfect calibration."""
+    """Accuracy by confidence (columns confidence, accuracy, count), with the diagonal of perfect calibration."""
     diagonal = {
         "data": {"values": [{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]},
         "mark": {"type": "line", "color": "var(--quiet)", "strokeDash": [4, 4], "strokeWidth": 1},
@@ -117,7 +117,7 @@ def reliability_chart(reliability: pd.DataFrame) -> Chart:
 
 
 def confidence_chart(reliability: pd.DataFrame, bins: int) -> Chart:
-    """How many images (column count) each of the bins of equal width (column bin, from 1) holds."""
+    """A histogram: the number of images (column count) in each bin of equal width (column bin, from 1)."""
     upper = reliability["bin"] / bins
     edges = reliability[["count"]].assign(low=upper - 1 / bins, middle=upper - 0.5 / bins, high=upper)
     unit = {"domain": [0, 1]}
@@ -137,7 +137,7 @@ def confidence_chart(reliability: pd.DataFrame, bins: int) -> Chart:
 
 
 def chart(description: str, **view: Any) -> Chart:
-    """A specification around what is to be seen; the description is its name for who cannot see it."""
+    """A complete specification of a view; the description is the text for screen readers."""
     return {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "description": description,
@@ -149,33 +149,33 @@ def chart(description: str, **view: Any) -> Chart:
 
 
 def rows(table: pd.DataFrame, *columns: str) -> dict[str, Any]:
-    """The named columns of a table as the data of a chart, all of them if none is named."""
+    """The given columns of a table (by default all) as the data of a chart."""
     return {"values": pd.DataFrame(table, columns=list(columns) or None).to_dict("records")}
 
 
 def numbers(field: str, title: str | None = None, **options: Any) -> dict[str, Any]:
-    """A column of numbers as a channel."""
+    """An encoding channel for a column of numbers."""
     return {"field": field, "type": "quantitative", "title": title, **options}
 
 
 def epochs(history: pd.DataFrame) -> dict[str, Any]:
-    """Epochs as the horizontal axis, from the first to the last."""
-    ticks = max(1, min(5, len(history) - 1))  # no more than leave whole numbers; tickMinStep does not see to that
+    """The horizontal axis of epochs, from the first to the last."""
+    ticks = max(1, min(5, len(history) - 1))  # few enough for integer ticks, which tickMinStep does not ensure
     axis = {"format": "d", "grid": False, "tickCount": ticks}
     return numbers("epoch", "epoch", axis=axis, scale={"nice": False, "zero": False})
 
 
 def line(history: pd.DataFrame) -> dict[str, Any]:
-    """A line, on which the epochs are marked where they are few."""
+    """A line; the epochs are marked if there are few."""
     return {"type": "line", "point": len(history) <= MOST_MARKED_EPOCHS}
 
 
 def text_beside(epoch: int, text: str, history: pd.DataFrame) -> dict[str, Any]:
-    """A text beside an epoch, on the side where there is more room."""
+    """A text beside an epoch, on the side with more space."""
     side = {"align": "right", "dx": -6} if 2 * epoch > len(history) else {"align": "left", "dx": 6}
     return {"type": "text", "text": text, **side}
 
 
 def only(epoch: int) -> list[dict[str, Any]]:
-    """The transform that leaves one epoch."""
+    """The transform that selects one epoch."""
     return [{"filter": f"datum.epoch === {epoch}"}]

@@ -1,6 +1,6 @@
-"""The publication figures, after the paper's Fig. 3: the same numbers give the same bytes.
+"""The publication figures, in the style of the paper's Fig. 3; the same numbers give the same bytes.
 
-Every function returns a :class:`matplotlib.figure.Figure` of its own: nothing is shown, nothing is kept between calls.
+Every function returns a new :class:`matplotlib.figure.Figure`: nothing is shown, and no state is kept between calls.
 """
 
 import io
@@ -20,7 +20,7 @@ from scipy.stats import rankdata
 from cclnet.metrics.names import LOSSES, VALIDATION_METRICS
 from cclnet.system.files import write_bytes
 
-# The eight colours of Okabe and Ito (2008) without black and yellow: distinct for the colour-blind, visible on white.
+# The eight colours of Okabe and Ito (2008) without black and yellow: colour-blind safe, visible on white.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]
 
 in_house_style = matplotlib.style.context(
@@ -39,19 +39,19 @@ in_house_style = matplotlib.style.context(
     },
     after_reset=True,
 )
-"""matplotlib's defaults with these changes, deaf to the user's own matplotlibrc."""
+"""matplotlib's defaults with these changes, independent of the user's matplotlibrc."""
 
 PANELS_PER_ROW = 3
 LARGEST_SIDE = 12.0
-"""Inches of a matrix of many classes."""
+"""Largest side of a matrix in inches."""
 LEGIBLE_CLASSES = 40
-"""A matrix of more has no numbers in its cells."""
+"""Largest number of classes for which the cells show numbers."""
 SHORT_NAME = 5
-"""Letters of a class's name that the margins have room for."""
+"""Number of letters of a class's name that fit into the margins."""
 
 
 def soft_label_figure(matrix: ArrayLike, classes: Sequence[str], title: str) -> Figure:
-    """The K×K soft-label matrix: row = the class whose soft label it is, numbers in the cells, colours from 0 to 1."""
+    """The K×K soft-label matrix: each row is the soft label of a class; numbers in the cells, colours from 0 to 1."""
     return soft_label_figures({title: matrix}, classes)
 
 
@@ -65,9 +65,9 @@ def soft_label_figures(matrices: Mapping[str, ArrayLike], classes: Sequence[str]
 
 @in_house_style
 def rank_figure(matrices: Mapping[str, ArrayLike], classes: Sequence[str]) -> Figure:
-    """What is alike in several matrices of classes (title → K×K, at least one): a colour for the rank of each cell.
+    """Several matrices of classes (title → K×K, at least one), coloured by the rank of each cell.
 
-    Rank correlations compare just these colours. The numbers are the cells' own; the diagonal has no rank.
+    Rank correlations compare these ranks. The numbers are the values of the cells; the diagonal has no rank.
     """
     arrays = {title: np.asarray(matrix, dtype=float) for title, matrix in matrices.items()}
     texts = {title: [[f"{value:.2f}" for value in row] for row in array] for title, array in arrays.items()}
@@ -77,7 +77,7 @@ def rank_figure(matrices: Mapping[str, ArrayLike], classes: Sequence[str]) -> Fi
 
 
 def off_diagonal_ranks(matrix: np.ndarray) -> np.ndarray:
-    """The ranks of the cells off the diagonal, equal ones sharing theirs, from 0 to 1; NaN on the diagonal."""
+    """The ranks of the off-diagonal cells, scaled to 0 to 1, with mean ranks for ties; NaN on the diagonal."""
     ranks = np.full(matrix.shape, np.nan)
     beside = ~np.eye(len(matrix), dtype=bool)
     ranks[beside] = (rankdata(matrix[beside]) - 1) / (beside.sum() - 1)
@@ -86,7 +86,7 @@ def off_diagonal_ranks(matrix: np.ndarray) -> np.ndarray:
 
 @in_house_style
 def confusion_figure(counts: ArrayLike, classes: Sequence[str], title: str = "Confusion matrix") -> Figure:
-    """The K×K confusion matrix: row = true class, images as number, their share of the row as colour."""
+    """The K×K confusion matrix with one row per true class: counts as numbers, shares of the row as colours."""
     counts = np.asarray(counts, dtype=int)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return matrix_figure(
@@ -103,8 +103,8 @@ def confusion_figure(counts: ArrayLike, classes: Sequence[str], title: str = "Co
 def history_figure(history: pd.DataFrame, num_classes: int) -> Figure:
     """Losses, softness and validation metrics by epoch (the columns of ``metrics/history.csv``).
 
-    A column without numbers is left out, and so is the softness of a method without a CCL head. The dotted level is
-    the softness of class embeddings that are all at right angles, e² / (e² + K − 1): 0.551873 for K = 7.
+    A column without numbers is left out, and so is the softness of a method without a CCL head. The dotted line is the
+    softness for pairwise orthogonal class embeddings, e² / (e² + K − 1): 0.551873 for K = 7.
     """
     softness = has_numbers(history, "softness")
     frozen_epochs = history["epoch"].to_numpy()[history["frozen"].to_numpy() == 1]
@@ -130,7 +130,7 @@ def history_figure(history: pd.DataFrame, num_classes: int) -> Figure:
 
 @in_house_style
 def reliability_figure(reliability: pd.DataFrame, bins: int = 15, title: str = "Reliability") -> Figure:
-    """Accuracy by confidence, and how many images have it (columns bin from 1, confidence, accuracy, count)."""
+    """Accuracy by confidence, with a histogram of images (columns bin from 1, confidence, accuracy, count)."""
     figure = Figure(figsize=(5, 6))
     diagram, histogram = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     diagram.plot([0, 1], [0, 1], color="gray", linestyle="--", label="perfect calibration")
@@ -144,7 +144,7 @@ def reliability_figure(reliability: pd.DataFrame, bins: int = 15, title: str = "
 
 @in_house_style
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write PNG or SVG, by the suffix, with the same bytes for the same figure: no date, no random identifiers."""
+    """Write PNG or SVG, depending on the suffix; without date and random identifiers, so files are reproducible."""
     undated = {"Date": None} if path.suffix == ".svg" else {"Software": None}
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix.removeprefix("."), metadata=undated)
@@ -160,17 +160,17 @@ def matrix_figure(
     ylabel: str,
     scale: str,
 ) -> Figure:
-    """Square matrices (title → K×K in [0, 1]) with texts in their cells; seven classes can be read 800 pixels wide.
+    """Square matrices (title → K×K in [0, 1]) with texts in their cells; seven classes are legible at 800 pixels.
 
-    A cell that is NaN is left grey.
+    NaN cells are grey.
     """
     columns = min(len(matrices), PANELS_PER_ROW)
     rows = ceil(len(matrices) / columns)
     side = min(max({1: 5.0, 2: 3.2}.get(columns, 2.1), 0.3 * len(classes)), LARGEST_SIDE)
-    cell = 72 * side / len(classes)  # points, as letters are measured
+    cell = 72 * side / len(classes)  # in points, the unit of font sizes
     margin = 0.08 * max(0, *(len(name) - SHORT_NAME for name in classes))
     figure = Figure(figsize=(columns * (side + 0.15) + 1.8 + margin, rows * (side + 1.1 + 0.7 * margin)))
-    names = [name.replace("$", r"\$") for name in classes]  # no formulas
+    names = [name.replace("$", r"\$") for name in classes]  # disables formulas
     panels = [figure.add_subplot(rows, columns, place) for place in range(1, len(matrices) + 1)]
     for axes, (title, matrix) in zip(panels, matrices.items(), strict=True):
         draw_matrix(
@@ -185,7 +185,7 @@ def matrix_figure(
 
 
 def draw_matrix(axes: Axes, matrix: np.ndarray, texts: list[list[str]], points: float) -> None:
-    """Colour the cells on the fixed scale from 0 to 1 and write the texts in them, in black or white."""
+    """Colour the cells on a fixed scale from 0 to 1 and write the texts in black or white."""
     image = axes.imshow(matrix, cmap=colormaps["viridis"].with_extremes(bad="#eeeeee"), vmin=0, vmax=1)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
@@ -197,18 +197,18 @@ def draw_matrix(axes: Axes, matrix: np.ndarray, texts: list[list[str]], points: 
 
 
 def is_dark(red: float, green: float, blue: float) -> bool:
-    """Whether white stands out from the sRGB colour more than black does (relative luminance of WCAG 2)."""
+    """Whether white has more contrast than black with an sRGB colour (relative luminance of WCAG 2)."""
     linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in (red, green, blue)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] < 0.179
 
 
 def has_numbers(history: pd.DataFrame, column: str) -> bool:
-    """Whether not every value is missing, as they are in what a method without a CCL head does not have."""
+    """Whether a column has any value; columns of the CCL head are empty for methods without it."""
     return bool(history[column].notna().to_numpy().any())
 
 
 def draw_curves(axes: Axes, history: pd.DataFrame, labels: Mapping[str, str]) -> None:
-    """One curve for each named column that holds any number; the epochs are marked where they are few."""
+    """Draw a curve for each given column that has numbers; the epochs are marked if there are few."""
     for column, label in labels.items():
         if has_numbers(history, column):
             axes.plot(history["epoch"], history[column], marker="." if len(history) <= 60 else "", label=label)

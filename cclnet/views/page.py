@@ -1,6 +1,6 @@
-"""One page about one experiment: what came out, how far to trust it, and what it was made of.
+"""A report page of one experiment: its results, their uncertainty, and its settings.
 
-The page is complete in itself. Nothing in it depends on when, where or as whom it was made.
+The page is self-contained. It does not depend on the time, the place or the user.
 """
 
 import base64
@@ -62,13 +62,13 @@ METHODS = {
     "class_means": "Labels from class means",
 }
 MISTAKES = 12
-PAIRS = 20  # of the classes of a matrix that is too large to print
+PAIRS = 20  # of classes that are listed for a matrix that is too large to print
 THUMBNAIL = 128  # pixels
-CELL_COLOUR = (86, 180, 233)  # of the cells of a matrix that is too large to print, on light and on dark paper
+CELL_COLOUR = (86, 180, 233)  # of the cells of a matrix that is too large to print, for light and dark mode
 
 
 class Likeness(NamedTuple):
-    """What the soft-label matrix may follow, and whether it does; without a test, the note says why."""
+    """The test of the soft-label matrix against another matrix; without a test, the note says why."""
 
     name: str
     test: MantelTest | None
@@ -76,7 +76,7 @@ class Likeness(NamedTuple):
 
 
 class Mistake(NamedTuple):
-    """An image that was taken for another class; the thumbnail is a PNG as text in base64."""
+    """A misclassified image; the thumbnail is a PNG in base64."""
 
     image: str
     true_class: str
@@ -86,14 +86,14 @@ class Mistake(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """A K×K matrix as the page shows it.
+    """A K×K matrix for display on the page.
 
     Attributes:
-        shares: the cells in [0, 1], which give the colours.
-        numbers: the cells as they are printed.
-        picture: where there are too many cells to print, the shares off the diagonal as a PNG in base64, as a part of
-            the largest; else empty.
-        pairs: then also the largest cells off the diagonal: the row's class, the column's class, the number.
+        shares: the cells in [0, 1], which determine the colours.
+        numbers: the printed values of the cells.
+        picture: for matrices that are too large to print, the off-diagonal shares relative to the largest as a PNG in
+            base64; otherwise empty.
+        pairs: for such matrices, the largest off-diagonal cells: the row's class, the column's class, the number.
     """
 
     shares: NDArray[np.float64]
@@ -104,17 +104,17 @@ class Matrix(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """A run, and what its stages left about its data and its training.
+    """A run, and the files of its stages about its data and its training.
 
     Attributes:
-        run: what was predicted and measured.
-        params: what was asked for.
+        run: the predictions and scores.
+        params: the params of the experiment.
         class_table, reliability, history: tables by class, bin and epoch.
         split: the class, lesion and subset of each image.
         cache: the images.
-        provenance: of each file of the dataset.
-        conditions: what the result depends on besides.
-        planted: the similarity of the classes (K×K) where it is known.
+        provenance: the provenance of each file of the dataset.
+        conditions: what else the result depends on.
+        planted: the similarity of the classes (K×K), if known.
     """
 
     run: Run
@@ -135,27 +135,27 @@ class Report:
 
     @cached_property
     def training_counts(self) -> list[int]:
-        """The training images of each class."""
+        """The number of training images of each class."""
         counts = Counter(self.split.loc[self.split["subset"] == "train", "label"])
         return [counts[name] for name in self.run.classes]
 
     @property
     def glossary(self) -> dict[str, str]:
-        """What the abbreviations among the classes mean."""
+        """The meaning of abbreviated class names."""
         return {name: CLASS_NAMES[name] for name in self.run.classes if name in CLASS_NAMES}
 
     def score(self, name: str) -> float | None:
-        """The value of a metric, None where it is undefined."""
+        """The value of a metric, None if it is undefined."""
         return self.run.scores[name].value
 
     def epoch(self, name: str) -> int | None:
-        """An epoch among the scores, None where there is none."""
+        """An epoch among the scores, None if there is none."""
         value = self.score(name)
         return None if value is None else int(value)
 
 
 def report_page(report: Report) -> str:
-    """The page as HTML, the same for the same experiment."""
+    """The page as HTML; it is deterministic."""
     environment = Environment(
         loader=FileSystemLoader(PAGES),
         autoescape=True,
@@ -192,7 +192,7 @@ def report_page(report: Report) -> str:
 
 
 def _scores(report: Report) -> dict[str, list[tuple[Metric, Score]]]:
-    """The scores of the predictions, under which way is the better one."""
+    """The scores of the predictions, grouped by higher or lower is better."""
     return {
         group: [
             (metric, report.run.scores[name])
@@ -204,7 +204,7 @@ def _scores(report: Report) -> dict[str, list[tuple[Metric, Score]]]:
 
 
 def _training_charts(report: Report) -> dict[str, charts.Chart]:
-    """Title → chart, of what the method has."""
+    """Title → chart, for the curves that the method has."""
     history = report.history
     drawn = {
         "Losses on the training images": charts.curves_chart(history, LOSSES, "Training losses by epoch"),
@@ -220,7 +220,7 @@ def _training_charts(report: Report) -> dict[str, charts.Chart]:
 
 
 def _epoch_table(report: Report) -> pd.DataFrame:
-    """What the training charts show, a row each epoch."""
+    """The data of the training charts, one row per epoch."""
     titles = dict(LOSSES)
     if report.learns_soft_labels:
         titles["softness"] = "p̄"
@@ -230,13 +230,13 @@ def _epoch_table(report: Report) -> pd.DataFrame:
 
 
 def _soft_label_matrix(report: Report) -> Matrix | None:
-    """The learned soft labels; None for a method that learns none."""
+    """The learned soft labels, None for a method that learns none."""
     soft_labels = report.run.learned_soft_labels
     return None if soft_labels is None else _matrix(soft_labels, soft_labels, report.run.classes)
 
 
 def _confusion_matrix(report: Report) -> Matrix:
-    """The images of each true and predicted class, coloured by their share of the true class."""
+    """The number of images of each true and predicted class, coloured by their share of the true class."""
     counts = report.run.confusion
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return _matrix(shares, counts, report.run.classes)
@@ -253,14 +253,14 @@ def _matrix(shares: NDArray[np.float64], numbers: NDArray[Any], classes: Sequenc
 
 
 def _matrix_picture(shares: NDArray[np.float64]) -> str:
-    """A pixel for each cell, the more opaque the larger."""
+    """An image with one pixel per cell, whose opacity increases with the value."""
     opacity = np.rint(255 * shares / (shares.max() or 1)).astype(np.uint8)
     pixels = np.dstack([*(np.full_like(opacity, channel) for channel in CELL_COLOUR), opacity])
     return _png(Image.fromarray(pixels))
 
 
 def _likenesses(report: Report) -> list[Likeness]:
-    """What the learned matrix is compared with; empty for a method that learns none."""
+    """The tests of the learned matrix against other matrices; empty for a method that learns none."""
     soft_labels = report.run.learned_soft_labels
     if soft_labels is None:
         return []
@@ -285,7 +285,7 @@ def _likenesses(report: Report) -> list[Likeness]:
 
 
 def _count_share(report: Report) -> CountShare | None:
-    """How much of the learned matrix class counts explain; None where that has no answer, or nothing was learned."""
+    """The share of the learned matrix that class counts explain; None if undefined or if nothing was learned."""
     soft_labels = report.run.learned_soft_labels
     if soft_labels is None or not all(report.training_counts):
         return None
@@ -293,7 +293,7 @@ def _count_share(report: Report) -> CountShare | None:
 
 
 def _confident_mistakes(report: Report, most: int = MISTAKES) -> list[Mistake]:
-    """The mistakes with the highest probability, the most confident first and equals in the order of their names."""
+    """The misclassified images with the highest probability, the most confident first, with ties in order of names."""
     run = report.run
     confidence = run.probabilities.max(axis=1)
     surest = np.argsort(-confidence, kind="stable")
@@ -310,7 +310,7 @@ def _confident_mistakes(report: Report, most: int = MISTAKES) -> list[Mistake]:
 
 
 def _thumbnail(pixels: NDArray[np.uint8]) -> str:
-    """A square image (RGB), no larger than ``THUMBNAIL``, as PNG in base64."""
+    """A square RGB image, at most ``THUMBNAIL`` wide, as PNG in base64."""
     return _png(Image.fromarray(resize(Image.fromarray(pixels), min(THUMBNAIL, len(pixels)))))
 
 
@@ -322,7 +322,7 @@ def _png(image: Image.Image) -> str:
 
 
 def _settings(params: ReportParams) -> dict[str, Any]:
-    """The params by name; those of the drawn sample and of other works' methods only where they were used."""
+    """The params by name; those of the generated sample and of related methods only if they were used."""
     unused = set() if params.dataset == "sample" else {"sample"}
     if params.method not in Peers.model_fields:
         unused.add("peers")
@@ -330,7 +330,7 @@ def _settings(params: ReportParams) -> dict[str, Any]:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one: ``{"sample": {"seed": 0}}`` as ``{"sample.seed": 0}``."""
+    """Flatten nested mappings: ``{"sample": {"seed": 0}}`` becomes ``{"sample.seed": 0}``."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -338,22 +338,22 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _setting(value: Any) -> str:
-    """A param as ``params.yaml`` has it."""
+    """A param in the notation of ``params.yaml``."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def _decimals(value: float | None, places: int = 3) -> str:
-    """A number as text, a dash for none."""
+    """Format a number; a dash for None and NaN."""
     return "–" if value is None or math.isnan(value) else f"{value:.{places}f}".replace("-", "−")
 
 
 def _drawing_libraries() -> str:
-    """Vega, Vega-Lite and Vega-Embed as script elements, with their licences, out of the page of DVC's plots."""
+    """The script elements of Vega, Vega-Lite and Vega-Embed with their licences, from the page of DVC's plots."""
     return "\n".join(re.findall(r"<!-- Vega.*?-->|<script data-file=.*?</script>", _page("plots.html"), re.DOTALL))
 
 
 def _script_sources() -> str:
-    """The only scripts that a browser may run, for the Content-Security-Policy: the libraries and the page's own."""
+    """The hashes of all allowed scripts for the Content-Security-Policy: the libraries and the page's own scripts."""
     scripts = re.findall(
         r"<script(?: data-file=[^>]*)?>(.*?)</script>", _drawing_libraries() + _page("report.html"), re.DOTALL
     )

@@ -1,4 +1,4 @@
-"""What of CCL-Net's effect is CCL-Net's? Controls and other works' methods. The report of what the cells measured.
+"""Report of the study of controls and related methods: which part of CCL-Net's effect is due to its own parts?
 
 python -m studies controls
 """
@@ -108,12 +108,12 @@ def write(folder: Path) -> None:
 
 
 def classes(runs: Groups) -> list[str]:
-    """Of all runs."""
+    """The classes of all runs."""
     return next(iter(runs.values()))[0].classes
 
 
 def label_table(learned: Groups) -> list[dict[str, str]]:
-    """How soft the labels of each method that makes its own became, and when they froze."""
+    """For each method that learns labels, their softness and the epoch of the freeze."""
     return [
         {
             "method": method,
@@ -126,7 +126,7 @@ def label_table(learned: Groups) -> list[dict[str, str]]:
 
 
 def confusions_table(learned: Groups, baseline: Sequence[Any]) -> list[dict[str, str]]:
-    """How alike the labels of each method are to what the plain baseline confuses."""
+    """The agreement of each method's labels with the plain baseline's confusions."""
     found = {
         (method,): agreement(list(product([cell.soft_labels for cell in cells], baseline)))
         for method, cells in learned.items()
@@ -135,7 +135,7 @@ def confusions_table(learned: Groups, baseline: Sequence[Any]) -> list[dict[str,
 
 
 def planted_table(learned: Groups) -> list[dict[str, str]]:
-    """How alike the labels of each method are to the similarity that the sample was drawn from."""
+    """The agreement of each method's labels with the similarity from which the sample was generated."""
     found = {
         (method,): agreement([(cell.soft_labels, PLANTED_SIMILARITY) for cell in cells])
         for method, cells in learned.items()

@@ -1,4 +1,4 @@
-"""Does a head recover the similarity that the sample was drawn with? The report of what the cells measured.
+"""Report of the study: does a head recover the similarity from which the sample was generated?
 
 python -m studies imbalance
 """
@@ -49,7 +49,7 @@ def write(folder: Path) -> None:
 
 
 def measured(groups: Groups) -> dict[tuple[str, ...], list[Cell]]:
-    """Labels, imbalance and head → the cells, of those that have been run."""
+    """Labels, imbalance and head → the finished cells."""
     return {
         (labels, str(imbalance), title): groups[f"{head}-{imbalance}-{labels}"]
         for labels, imbalance, (head, title) in product(LABELS, IMBALANCES, HEADS.items())
@@ -58,7 +58,7 @@ def measured(groups: Groups) -> dict[tuple[str, ...], list[Cell]]:
 
 
 def recovery_table(groups: Groups) -> list[dict[str, str]]:
-    """A row for each imbalance, head and kind of labels that has been run."""
+    """One row per imbalance, head and kind of labels that has been run."""
     tests = {
         place: [mantel_test(cell.soft_labels, PLANTED_SIMILARITY) for cell in cells]
         for place, cells in measured(groups).items()
@@ -75,7 +75,7 @@ def recovery_table(groups: Groups) -> list[dict[str, str]]:
 
 
 def found(p_values: Sequence[float]) -> str:
-    """In how many of the tests the similarity is found."""
+    """The number of tests that find the similarity."""
     return f"{sum(p < 0.05 for p in p_values)} of {len(p_values)}"
 
 
@@ -91,7 +91,7 @@ def without_table(groups: Groups) -> list[dict[str, str]]:
 
 @in_house_style
 def recovery_figure(groups: Groups) -> Figure:
-    """Recovery by imbalance, a line for each head, the seeds as dots; dashed for shuffled labels."""
+    """Recovery by imbalance: one line per head, seeds as dots; dashed lines for shuffled labels."""
     figure = Figure(figsize=(8, 4))
     axes = figure.subplots()
     colours = {head: f"C{number}" for number, head in enumerate(HEADS)}

@@ -1,4 +1,4 @@
-"""Do the soft labels follow looks or counts? The report of what the cells measured.
+"""Report of the study: do the soft labels follow visual similarity or class counts?
 
 python -m studies looks
 """
@@ -30,7 +30,7 @@ HEADS = {"none": "the paper's", "weights": "weights", "logits": "logits", "sampl
 BASELINES = {"baseline": "no head", "balanced_baseline": "no head, balanced sampling"}
 LABELS = ("original", "shuffled", "random")
 VARIANTS = {"": "ResNet-18", "fast-": "ResNet-18, lr_CCL × 10", "mobilenet_v2-": "MobileNetV2"}
-"""What stands before a cell's head in its name → what it is."""
+"""Prefix of a cell's name before the head → its meaning."""
 SCORES = ("accuracy", "kappa", "f1", "balanced_accuracy", "ece")
 COMPARED = ("accuracy", "kappa", "f1", "balanced_accuracy")
 
@@ -69,12 +69,12 @@ def write(folder: Path) -> None:
 
 
 def tables_of(rows: list[dict[str, str]]) -> list[str]:
-    """A table, or none if there are no rows."""
+    """A table, or nothing if there are no rows."""
     return [markdown_table(rows)] if rows else []
 
 
 def scores_table(groups: Groups) -> list[dict[str, str]]:
-    """A row for each network, head and kind of labels that has been run, and for the baselines."""
+    """One row per network, head and kind of labels that has been run, and per baseline."""
     names = {f"{head}-original": ("ResNet-18", title, "original") for head, title in BASELINES.items()}
     names |= names_of_matrices()
     rows = []
@@ -87,7 +87,7 @@ def scores_table(groups: Groups) -> list[dict[str, str]]:
 
 
 def names_of_matrices() -> dict[str, tuple[str, str, str]]:
-    """Group of cells → network, head and labels, for all that learn a matrix."""
+    """Group of cells → network, head and labels, for all groups that learn a matrix."""
     return {
         f"{variant}{head}-{labels}": (network, title, labels)
         for (variant, network), labels, (head, title) in product(VARIANTS.items(), LABELS, HEADS.items())
@@ -95,12 +95,12 @@ def names_of_matrices() -> dict[str, tuple[str, str, str]]:
 
 
 def learned_matrices(groups: Groups) -> dict[tuple[str, ...], list[Cell]]:
-    """Network, head and labels → the cells, of those that have been run."""
+    """Network, head and labels → the finished cells."""
     return {labels: groups[group] for group, labels in names_of_matrices().items() if group in groups}
 
 
 def what_matrices_follow(groups: Groups) -> dict[tuple[str, ...], Agreement | None]:
-    """Network, head and what might explain the matrices from true labels → how alike they are to it."""
+    """Network, head and possible explanation of the matrices from true labels → their agreement with it."""
     references = {
         "the plain baseline's confusions": confusions(groups, "baseline-original"),
         "a balanced baseline's confusions": confusions(groups, "balanced_baseline-original"),
@@ -121,7 +121,7 @@ def what_matrices_follow(groups: Groups) -> dict[tuple[str, ...], Agreement | No
 
 
 def consistency(groups: Groups) -> dict[tuple[str, ...], Agreement | None]:
-    """Head, labels and kind of other run → how alike the matrices are, for true labels and for shuffled."""
+    """Head, labels and kind of other run → agreement of the matrices, for true and for shuffled labels."""
     found: dict[tuple[str, ...], Agreement | None] = {}
     for (head, title), labels in product(HEADS.items(), LABELS[:2]):
         by_network = [matrices(groups, f"{variant}{head}-{labels}") for variant in VARIANTS]
@@ -132,7 +132,7 @@ def consistency(groups: Groups) -> dict[tuple[str, ...], Agreement | None]:
 
 
 def comparison(groups: Groups) -> Iterator[str]:
-    """The tables of differences to the paper's head, or why there are none."""
+    """The tables of differences from the paper's head, or a sentence why there are none."""
     titles = {f"{head}-original": title for head, title in {**BASELINES, **HEADS}.items()}
     runs = {title: groups[group] for group, title in titles.items() if group in groups}
     reference = HEADS["none"]
@@ -148,7 +148,7 @@ def comparison(groups: Groups) -> Iterator[str]:
 
 
 def matrices_of_figure(groups: Groups) -> dict[str, Matrix]:
-    """The matrices to show side by side, title → the mean over the seeds: above the paper's head, below a balanced."""
+    """The matrices of the figure, title → mean over the seeds: the paper's head above, a balanced head below."""
     shown = {
         "Paper's head, true labels": matrices(groups, "none-original"),
         "Paper's head, shuffled": matrices(groups, "none-shuffled"),

@@ -1,1 +1,1 @@
-"""What the reports of the studies share: the measured cells, differences between methods, tables."""
+"""Shared code of the studies' reports: loading cells, differences between methods, tables."""

@@ -1,4 +1,4 @@
-"""Calibration before and after temperature scaling, each half of the lesions scaled by the temperature of the other."""
+"""Calibration before and after temperature scaling, with two-fold cross-fitting over the lesions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,9 +16,10 @@ SMALLEST = 1e-12  # a probability of 0 has no logarithm
 
 
 def calibration(cell: Cell) -> tuple[dict[str, float | None], dict[str, float | None]]:
-    """The calibration metrics of a run's predictions, and those after temperature scaling.
+    """The calibration metrics of a run's predictions, before and after temperature scaling.
 
-    The temperature of each half of the lesions is fitted on the other half, so that no image judges its own.
+    The temperature of each half of the lesions is fitted on the other half, so no image is evaluated with a temperature
+    that was fitted on it.
     """
     truth, probabilities = cell.truth, cell.probabilities
     logits = np.log(np.maximum(probabilities, SMALLEST))
@@ -38,7 +39,7 @@ def halves(lesions: ArrayLike, seed: int = 0) -> NDArray[np.bool_]:
 
 
 def calibration_table(groups: Mapping[str, Sequence[Cell]]) -> list[dict[str, str]]:
-    """A row for each method: every metric before → after temperature scaling."""
+    """One row per method: every metric before → after temperature scaling."""
     rows = []
     for name, cells in groups.items():
         pairs = [calibration(cell) for cell in cells]

@@ -1,4 +1,4 @@
-"""What the cells of a study measured."""
+"""The results of the cells of a study."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class Cell:
     """One experiment.
 
     Attributes:
-        name: of its files; the parts before the last hyphen name its group, the last part is the seed.
+        name: name of its files; the parts before the last hyphen are the group, the last part is the seed.
         results: the contents of its JSON.
-        predictions: image, label, lesion and the probability of every class, one row a validation image.
+        predictions: image, label, lesion and the probability of every class, one row per validation image.
     """
 
     name: str
@@ -31,17 +31,17 @@ class Cell:
 
     @property
     def group(self) -> str:
-        """What it shares with its repetitions under other seeds."""
+        """The name without the seed, shared by all repetitions."""
         return self.name.rpartition("-")[0]
 
     @property
     def seed(self) -> str:
-        """What distinguishes it from its repetitions."""
+        """The seed, which distinguishes repetitions."""
         return self.name.rpartition("-")[2]
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What the evaluate stage measured."""
+        """The metrics of the evaluate stage."""
         return self.results["metrics"]
 
     @property
@@ -56,12 +56,12 @@ class Cell:
 
     @property
     def confusion(self) -> NDArray[np.float64]:
-        """Validation images by true class (row) and predicted class."""
+        """Number of validation images by true class (row) and predicted class."""
         return np.array(self.results["confusion"], dtype=np.float64)
 
     @property
     def class_counts(self) -> NDArray[np.int64]:
-        """Training images of each class."""
+        """Number of training images of each class."""
         return np.array(self.results["training_images"])
 
     @property
@@ -71,20 +71,20 @@ class Cell:
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """What was predicted, images × K; the files round it, so it is made to sum to 1 again."""
+        """The predicted probabilities, images × K, renormalised because the files contain rounded values."""
         probabilities = self.predictions[self.classes].to_numpy(np.float64)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Which validation images were classified correctly."""
+        """Whether each validation image was classified correctly."""
         return self.probabilities.argmax(axis=1) == self.truth
 
     @cached_property
     def resampled(self) -> dict[str, NDArray[np.float64]]:
-        """Accuracy, kappa, F1 and so on, of the validation images themselves and of ``REPORTED_RESAMPLES`` resamples.
+        """Accuracy, kappa, F1 and so on, for the validation images and for ``REPORTED_RESAMPLES`` resamples of them.
 
-        Cells with the same images have the same resamples, see ``resampled_figures``.
+        Cells with the same images use the same resamples, see ``resampled_figures``.
         """
         return resampled_figures(weighted_scores(self.truth, self.probabilities), self.predictions["lesion"])
 
@@ -103,16 +103,16 @@ def load_cells(folder: Path) -> Groups:
 
 
 def load_cell(path: Path) -> Cell:
-    """The cell of a JSON file and the CSV beside it, its images in order."""
+    """Load the cell of a JSON file and the CSV beside it, sorted by image."""
     predictions = read_csv(path.with_suffix(".csv"), ["image", "label", "lesion"])
     return Cell(path.stem, read_json(path), predictions.sort_values("image", ignore_index=True))
 
 
 def require_same_images(cells: Sequence[Cell]) -> None:
-    """Refuse cells that cannot be compared image by image.
+    """Check that cells can be compared image by image.
 
     Raises:
-        DataError: naming those whose validation images, labels or lesions are not the first one's.
+        DataError: validation images, labels or lesions of some cells differ from those of the first; it names them.
     """
     columns = ["image", "label", "lesion"]
     others = [cell for cell in cells[1:] if not cell.predictions[columns].equals(cells[0].predictions[columns])]

@@ -1,4 +1,4 @@
-"""Methods compared on the same validation images."""
+"""Comparison of methods on the same validation images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from studies.reporting.p_values import PValue, adjusted
 from studies.reporting.tables import spread
 
 METRICS = {"accuracy": "accuracy", "f1": "macro F1", "kappa": "Cohen's kappa", "jaccard": "macro Jaccard"}
-"""The paper's, in the order of its Table 1."""
+"""The metrics of the paper, in the order of its Table 1."""
 
 EXPLANATION = (
     "Differences are on the same validation images, averaged over the seeds that both methods have. *These seeds*: "
@@ -31,12 +31,12 @@ class MethodDifference:
     """A method minus the reference, averaged over the seeds that both have.
 
     Attributes:
-        name: of the method.
-        seeds: how many.
-        differences: metric → the difference, None where the data leave the metric undefined.
-        p_fixed: metric → p for these very seeds, after Holm over the methods compared.
-        p_hierarchical: metric → p for other seeds, after Holm; None for a single seed, too.
-        mcnemar: p of the exact test that both are right equally often, one for each seed.
+        name: name of the method.
+        seeds: number of seeds.
+        differences: metric → the difference, None if the metric is undefined.
+        p_fixed: metric → p for these seeds, after Holm's correction over the compared methods.
+        p_hierarchical: metric → p for other seeds, after Holm's correction; None also for a single seed.
+        mcnemar: p of the exact test that both are equally accurate, one per seed.
     """
 
     name: str
@@ -47,7 +47,7 @@ class MethodDifference:
     mcnemar: list[float]
 
     def columns(self, metric: str) -> dict[str, str]:
-        """The cells of a table's row about one metric; dashes where it is undefined."""
+        """The columns of a table for one metric; dashes if it is undefined."""
         found = self.differences[metric]
         fixed, hierarchical = (found.fixed, found.hierarchical) if found else (None, None)
         return {
@@ -66,7 +66,7 @@ def _interval(difference: Difference | None, p: PValue | None) -> str:
 def method_differences(
     reference: Sequence[Cell], others: Mapping[str, Sequence[Cell]], metrics: Sequence[str]
 ) -> list[MethodDifference]:
-    """Each of the others minus the reference; those without a seed in common are left out.
+    """Compare each of the other methods with the reference; methods without a common seed are left out.
 
     Args:
         reference: the runs of the reference.
@@ -74,7 +74,7 @@ def method_differences(
         metrics: names of ``weighted_scores``.
 
     Raises:
-        DataError: not all have the same validation images.
+        DataError: the runs do not have the same validation images.
     """
     by_seed = {cell.seed: cell for cell in reference}
     found: list[tuple[str, list[tuple[Cell, Cell]]]] = []
@@ -121,13 +121,13 @@ def metric_table(
     references: Mapping[str, Sequence[MethodDifference]],
     published: Mapping[str, float] | None = None,
 ) -> list[dict[str, str]]:
-    """The rows of one metric: what was measured, and the differences to each reference.
+    """The rows of one metric: the measured values, and the differences from each reference.
 
     Args:
         methods: method → its runs.
-        metric: its name.
-        references: name of a method → the differences to it.
-        published: method → the paper's value, if the paper has the metric.
+        metric: name of the metric.
+        references: name of a method → the differences from it.
+        published: method → the paper's value, if the paper reports the metric.
     """
     rows = []
     for name, cells in methods.items():
@@ -142,7 +142,7 @@ def metric_table(
 
 
 def _columns(name: str, reference: str, differences: Sequence[MethodDifference], metric: str) -> dict[str, str]:
-    """A method's columns about its difference to one reference."""
+    """The columns with a method's difference from one reference."""
     compared = {difference.name: difference for difference in differences}
     columns = dict.fromkeys(("difference", "these seeds", "other seeds"), "–")
     if name == reference:
@@ -153,7 +153,7 @@ def _columns(name: str, reference: str, differences: Sequence[MethodDifference],
 
 
 def mcnemar_table(differences: Sequence[MethodDifference], reference: str) -> list[dict[str, str]]:
-    """The exact tests of each method, seed by seed; they take images to be independent."""
+    """The exact tests of each method, seed by seed; they assume independent images."""
     column = f"exact McNemar's p against {reference}, seed by seed"
     return [{"method": each.name, column: ", ".join(f"{p:.2f}" for p in each.mcnemar)} for each in differences]
 
@@ -162,14 +162,14 @@ def mcnemar_table(differences: Sequence[MethodDifference], reference: str) -> li
 def differences_figure(
     panels: Mapping[str, Sequence[MethodDifference]], metrics: Mapping[str, str], reference: str
 ) -> Figure:
-    """Differences to the reference: a row of panels for each group, a panel for each metric.
+    """Differences from the reference: one row of panels per group, one panel per metric.
 
-    The thick lines are the intervals for these seeds, the thin ones those for other seeds.
+    The thick lines are the intervals for these seeds, the thin lines those for other seeds.
 
     Args:
         panels: title → the differences of a group, at least one.
         metrics: metric → its title.
-        reference: what the differences are to.
+        reference: name of the reference.
     """
     sizes = [len(differences) for differences in panels.values()]
     figure = Figure(figsize=(2.6 * len(metrics) + 2, 0.9 * len(panels) + 0.27 * sum(sizes) + 0.8))
@@ -186,7 +186,7 @@ def differences_figure(
 
 
 def _draw(axes: Axes, differences: Sequence[RepeatedDifference | None]) -> None:
-    """A row for each difference, the first on top."""
+    """Draw the differences one below the other."""
     axes.axvline(0, color="gray", linewidth=0.8)
     for place, difference in enumerate(differences):
         if difference is None:
@@ -207,13 +207,13 @@ def csv_rows(
     metrics: Sequence[str],
     published: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[dict[str, Any]]:
-    """The same numbers unrounded: a row for each method, metric and reference.
+    """The same numbers unrounded: one row per method, metric and reference.
 
     Args:
-        place: first columns and their values.
+        place: the first columns and their values.
         methods: method → its runs.
-        references: name of a method → the differences to it.
-        metrics: names.
+        references: name of a method → the differences from it.
+        metrics: names of the metrics.
         published: method → metric → the paper's value.
     """
     rows = []
@@ -236,7 +236,7 @@ def csv_rows(
 
 
 def _unrounded(difference: MethodDifference | None, metric: str) -> dict[str, float | None]:
-    """The numbers of a difference; None each if there is none."""
+    """The numbers of a difference; all None if there is none."""
     found = difference.differences[metric] if difference else None
     fixed, hierarchical = (found.fixed, found.hierarchical) if found else (None, None)
     p_fixed = difference.p_fixed[metric] if difference else None

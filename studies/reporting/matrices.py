@@ -1,4 +1,4 @@
-"""Matrices of classes, learned or counted, and how alike two of them are."""
+"""Matrices of classes, learned or counted, and the agreement of two matrices."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ EXPLANATION = (
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike two kinds of matrices are, over pairs of runs.
+    """The agreement of two kinds of matrices, over pairs of runs.
 
     Attributes:
-        correlations: of each pair, where it is defined.
-        without: of each pair, the correlations without each of the K classes in turn.
-        p: of their mean, two-sided, see ``mean_mantel_test``.
+        correlations: the correlation of each pair, if it is defined.
+        without: for each pair, the correlations without each of the K classes in turn.
+        p: two-sided p of the mean correlation, see ``mean_mantel_test``.
     """
 
     correlations: list[float]
@@ -44,7 +44,7 @@ class Agreement:
 
     @property
     def mean(self) -> float | None:
-        """Over the pairs."""
+        """The mean over the pairs."""
         return _mean(self.correlations)
 
     @property
@@ -67,7 +67,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def agreement(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> Agreement | None:
-    """Of all pairs; None if there are none."""
+    """The agreement of all pairs; None if there are none."""
     if not pairs:
         return None
     correlations = [rank_correlation(a, b) for a, b in pairs]
@@ -81,11 +81,11 @@ def agreement(pairs: Sequence[tuple[ArrayLike, ArrayLike]]) -> Agreement | None:
 def agreement_table(
     table: Mapping[tuple[str, ...], Agreement | None], titles: Sequence[str], classes: Sequence[str]
 ) -> list[dict[str, str]]:
-    """A row for each agreement that there is: its labels, the correlation with its p, and that without each class.
+    """One row per existing agreement: its labels, the correlation with its p, and the correlation without each class.
 
     Args:
         table: labels → agreement.
-        titles: of the labels' columns.
+        titles: titles of the labels' columns.
         classes: the K names.
     """
     known = {labels: each for labels, each in table.items() if each}
@@ -99,7 +99,7 @@ def agreement_table(
 
 
 def without_columns(values: Sequence[float | None], classes: Sequence[str]) -> dict[str, str]:
-    """A figure without each of the classes in turn, a column for each."""
+    """A value without each of the classes in turn, one column per class."""
     return {
         f"without {name}": "–" if value is None else f"{value:.2f}" for name, value in zip(classes, values, strict=True)
     }
@@ -111,7 +111,7 @@ def matrices(groups: Groups, group: str) -> list[Matrix]:
 
 
 def confusions(groups: Groups, group: str) -> list[Matrix]:
-    """The symmetric confusions of all runs of a group that have every class."""
+    """The symmetrised confusions of all runs of a group in which every class occurs."""
     similarities = [confused_similarity(cell.confusion) for cell in groups.get(group, [])]
     return [similarity for similarity in similarities if similarity is not None]
 
@@ -119,7 +119,7 @@ def confusions(groups: Groups, group: str) -> list[Matrix]:
 def counts_table(
     groups: Mapping[tuple[str, ...], Sequence[Cell]], titles: Sequence[str], classes: Sequence[str]
 ) -> list[dict[str, str]]:
-    """The share of the matrices' ranks that class counts explain, and that without each class; means over the runs."""
+    """The share of the rank variance that class counts explain, also without each class; means over the runs."""
     rows = []
     for labels, cells in groups.items():
         shares = [_explained(cell.soft_labels, cell.class_counts) for cell in cells]

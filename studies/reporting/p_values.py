@@ -1,4 +1,4 @@
-"""p values as they are published: corrected for their number, and "at most" where a bootstrap can say no more."""
+"""p-values for reports: corrected for multiple testing, and marked as upper bounds if limited by the bootstrap."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from cclnet.metrics.resampling import holm
 
 
 class PValue(NamedTuple):
-    """A p value; ``at_most`` if the true one may be smaller, as no resample was on the other side of 0."""
+    """A p-value; ``at_most`` if the true value may be smaller, because no resample was on the other side of 0."""
 
     value: float
     at_most: bool
@@ -18,9 +18,9 @@ class PValue(NamedTuple):
 
 
 def adjusted(values: Sequence[PValue | None]) -> list[PValue | None]:
-    """Holm's adjustment over all that there are; one is at most what it is if it hangs on another that is.
+    """Holm's adjustment of all existing p-values; an adjusted value is an upper bound if it depends on another one.
 
-    Whether it does is seen by letting the ones at most so large be 0.
+    To find these, the adjustment is repeated with all upper bounds replaced by 0.
     """
     known = [value for value in values if value is not None]
     upper = holm([value.value for value in known])

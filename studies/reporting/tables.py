@@ -1,4 +1,4 @@
-"""Numbers as text, tables in Markdown, and the report that they are written to."""
+"""Formatting of numbers, Markdown tables, and writing of reports."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from cclnet.system.files import write_bytes
 
 
 def spread(values: Iterable[float | None], digits: int = 3) -> str:
-    """``mean ± standard deviation`` over seeds; the mean alone of one; a dash where there is none."""
+    """``mean ± standard deviation`` over seeds; only the mean for one seed; a dash for none."""
     known = [value for value in values if value is not None]
     if not known:
         return "–"
@@ -17,7 +17,7 @@ def spread(values: Iterable[float | None], digits: int = 3) -> str:
 
 
 def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """A GitHub table of rows that share their keys; without rows, a sentence that says so."""
+    """A GitHub table of rows with the same keys; without rows, a sentence that says so."""
     if not rows:
         return "No cell gives a value here."
     header = list(rows[0])

@@ -1,1 +1,1 @@
-"""Grids, their cells, and the processes that measure them."""
+"""Grids, their cells, and the processes that run them."""

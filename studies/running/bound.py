@@ -1,9 +1,9 @@
-"""Run a module as ``python -m`` does, and end it when the process that started it is gone.
+"""Run a module like ``python -m``, and end it when the process that started it has ended.
 
     python -m studies.running.bound PARENT MODULE [ARGUMENT …]
 
-A process that is killed cannot end those that it started, so these look after themselves. Nothing but the standard
-library is imported here: a stage has to prepare the processor before NumPy is loaded.
+A killed process cannot end its child processes, so they check for it themselves. Only the standard library is imported
+here, because a stage has to prepare the processor before NumPy is loaded.
 """
 
 import os
@@ -14,14 +14,14 @@ import threading
 import time
 
 INTERVAL = 0.5
-"""Seconds between two looks at the parent."""
+"""Seconds between two checks of the parent."""
 
 GRACE = 60.0
-"""Seconds that a training has, after SIGTERM, to finish its step and to save its state."""
+"""Seconds after SIGTERM in which a training may finish its step and save its state."""
 
 
 def end_with(parent: int) -> None:
-    """Send this process SIGTERM when its parent has changed, and SIGKILL if it is still there after ``GRACE``."""
+    """Send SIGTERM to this process when its parent has changed, and SIGKILL if it still runs after ``GRACE``."""
     while os.getppid() == parent:
         time.sleep(INTERVAL)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,11 +1,11 @@
-"""Measure a committed cell again and compare every number with the committed ones.
+"""Run a committed cell again and compare every number with the committed ones.
 
-The numbers must be equal where that is promised: the same kernels, threads, processes and versions of the libraries;
-with ``processor: native`` also the same processor, which cells record since they record what made them. Elsewhere
-rounding differs, and after some hundred steps of training that is another draw of the same chance that another seed is.
-So the tolerance is what seeds differ by: a number may be off by ``FACTOR`` times the root mean square difference of two
-runs under two seeds, over all groups of the study's committed cells on the same dataset. The cells of a matrix, the
-epochs of a curve and the predicted probabilities are each compared together, by their root mean square difference.
+The numbers must be equal if equality is guaranteed: with the same kernels, threads, processes and versions of the
+libraries, and with ``processor: native`` also the same processor, which newer cells record. Otherwise rounding differs,
+which after some hundred training steps has the same effect as another seed. So the tolerance is derived from seeds: a
+number may differ by ``FACTOR`` times the root mean square difference of two runs with different seeds, over all groups
+of the study's committed cells on the same dataset. The entries of a matrix, the epochs of a curve and the predicted
+probabilities are each compared together, by their root mean square difference.
 """
 
 import random
@@ -31,7 +31,7 @@ FACTOR = 4.0
 
 
 class Outcome(IntEnum):
-    """What a check found; the exit status of its command."""
+    """The result of a check; also the exit status of its command."""
 
     EQUAL = 0
     WITHIN_TOLERANCE = 3
@@ -39,13 +39,13 @@ class Outcome(IntEnum):
 
 
 class Deviation(NamedTuple):
-    """How far a number is from the committed one, or several numbers are in the root mean square.
+    """The difference of a number from the committed one, or the root mean square difference of several numbers.
 
     Attributes:
-        name: of the number or numbers.
-        committed, measured: as text; of several numbers how many there are.
-        difference: infinite if only one of the two is undefined (null), or if there are not equally many.
-        tolerance: 0 where equality is promised.
+        name: name of the number or numbers.
+        committed, measured: as text; for several numbers, their count.
+        difference: infinite if only one of the two is undefined (null), or if their counts differ.
+        tolerance: 0 if equality is guaranteed.
     """
 
     name: str
@@ -63,19 +63,19 @@ class Deviation(NamedTuple):
 
 
 def check(cells: Sequence[PlannedCell], source: str | None) -> Outcome:
-    """Measure one of the cells again, chosen at random, and print the table of differences.
+    """Run one of the cells again, chosen at random, and print the table of differences.
 
     Args:
-        cells: the planned ones; one of those that have been measured is chosen.
-        source: where the official files come from, None for where ``params.yaml`` says.
+        cells: the planned cells; one of the finished ones is chosen.
+        source: the source of the official files; None for the one in ``params.yaml``.
 
     Raises:
-        CCLNetError: none of the cells has been measured, or measuring failed.
+        CCLNetError: none of the cells is finished, or running it failed.
     """
     measured = [cell for cell in cells if cell.done]
     if not measured:
         raise CCLNetError("none of these cells has been measured, so there is nothing to check")
-    chosen = random.choice(measured)  # noqa: S311 - any of them will do
+    chosen = random.choice(measured)  # noqa: S311 - no cryptographic use
     committed, again = load_cell(ROOT / f"{chosen.path}.json"), measured_again(chosen, source)
     reason = why_not_equal(committed.results, again.results)
     peers = [] if not reason else measured_alike(chosen)
@@ -96,14 +96,14 @@ def measured_again(cell: PlannedCell, source: str | None) -> Cell:
 
 
 def measured_alike(chosen: PlannedCell) -> list[Cell]:
-    """All measured cells of the study on the same dataset."""
+    """All finished cells of the study on the same dataset."""
     dataset = chosen.params["dataset"]
     alike = [cell for cell in planned_cells(chosen.study) if cell.done and cell.params["dataset"] == dataset]
     return [load_cell(ROOT / f"{cell.path}.json") for cell in alike]
 
 
 def why_not_equal(committed: Mapping[str, Any], again: Mapping[str, Any]) -> str:
-    """What keeps the contents of two cells from having equal numbers; empty if they are promised."""
+    """Why the numbers of two cells may differ; empty if equality is guaranteed."""
     before, now = committed["ran_on"], again["ran_on"]
     differing = [
         f"{key} {before.get(key)} and {now.get(key)}" for key in sorted(before | now) if before.get(key) != now.get(key)
@@ -117,11 +117,11 @@ def why_not_equal(committed: Mapping[str, Any], again: Mapping[str, Any]) -> str
 
 
 def deviations(committed: Cell, again: Cell, peers: Sequence[Cell]) -> list[Deviation]:
-    """Every number of two cells beside each other.
+    """Compare every number of two cells.
 
     Args:
         committed, again: the two cells.
-        peers: what gives the tolerance; without two seeds of one group among them it is 0.
+        peers: the cells that determine the tolerance, which is 0 if no group among them has two seeds.
     """
     before, now = numbers(committed), numbers(again)
     pairs = [(numbers(a), numbers(b)) for a, b in combinations(peers, 2) if a.group == b.group]
@@ -138,7 +138,7 @@ def deviations(committed: Cell, again: Cell, peers: Sequence[Cell]) -> list[Devi
 
 
 def numbers(cell: Cell) -> dict[str, NDArray[np.float64] | None]:
-    """All that a cell measured, name → number or numbers, None for what is undefined."""
+    """All results of a cell, name → number or numbers, None if undefined."""
     found: dict[str, Any] = {name: value for name, value in cell.metrics.items() if name != "notes"}
     found |= {f"{name} by epoch": values for name, values in cell.results["history"].items()}
     found |= {name: cell.results[name] for name in ("soft_labels", "confusion", "training_images")}
@@ -147,20 +147,20 @@ def numbers(cell: Cell) -> dict[str, NDArray[np.float64] | None]:
 
 
 def distance(a: NDArray[np.float64] | None, b: NDArray[np.float64] | None) -> float:
-    """The root mean square difference; infinite if only one is undefined, or they do not have the same shape."""
+    """The root mean square difference; infinite if only one is undefined, or if the shapes differ."""
     if a is None or b is None:
         return 0.0 if a is b else float("inf")
     return root_mean_square(a - b) if a.shape == b.shape else float("inf")
 
 
 def root_mean_square(values: ArrayLike) -> float:
-    """0 for no values."""
+    """The root mean square, 0 for no values."""
     squares = np.square(np.asarray(values, dtype=np.float64))
     return float(np.sqrt(squares.mean())) if squares.size else 0.0
 
 
 def as_text(value: NDArray[np.float64] | None) -> str:
-    """A number; of several, how many."""
+    """A number as text; for several numbers, their count."""
     if value is None:
         return "undefined"
     return f"{value:.6g}" if value.ndim == 0 else f"{value.size} numbers"
@@ -187,6 +187,6 @@ def outcome(found: Iterable[Deviation]) -> Outcome:
 
 
 def origin(cell: Cell) -> str:
-    """The commit of a cell, as far as it is known."""
+    """The commit of a cell, if known."""
     made = cell.results["made_by"]
     return str(made.get("commit") or made.get("added_in_commit"))[:10]

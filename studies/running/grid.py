@@ -1,17 +1,18 @@
-"""A study's grid, ``studies/NAME/grid.yaml``: what it asks, and the cells that it plans.
+"""A study's grid, ``studies/NAME/grid.yaml``: its question and its planned cells.
 
-The head of the file says what is asked (``question``), how to run it (``command``), what that takes (``cost``) and what
-comes out (``expected``). The rest is a grid of experiments:
+The head of the file contains the ``question``, the ``command`` to run it, its ``cost`` and the ``expected`` result. The
+rest is a grid of experiments:
 
 - ``settings``: the params that all cells share;
-- ``matrix``: for each key its values; there is a cell for every combination of them. A plain value is that of the
-  param which the key names. A value with a ``name`` has ``settings``, one param or several. A list of such tables plans
-  the cells of each.
+- ``matrix``: the values of each key; there is one cell for every combination of values. A plain value is the value of
+  the param with the key's name. A value with a ``name`` has ``settings`` for one or several params. A list of such
+  mappings plans the cells of each of them.
 
-A cell is named by the names of its values, joined with hyphens in the order of the keys; the last key is ``seed``.
+The name of a cell consists of the names of its values, joined with hyphens in the order of the keys; the last key is
+``seed``.
 
-What neither file nor cell sets comes from ``base.yaml``, where the params of every study are pinned, so that another
-default in ``params.yaml`` does not make committed cells invalid.
+Params that are not set in the grid come from ``base.yaml``, which fixes the params of all studies, so that a changed
+default in ``params.yaml`` does not invalidate committed cells.
 """
 
 import hashlib
@@ -42,7 +43,7 @@ class _Keys(BaseModel):
 
 
 class Value(_Keys):
-    """One value of a matrix's key: its name, and the params that it stands for."""
+    """One value of a matrix's key: its name, and its params."""
 
     name: Annotated[str, BeforeValidator(str), Field(pattern=rf"^{NAME.pattern}$")]
     settings: Settings = Field(min_length=1)
@@ -71,14 +72,14 @@ class Grid(_Keys):
 
 
 class Dataset(_Keys):
-    """What the studies use of a dataset: its title in their reports, and the pinned params of its block."""
+    """A dataset in the studies: its title in the reports, and the fixed params of its block."""
 
     title: str
     settings: Settings
 
 
 class Base(_Keys):
-    """``base.yaml``: the params that are pinned for all studies, and those for each dataset."""
+    """``base.yaml``: the params that are fixed for all studies, and those for each dataset."""
 
     settings: Settings
     datasets: dict[str, Dataset]
@@ -90,10 +91,10 @@ class PlannedCell:
 
     Attributes:
         study: the name of the study.
-        name: of its files, unique in the study.
+        name: name of its files, unique in the study.
         place: key of the matrix → the name of its value.
-        settings: all params that are set for it, by ``base.yaml``, the grid and the values.
-        departures: in how many keys, seed apart, its value is not the first of the matrix.
+        settings: all params that are set for it by ``base.yaml``, the grid and the values.
+        departures: number of keys, except the seed, whose value is not the first one of the matrix.
     """
 
     study: str
@@ -104,29 +105,29 @@ class PlannedCell:
 
     @property
     def path(self) -> Path:
-        """Its files without their suffix, from the project's root."""
+        """The path of its files without suffix, relative to the project's root."""
         return Path("studies") / self.study / "cells" / self.name
 
     @property
     def done(self) -> bool:
-        """Whether it has been measured: both of its files are there."""
+        """Whether it is finished, that is, both of its files exist."""
         return all((ROOT / f"{self.path}.{suffix}").is_file() for suffix in ("json", "csv"))
 
     @cached_property
     def params(self) -> dict[str, Any]:
-        """All that its result depends on, see ``experiment_params``."""
+        """All params that its result depends on, see ``experiment_params``."""
         return experiment_params(self.settings)
 
     @cached_property
     def data(self) -> Path:
-        """The folder of its prepared data, from the project's root; cells of equal data share it."""
+        """The folder of its prepared data, relative to the project's root; cells with equal data share it."""
         values = data_params(self.params)
         digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
         return Path("studies") / "data" / f"{values['dataset']}-{values['split']}-{digest}"
 
 
 def study_names() -> list[str]:
-    """The studies that there are."""
+    """The names of all studies."""
     return sorted(path.parent.name for path in (ROOT / "studies").glob("*/grid.yaml"))
 
 
@@ -134,7 +135,7 @@ def read_grid(study: str) -> Grid:
     """Read and check a study's grid.
 
     Raises:
-        CCLNetError: there is no such study, or its grid has faults; all of them, a line each.
+        CCLNetError: there is no such study, or its grid is invalid; it lists all problems, one per line.
     """
     path = ROOT / "studies" / study / "grid.yaml"
     if study not in study_names():
@@ -144,12 +145,12 @@ def read_grid(study: str) -> Grid:
 
 @cache
 def base() -> Base:
-    """Read and check what the studies share."""
+    """Read and check the params that the studies share."""
     return _checked(BASE, Base)
 
 
 def dataset_titles() -> dict[str, str]:
-    """What the studies run on, in the words of their reports' headings."""
+    """The titles of the datasets in the reports' headings."""
     return {name: dataset.title for name, dataset in base().datasets.items()}
 
 
@@ -168,10 +169,10 @@ def _refusal(where: Path, found: list[str]) -> CCLNetError:
 
 
 def planned_cells(study: str) -> list[PlannedCell]:
-    """All cells of a study, those of the first seed first: cut short, a study has its whole table for some seeds.
+    """All cells of a study, ordered by seed, so that an interrupted study has the whole table for some seeds.
 
     Raises:
-        CCLNetError: there is no such study, or its grid has faults.
+        CCLNetError: there is no such study, or its grid is invalid.
     """
     grid = read_grid(study)
     cells = [cell for matrix in grid.matrix for cell in _cells_of(study, grid.settings, matrix)]
@@ -205,13 +206,13 @@ def _settings_of(values: Mapping[str, Plain | Value]) -> Settings:
 
 
 def _pinned(chosen: Settings) -> Settings:
-    """What ``base.yaml`` has for all cells and for those of the chosen dataset."""
+    """The params in ``base.yaml`` for all cells and for the chosen dataset."""
     dataset = base().datasets.get(chosen.get("dataset", ""))
     return base().settings | (dataset.settings if dataset else {})
 
 
 def _faults(cells: list[PlannedCell]) -> Iterator[str]:
-    """What is wrong with the cells of a grid, each fault once, with the first cell that has it."""
+    """The problems of the cells of a grid, each one once, with the first cell that has it."""
     names = [cell.name for cell in cells]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -230,12 +231,12 @@ def _faults(cells: list[PlannedCell]) -> Iterator[str]:
 
 
 def only(cells: list[PlannedCell], wanted: Mapping[str, str]) -> list[PlannedCell]:
-    """The cells at the wanted places of a grid.
+    """Select cells of a grid.
 
     Args:
-        cells: those of a study.
-        wanted: key of a matrix → names of its values, with commas between them. A cell whose matrix lacks one of the
-            keys is left out.
+        cells: the cells of a study.
+        wanted: key of a matrix → names of its values, separated by commas. Cells whose matrix lacks one of the keys are
+            left out.
 
     Raises:
         CCLNetError: the grid has no such key or value.
@@ -251,7 +252,7 @@ def only(cells: list[PlannedCell], wanted: Mapping[str, str]) -> list[PlannedCel
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML lets a later key overwrite an earlier one silently; here that is a mistake."""
+    """A loader that refuses duplicate keys, which YAML otherwise overwrites silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]

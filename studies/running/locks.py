@@ -1,4 +1,4 @@
-"""One process at a time for a result."""
+"""Locks that allow only one process at a time to compute a result."""
 
 import fcntl
 import os
@@ -12,20 +12,20 @@ from cclnet.system.errors import CCLNetError
 
 
 class BusyError(CCLNetError):
-    """Another process is at work on the same result."""
+    """Another process is computing the same result."""
 
     exit_status = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
 @contextmanager
 def locked(path: Path, wait: bool = False) -> Iterator[None]:
-    """Hold the lock of a result while the block runs; the system releases it when the process ends, however it ends.
+    """Hold the lock of a result while the block runs; the system releases it when the process ends, for any reason.
 
-    Where the file system has no locks, a line says so and the block runs without.
+    If the file system does not support locks, a message is printed and the block runs without a lock.
 
     Args:
-        path: the lock's file, gone afterwards.
-        wait: for another process to release it.
+        path: the lock file, which is removed afterwards.
+        wait: wait for another process to release the lock.
 
     Raises:
         BusyError: another process holds it; not raised with ``wait``.
@@ -52,7 +52,7 @@ def _held(path: Path, wait: bool) -> IO[str]:
             file.write(str(os.getpid()))
             file.flush()
             return file
-        file.close()  # its owner has removed it since: another process may hold a new one
+        file.close()  # its owner has removed it; another process may hold a new one
 
 
 def _lock(file: IO[str], wait: bool) -> None:
@@ -66,7 +66,7 @@ def _lock(file: IO[str], wait: bool) -> None:
 
 
 def _is_named(file: IO[str], path: Path) -> bool:
-    """Whether the open file is the one of that name."""
+    """Whether the path still refers to the open file."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

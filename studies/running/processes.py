@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them."""
+"""Processes that end when the one that started them ends."""
 
 import os
 import subprocess
@@ -12,31 +12,31 @@ from cclnet.system.interruption import interruptible
 from studies.running.settings import ROOT
 
 INTERVAL = 0.1
-"""Seconds between two looks at a running process."""
+"""Seconds between two checks of a running process."""
 
 
 def start_module(
     module: str, arguments: Sequence[str], folder: Path, log: IO[bytes] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start ``python -m module`` in a folder; it ends when this process is gone.
+    """Start ``python -m module`` in a folder; it ends when this process ends.
 
-    It has a session of its own, so Ctrl-C reaches this process alone, which then ends it with one signal.
+    It has its own session, so Ctrl-C reaches only this process, which then ends it with one signal.
 
     Args:
-        module: its full name.
-        arguments: what follows.
-        folder: where it runs; it finds this checkout's modules in any.
-        log: takes what it prints, None for the terminal.
+        module: full name of the module.
+        arguments: its arguments.
+        folder: its working folder; this checkout's modules can be imported in any folder.
+        log: receives its output; None for the terminal.
     """
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    environment.pop("DVC_ROOT", None)  # the folder is a root of its own
+    environment.pop("DVC_ROOT", None)  # the folder is a separate project root
     command = [sys.executable, "-m", "studies.running.bound", str(os.getpid()), module, *arguments]
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)  # noqa: S603
 
 
 def end_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ask processes to end, unless they have, and wait for them: a training saves its state first."""
+    """Ask running processes to end and wait for them, because a training saves its state first."""
     running = [process for process in processes if process.poll() is None]
     for process in running:
         process.terminate()
@@ -45,10 +45,10 @@ def end_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def status_of(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the exit status of a process, and end it if this one is asked to end.
+    """Wait for the exit status of a process; end it if this process is asked to end.
 
     Raises:
-        InterruptionError: SIGINT or SIGTERM came; the process has ended.
+        InterruptionError: SIGINT or SIGTERM was received; the process has ended.
     """
     with interruptible() as end_if_asked_to:
         try:

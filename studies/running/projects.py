@@ -1,4 +1,4 @@
-"""Folders in which the pipeline's stages run under params of their own, beside the user's checkout."""
+"""Project folders in which the pipeline's stages run with other params, outside of the user's checkout."""
 
 import subprocess
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from studies.running.settings import ROOT, params_with
 
 
 def start_project(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Make a folder that the stages can run in; a relative path of a file of weights is one from the project's root."""
+    """Create a folder in which stages can run; a relative path of weights starts at the project's root."""
     params = params_with(settings)
     if params["weights"] is not None and (file := weights_file(str(params["weights"]))):
         params["weights"] = str(ROOT / file)
@@ -23,10 +23,11 @@ def start_project(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def run_stage(stage: str, folder: Path) -> None:
-    """Run one stage in the folder, as a process of its own: the processor has to be prepared before torch is loaded.
+    """Run one stage in the folder as a separate process, because the processor is prepared before torch is loaded.
 
     Raises:
-        CCLNetError: it failed, and has said why; or this process was asked to end, and the stage has ended first.
+        CCLNetError: the stage failed and has reported the reason, or this process was asked to end and the stage has
+            ended.
     """
     status = status_of(start_stage(stage, folder))
     if status:

@@ -1,4 +1,4 @@
-"""What made a result: the code, the params, the data, the machine."""
+"""The provenance of a result: code, params, data and machine."""
 
 import os
 import platform
@@ -14,14 +14,14 @@ from studies.running.grid import PlannedCell
 from studies.running.settings import ROOT, data_params, experiment_params, todays
 
 CODE = ("cclnet", "stages", "studies/*.py", "params.yaml", "studies/running/base.yaml")
-"""What a result may depend on in the checkout, as git's patterns."""
+"""The files of the checkout that a result may depend on, as git patterns."""
 
 PREPARED = "prepared.json"
-"""The record of a folder of data; it is written last, so it stands for all of it."""
+"""The record of a data folder; it is written last, so its existence implies that the data are complete."""
 
 
 def code() -> dict[str, Any]:
-    """The commit of this checkout, and which of the files of ``CODE`` differ from it; null where git cannot say."""
+    """The commit of this checkout, and the files of ``CODE`` that differ from it; null if git is not available."""
     commit = _git("rev-parse", "HEAD")
     changed = _git("status", "--porcelain", "--untracked-files=all", "--", *CODE)
     if commit is None or changed is None:
@@ -38,7 +38,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def hardware() -> str:
-    """The processor with its family and model, and its cores, in one line."""
+    """The processor with its family and model, and the number of cores, in one line."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
@@ -49,7 +49,7 @@ def hardware() -> str:
 
 
 def write_data_record(folder: Path, settings: dict[str, Any]) -> None:
-    """Write what prepared data are: the params they depend on, and the digests of their files."""
+    """Write the record of prepared data: the params they depend on, and the digests of their files."""
     provenance = read_json(folder / "data" / "provenance.json")
     record = {
         "params": data_params(experiment_params(settings)),
@@ -60,13 +60,13 @@ def write_data_record(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def made_by(settings: dict[str, Any], data: Path, wall_seconds: float, resumed: bool) -> dict[str, Any]:
-    """What a cell keeps of its making, beside the conditions that the train stage records.
+    """The provenance of a cell, in addition to the conditions that the train stage records.
 
     Args:
         settings: the params that were set for it.
         data: the folder of its prepared data.
-        wall_seconds: since it was started, or since it was resumed.
-        resumed: an interrupted run of it was continued, so the seconds are not those of all its epochs.
+        wall_seconds: time since it was started or resumed.
+        resumed: whether an interrupted run was resumed, so that the time does not include all epochs.
     """
     prepared = read_json(data / PREPARED)
     return code() | {
@@ -80,7 +80,7 @@ def made_by(settings: dict[str, Any], data: Path, wall_seconds: float, resumed: 
 
 
 def contradiction(cell: PlannedCell) -> str:
-    """In what a measured cell was made with other params than the grid has for it today; empty if in nothing."""
+    """The differences between the params of a finished cell and those of the current grid; empty if there are none."""
     results = read_json(ROOT / f"{cell.path}.json")
     recorded = todays(recorded_settings(results))
     try:
@@ -91,15 +91,15 @@ def contradiction(cell: PlannedCell) -> str:
 
 
 def recorded_settings(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The params of a measured cell: all of them, of older cells those that were set."""
+    """The params of a finished cell; for older cells, only those that were set."""
     return results["made_by"].get("params") or results["settings"]
 
 
 def check_measured(cells: Sequence[PlannedCell]) -> None:
-    """Refuse a grid whose measured cells were made under other params.
+    """Check that the finished cells of a grid were run with its params.
 
     Raises:
-        CCLNetError: naming all of them.
+        CCLNetError: names all cells with other params.
     """
     found = [(cell, contradiction(cell)) for cell in cells if cell.done]
     lines = [f"  {cell.name}: {words}" for cell, words in found if words]

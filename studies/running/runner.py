@@ -1,4 +1,4 @@
-"""Run the cells of a study that are missing, several at the same time, each in a process of its own."""
+"""Run the missing cells of a study, several at the same time, each in a separate process."""
 
 import subprocess
 import tempfile
@@ -24,7 +24,7 @@ console = Console(stderr=True, highlight=False)
 
 @dataclass(frozen=True)
 class Job:
-    """A command to run: ``python -m module arguments``, and what it is called on the terminal."""
+    """A command to run: ``python -m module arguments``, and its title on the terminal."""
 
     title: str
     module: str
@@ -32,13 +32,13 @@ class Job:
 
 
 def run_missing(study: str, cells: Sequence[PlannedCell], source: str | None, jobs: int) -> None:
-    """Take the cells that another study has measured, then prepare the data of the others and measure them.
+    """Copy the cells that another study has run, then prepare the data of the others and run them.
 
     Args:
-        study: what the progress is called.
-        cells: the planned ones.
-        source: where the official files come from, None for where ``params.yaml`` says.
-        jobs: cells at the same time.
+        study: the title of the progress messages.
+        cells: the planned cells.
+        source: the source of the official files; None for the one in ``params.yaml``.
+        jobs: number of cells at the same time.
 
     Raises:
         CCLNetError: a command failed.
@@ -50,13 +50,13 @@ def run_missing(study: str, cells: Sequence[PlannedCell], source: str | None, jo
 
 
 def prepare(study: str, cells: Sequence[PlannedCell], source: str | None, root: Path = ROOT) -> None:
-    """Prepare the data of the cells, as far as they are not there; the folders are in ``root``."""
+    """Prepare the missing data of the cells; the folders are in ``root``."""
     needed = {root / cell.data: cell for cell in cells if not (root / cell.data / PREPARED).is_file()}
     run_all(study, [data_job(folder, cell, source) for folder, cell in needed.items()], 1)
 
 
 def data_job(folder: Path, cell: PlannedCell, source: str | None) -> Job:
-    """Prepare a cell's data, on any machine with the same bytes."""
+    """The job that prepares a cell's data, with the same bytes on any machine."""
     settings = cell.settings | {"processor": "portable"}
     if source is not None and cell.settings["dataset"] != "sample":
         settings["source"] = source
@@ -64,18 +64,18 @@ def data_job(folder: Path, cell: PlannedCell, source: str | None) -> Job:
 
 
 def cell_job(path: Path, data: Path, settings: Mapping[str, Any]) -> Job:
-    """Measure a cell."""
+    """The job that runs a cell."""
     return Job(path.name, "studies.cell", [str(path), "--data", str(data), *as_text(settings)])
 
 
 def run_all(study: str, jobs: Sequence[Job], at_once: int) -> None:
-    """Run jobs, some at the same time. After one has failed no other is started, and those that run are waited for.
+    """Run jobs, some at the same time. After a failure no further job is started, and running jobs are completed.
 
-    A cell that another process is measuring is left to it.
+    A cell that another process is running is skipped.
 
     Raises:
-        CCLNetError: one failed.
-        InterruptionError: SIGINT or SIGTERM came; the running ones have been ended, they continue when run again.
+        CCLNetError: a job failed.
+        InterruptionError: SIGINT or SIGTERM was received; the running jobs have been ended and resume when run again.
     """
     run = _Run(study, list(jobs), at_once)
     with interruptible() as end_if_asked_to:
@@ -91,7 +91,7 @@ def run_all(study: str, jobs: Sequence[Job], at_once: int) -> None:
 
 
 class _Run:
-    """Jobs that wait, run, have failed, or were left to another process."""
+    """The waiting, running, failed and skipped jobs."""
 
     def __init__(self, study: str, jobs: list[Job], at_once: int) -> None:
         self.study, self.waiting, self.at_once = study, jobs, at_once
@@ -109,7 +109,7 @@ class _Run:
             self.running.append(_started(self.waiting.pop(0), quiet=self.at_once > 1))
 
     def collect(self) -> None:
-        """Take note of the jobs that have ended."""
+        """Process the jobs that have ended."""
         ended = [each for each in self.running if each.process.poll() is not None]
         for each in ended:
             self.running.remove(each)
@@ -134,10 +134,10 @@ class _Run:
             each.close()
 
     def conclude(self) -> None:
-        """Say which jobs were left to others.
+        """Report which jobs were skipped.
 
         Raises:
-            CCLNetError: some failed.
+            CCLNetError: some jobs failed.
         """
         if self.left:
             console.print(f"{self.study}: another process is at work on {', '.join(self.left)}")
@@ -147,20 +147,20 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Running:
-    """A job's process, and the file it prints into if it is quiet."""
+    """A job's process, and the file with its output if it is quiet."""
 
     job: Job
     process: subprocess.Popen[bytes]
     log: IO[bytes] | None
 
     def show_log(self) -> None:
-        """Print what a quiet job has printed."""
+        """Print the output of a quiet job."""
         if self.log:
             self.log.seek(0)
             console.print(self.log.read().decode(errors="replace"), markup=False)
 
     def close(self) -> None:
-        """Give up the log."""
+        """Close the log."""
         if self.log:
             self.log.close()
 
@@ -172,7 +172,7 @@ def _started(job: Job, quiet: bool) -> _Running:
 
 
 def take_measured(cells: Sequence[PlannedCell]) -> None:
-    """Copy the missing cells that another study has measured with equal params, and so on equal data."""
+    """Copy the missing cells that another study has run with equal params, and therefore on equal data."""
     missing = [cell for cell in cells if not cell.done]
     if not missing:
         return

@@ -34,18 +34,18 @@ RENAMED = {
     "precision": "computation.precision",
     "compile": "computation.compile",
 }
-"""Names that committed cells may hold → today's names of the same params."""
+"""Param names in committed cells → current names of the same params."""
 
 DATA_KEYS = {key for group in (DatasetKeys, SplitKeys, SizeKeys, SampleKeys) for key in group.model_fields}
-"""What the prepared data depend on, apart from where the official files come from."""
+"""The params that the prepared data depend on, except the source of the official files."""
 
 
 def params_with(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The project's params with some of them changed.
 
     Args:
-        settings: path → value; a text is read as YAML, as ``dvc exp run -S`` takes it. A key of the chosen dataset's
-            block may go without its path: ``epochs`` for ``datasets.isic2018.epochs``.
+        settings: path → value; strings are parsed as YAML, as in ``dvc exp run -S``. A key of the chosen dataset's
+            block may be given without its path: ``epochs`` for ``datasets.isic2018.epochs``.
 
     Raises:
         CCLNetError: there is no such key. The values are not checked here; the stages check them.
@@ -70,13 +70,13 @@ def _committed_params() -> dict[str, Any]:
 
 
 def experiment_params(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """All that the result of an experiment depends on, as dotted names → checked values.
+    """All params that the result of an experiment depends on, as dotted names → checked values.
 
-    The chosen dataset's block has its keys beside the others (``epochs``); where the images come from, the device and
+    The keys of the chosen dataset's block are on the top level (``epochs``). The source of the images, the device and
     the number of processes are left out.
 
     Raises:
-        CCLNetError: a key does not exist or a value is not allowed; all of them in one line.
+        CCLNetError: a key does not exist or a value is invalid; it lists all problems in one line.
     """
     try:
         params = Params.model_validate(params_with(settings))
@@ -96,19 +96,19 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any
 
 
 def data_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of an experiment's params that its prepared data depend on."""
+    """The params of an experiment that its prepared data depend on."""
     drawn = _committed_params()["datasets"][params["dataset"]]["source"] == "drawn"
     keys = DATA_KEYS if drawn else DATA_KEYS - set(SampleKeys.model_fields)
     return {name: value for name, value in params.items() if name.split(".")[0] in keys}
 
 
 def todays(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as a committed cell recorded them, under today's names."""
+    """The recorded settings of a committed cell, under current names."""
     return {RENAMED.get(name, name): value for name, value in recorded.items()}
 
 
 def parsed_settings(texts: list[str]) -> dict[str, str]:
-    """``key=value`` texts as a table; of two for one key the later one wins.
+    """Parse ``key=value`` texts; if a key is repeated, the last value is used.
 
     Raises:
         CCLNetError: a text is not such a pair.
@@ -129,7 +129,7 @@ def _yaml_of(value: Any) -> str:
 
 
 def problems(error: ValidationError) -> list[str]:
-    """What pydantic found, a short text for each fault: where it is and what is wrong."""
+    """The errors of pydantic as short texts with their location."""
     found = []
     for details in error.errors(include_url=False):
         where = ".".join(str(part) for part in details["loc"]) or "the file"

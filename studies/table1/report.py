@@ -1,4 +1,4 @@
-"""Table 1 of the paper, Fig. S1 and what the leakage is worth: the report of what the cells measured.
+"""Report of the study on Table 1 of the paper, Fig. S1 and the effect of the leakage.
 
 python -m studies table1
 """
@@ -66,7 +66,7 @@ PUBLISHED = {
 
 REFERENCES = ("ccl", "baseline")
 CLAIMS = (("ccl", "baseline"), ("ccl", "lsr-u5"))
-"""The differences that the paper's conclusion rests on."""
+"""The differences on which the paper's conclusion is based."""
 
 
 def write(folder: Path) -> None:
@@ -122,7 +122,7 @@ def published(backbone: str) -> dict[str, dict[str, float]]:
 
 
 def tables(backbone: str, runs: Groups, references: Mapping[str, Sequence[MethodDifference]]) -> Iterator[str]:
-    """A table for each metric, one of McNemar's tests and one for the calibration."""
+    """One table per metric, one of McNemar's tests and one for the calibration."""
     known = published(backbone)
     for metric, title in (METRICS | ALSO).items():
         yield f"**{title[0].upper()}{title[1:]}**"
@@ -138,7 +138,7 @@ def tables(backbone: str, runs: Groups, references: Mapping[str, Sequence[Method
 
 
 def claims(groups: Groups, dataset: str, title: str) -> Iterator[str]:
-    """The differences that the paper rests on, in points of accuracy, and whether the intervals here hold them."""
+    """The paper's main differences in points of accuracy, and whether the intervals here contain them."""
     if not dataset.startswith("isic2018"):
         return
     rows = []
@@ -160,7 +160,7 @@ def claims(groups: Groups, dataset: str, title: str) -> Iterator[str]:
 
 
 def held(difference: Difference | None, value: float) -> str:
-    """An interval in points, and on which side of it the value is."""
+    """An interval in points, and whether the value is below, inside or above it."""
     if difference is None:
         return "–"
     side = "below" if value < difference.low else "above" if value > difference.high else "within"
@@ -168,7 +168,7 @@ def held(difference: Difference | None, value: float) -> str:
 
 
 def leakage(groups: Groups, dataset: str, title: str) -> Iterator[str]:
-    """Both splits side by side: what images of one lesion on both sides are worth."""
+    """Both splits side by side: the effect of lesions with images in both subsets."""
     rows = []
     for backbone, method in product(BACKBONES, METHODS):
         sides = [groups.get(f"{dataset}-{split}-{backbone}-{method}") for split in SPLITS]
@@ -190,7 +190,7 @@ def leakage(groups: Groups, dataset: str, title: str) -> Iterator[str]:
 
 
 def with_interval(cells: Sequence[Cell], metric: str) -> str:
-    """The mean over the seeds, and how far chance may move it."""
+    """The mean over the seeds with its interval."""
     require_same_images(cells)
     mean = spread([cell.metrics[metric] for cell in cells])
     found = repeated_difference([cell.resampled[metric] for cell in cells])  # to 0
@@ -199,7 +199,7 @@ def with_interval(cells: Sequence[Cell], metric: str) -> str:
 
 
 def soft_labels(groups: Groups, dataset: str, title: str, folder: Path) -> Iterator[str]:
-    """The matrices of Fig. S1: how alike they are, and what they follow."""
+    """The matrices of Fig. S1: their agreement with each other and with other matrices."""
     names = {backbone: f"{dataset}-image-{backbone}-ccl" for backbone in BACKBONES}
     learned = {backbone: matrices(groups, name) for backbone, name in names.items() if name in groups}
     if not learned:
@@ -223,7 +223,7 @@ def soft_labels(groups: Groups, dataset: str, title: str, folder: Path) -> Itera
 def agreements(
     groups: Groups, dataset: str, learned: Mapping[str, Sequence[Any]]
 ) -> dict[tuple[str, str], Agreement | None]:
-    """Backbone and what its matrices are compared with → how alike they are; two backbones are compared once."""
+    """Backbone and reference → agreement of the matrices; each pair of backbones is compared once."""
     found: dict[tuple[str, str], Agreement | None] = {}
     for backbone, runs in learned.items():
         found[BACKBONES[backbone], "another seed"] = agreement(list(combinations(runs, 2)))

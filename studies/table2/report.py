@@ -1,4 +1,4 @@
-"""Table 2 and Fig. 3 of the paper: what the learning rate of the CCL head does. The report of what the cells measured.
+"""Report of the study on Table 2 and Fig. 3 of the paper: the effect of the CCL head's learning rate.
 
 python -m studies table2
 """
@@ -67,7 +67,7 @@ def write(folder: Path) -> None:
 
 
 def rate_table(runs: Groups) -> list[dict[str, str]]:
-    """When each rate converged, and how soft its labels became."""
+    """The convergence of each rate, and the softness of its labels."""
     rows = []
     for rate, cells in runs.items():
         epoch, softness, *_ = PAPER[rate]
@@ -88,12 +88,12 @@ def rate_table(runs: Groups) -> list[dict[str, str]]:
 
 
 def lowest(cell: Cell) -> float:
-    """The lowest p̄ of a run, over the ends of its epochs."""
+    """The lowest p̄ of a run, over all epochs."""
     return min(cell.results["history"]["softness"])
 
 
 def score_tables(runs: Groups) -> Iterator[str]:
-    """How well each rate classifies, a table for each metric."""
+    """The scores of each rate, one table per metric."""
     others = {rate: cells for rate, cells in runs.items() if rate != CHOSEN}
     differences = method_differences(runs.get(CHOSEN, []), others, COMPARED)
     for place, metric in enumerate(COMPARED):
@@ -104,7 +104,7 @@ def score_tables(runs: Groups) -> Iterator[str]:
 
 
 def row_of(dataset: str, rate: str, cell: Cell) -> dict[str, Any]:
-    """One run unrounded."""
+    """The unrounded numbers of one run."""
     names = ("lowest_softness_epoch", "converged_epoch", "softness_epoch", "softness", *COMPARED)
     row = {"dataset": dataset, "lr_ccl": rate, "seed": cell.seed, "lowest_softness": lowest(cell)}
     return row | {name: cell.metrics[name] for name in names}
@@ -112,7 +112,7 @@ def row_of(dataset: str, rate: str, cell: Cell) -> dict[str, Any]:
 
 @in_house_style
 def softness_figure(runs: Groups) -> Figure:
-    """p̄ by epoch, a colour for each learning rate, a line for each run."""
+    """p̄ by epoch: one colour per learning rate, one line per run."""
     figure = Figure(figsize=(8, 4))
     axes = figure.subplots()
     for number, (rate, cells) in enumerate(runs.items()):
