@@ -104,7 +104,11 @@ def coloured(value: float) -> "Style":
 
 
 def with_progress(
-    model: "CCLNet", description: "ModelDescription", pictures: "Sequence[Picture]", device: Device
+    model: "CCLNet",
+    description: "ModelDescription",
+    pictures: "Sequence[Picture]",
+    device: Device,
+    batch_size: int | None = None,
 ) -> "Predictions":
     """Predict pictures and show the progress on standard error."""
     from cclnet.inference.prediction import predict_pictures
@@ -112,7 +116,7 @@ def with_progress(
 
     place = select_device(device)
     with redirect_stdout(sys.stderr), progress() as report:
-        return predict_pictures(model.to(place), description, pictures, place, report)
+        return predict_pictures(model.to(place), description, pictures, place, report, batch_size)
 
 
 def give(findings: dict[str, Any], show: Callable[[], None], json_file: Path | None) -> None:
