@@ -12,6 +12,7 @@ from cclnet.cli.evaluate import evaluate
 from cclnet.cli.export import export
 from cclnet.cli.matrix import matrix
 from cclnet.cli.predict import predict
+from cclnet.cli.similar import similar
 from cclnet.system.errors import errors_in_one_line
 
 
@@ -41,6 +42,7 @@ app.command(
     "--labels ISIC2018_Task3_Test_GroundTruth.zip -o metrics.json"
 )(evaluate)
 app.command(epilog="Example: cclnet matrix models/model.safetensors --csv matrix.csv --figure matrix.png")(matrix)
+app.command(epilog="Example: cclnet similar features.npz --page similar.html --json similar.json")(similar)
 app.command(epilog="Example: cclnet compare HEAD muggy-tuna --json difference.json")(compare)
 app.command(epilog="Example: cclnet export models/model.safetensors --onnx model.onnx --with-preprocessing")(export)
 

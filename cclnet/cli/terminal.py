@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cclnet.cli.options import Device
-from cclnet.system.progress import progress
+from cclnet.system.progress import Report, progress
 from cclnet.system.writing import is_standard_output
 
 if TYPE_CHECKING:
@@ -103,6 +103,13 @@ def coloured(value: float) -> "Style":
     return Style(color="#ffffff" if is_dark(red, green, blue) else "#000000", bgcolor=background)
 
 
+@contextmanager
+def report_on_standard_error() -> Iterator[Report]:
+    """Report progress there, so that standard output holds nothing but results."""
+    with redirect_stdout(sys.stderr), progress() as report:
+        yield report
+
+
 def with_progress(
     model: "CCLNet",
     description: "ModelDescription",
@@ -115,7 +122,7 @@ def with_progress(
     from cclnet.system.machine import select_device
 
     place = select_device(device)
-    with redirect_stdout(sys.stderr), progress() as report:
+    with report_on_standard_error() as report:
         return predict_pictures(model.to(place), description, pictures, place, report, batch_size)
 
 

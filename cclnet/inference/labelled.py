@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cclnet.dataset.layouts import LABELS, read_layout
+from cclnet.dataset.layouts import LABELS, LabelledFolder, read_layout
 from cclnet.dataset.tables import absent, labels_in, lesions_in, require_none
 from cclnet.inference.pictures import Picture, pictures_in, repeated_images
 from cclnet.metrics.matrices import records
 from cclnet.metrics.score_table import Score, score_predictions
 from cclnet.metrics.scores import class_table
-from cclnet.system.errors import Problem
+from cclnet.system.errors import CCLNetError, Problem
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,26 @@ def _folder_of(ground_truth: Path) -> Path | None:
     return ground_truth.resolve().parent if ground_truth.name == LABELS and ground_truth.is_file() else None
 
 
+def labelled_folder(folder: Path) -> tuple[LabelledPictures, list[str]]:
+    """Read a folder of labelled images in one of the layouts of ``dataset.layouts``, and its classes, sorted.
+
+    Raises:
+        DataError: with everything that is wrong with it.
+        CCLNetError: the folder cannot be read.
+    """
+    try:
+        found = read_layout(folder)
+    except OSError as error:
+        raise CCLNetError(f"{folder} cannot be read: {error.strerror}") from None
+    classes = sorted({kind.label for kind in found.kinds.values()})
+    return _labelled(found, classes), classes
+
+
 def _labelled_folder(folder: Path, classes: Sequence[str]) -> LabelledPictures:
-    found = read_layout(folder)
+    return _labelled(read_layout(folder), classes)
+
+
+def _labelled(found: LabelledFolder, classes: Sequence[str]) -> LabelledPictures:
     problems = [*found.problems]
     problems += [
         Problem(image, f"has the label {kind.label!r}, which the model does not know")

@@ -78,26 +78,49 @@ def predict_pictures(
     Raises:
         DataError: no picture could be predicted; all are named.
     """
-    images: list[str] = []
+    kept: list[Picture] = []
     problems: list[Problem] = []
-
-    def shrink(data: bytes) -> Pixels:
-        crop = central_crop(resize(decode(data), description.short_side), description.crop)
-        return crop.copy()  # otherwise the whole image would stay in memory
-
-    def crops() -> Iterator[Pixels]:
-        results = map_pictures(pictures, shrink, os.cpu_count() or 1)
-        for done, (picture, crop) in enumerate(zip(pictures, results, strict=True), start=1):
-            if isinstance(crop, ValueError):
-                problems.append(Problem(picture.where, str(crop)))
-            else:
-                images.append(picture.image)
-                yield crop
-            report("images predicted", done, len(pictures))
-
+    size = description.short_side, description.crop
+    crops = picture_crops(pictures, *size, kept, problems, "images predicted", report)
     model.to(memory_format=description.layout)  # pyright: ignore[reportCallIssue]
-    batches = crops_to_network(crops(), device, description.normalization, description.layout, batch_size)
+    batches = crops_to_network(crops, device, description.normalization, description.layout, batch_size)
     probabilities = [class_probabilities(model, inputs) for inputs in batches]
     if not probabilities:
         raise DataError("no image can be predicted; replace them:", problems)
-    return Predictions(description.classes, images, np.concatenate(probabilities), problems)
+    return Predictions(
+        description.classes, [picture.image for picture in kept], np.concatenate(probabilities), problems
+    )
+
+
+def picture_crops(
+    pictures: Sequence[Picture],
+    short_side: int,
+    size: int,
+    kept: list[Picture],
+    problems: list[Problem],
+    name: str,
+    report: Report = silent,
+) -> Iterator[Pixels]:
+    """The resized central crops of pictures, in their order; they are decoded in threads, some ahead.
+
+    Args:
+        pictures: the pictures.
+        short_side: pixels of the shorter side to which a picture is resized.
+        size: pixels of a side of its crop.
+        kept: gets each picture whose crop is given.
+        problems: gets the reason for each other picture.
+        name: what is reported.
+        report: called with the number of pictures so far.
+    """
+
+    def shrink(data: bytes) -> Pixels:
+        return central_crop(resize(decode(data), short_side), size).copy()  # or the whole image would stay in memory
+
+    results = map_pictures(pictures, shrink, os.cpu_count() or 1)
+    for done, (picture, crop) in enumerate(zip(pictures, results, strict=True), start=1):
+        if isinstance(crop, ValueError):
+            problems.append(Problem(picture.where, str(crop)))
+        else:
+            kept.append(picture)
+            yield crop
+        report(name, done, len(pictures))

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -65,11 +64,11 @@ class Estimator(ABC):
 
 
 class MeanPredictions(Estimator):
-    """s_ij = (P_ij + P_ji) / (P_ii + P_jj), P_ij the mean probability of class j for images of class i.
+    """s_ij = 2 (P_ij + P_ji) / (P_ii + P_jj + P_ij + P_ji), P_ij the mean probability of class j for images of class i.
 
     The probabilities are those of a linear discriminant analysis that has not seen the image's group, with the same
-    prior for all classes, so the classes' sizes play no part. 1: the features do not tell the classes apart; 0: they
-    are never confused.
+    prior for all classes, so the classes' sizes play no part. 0: the two classes are never confused; 1: the features
+    do not tell them apart; more, up to 2: each is taken for the other more often than for itself.
     """
 
     def prepare(self, features: Array, labels: Labels, folds: Labels, num_classes: int, seed: int) -> None:
@@ -82,12 +81,17 @@ class MeanPredictions(Estimator):
     def similarities(self, weights: Array) -> Array:
         rates = self.class_means(self.values, weights)
         own = np.diagonal(rates, axis1=1, axis2=2)
-        sums = own[:, :, None] + own[:, None, :]
         mutual = rates + rates.transpose(0, 2, 1)
-        return np.where(sums > 0, mutual / np.where(sums > 0, sums, 1), np.where(np.isnan(sums), np.nan, 1.0))
+        sums = own[:, :, None] + own[:, None, :] + mutual
+        found = np.where(sums > 0, 2 * mutual / np.where(sums > 0, sums, 1), np.where(np.isnan(sums), np.nan, 1.0))
+        places = np.arange(len(self.places))
+        found[:, places, places] = np.where(np.isnan(own), np.nan, 1.0)
+        return found
 
     def distances(self, similarity: Array) -> Array:
-        return _positive(-np.log(similarity.clip(SMALLEST_SIMILARITY)))
+        """The logarithm of (P_ii + P_jj) / (P_ij + P_ji)."""
+        inner = similarity.clip(SMALLEST_SIMILARITY, 1)
+        return _positive(np.log((2 - inner) / inner))
 
 
 class Confusions(MeanPredictions):
@@ -122,9 +126,8 @@ class Discriminant(Estimator):
     """
 
     def prepare(self, features: Array, labels: Labels, folds: Labels, num_classes: int, seed: int) -> None:
-        analysis = _analysis(num_classes).fit(features, labels)
-        root = np.linalg.cholesky(np.asarray(analysis.covariance_))
-        self.values = np.linalg.solve(root, features.T).T
+        _, covariance = _means_and_covariance(features, labels, num_classes)
+        self.values = np.linalg.solve(np.linalg.cholesky(covariance), features.T).T
 
     def similarities(self, weights: Array) -> Array:
         means = self.class_means(self.values, weights)
@@ -185,23 +188,59 @@ ESTIMATORS: dict[str, type[Estimator]] = {
 def out_of_fold_probabilities(features: Array, labels: Labels, folds: Labels, num_classes: int) -> Array:
     """The class probabilities of every image by a discriminant analysis of the other folds, n×K.
 
-    The prior is uniform, the covariance shrunken. A class that the other folds do not have gets 0.
+    A class that the other folds do not have gets 0.
     """
     probabilities = np.zeros((len(labels), num_classes))
     for fold in np.unique(folds):
         out = folds == fold
-        known = np.unique(labels[~out])
-        if len(known) < 2:
-            probabilities[np.ix_(out, known)] = 1
-            continue
-        analysis = _analysis(len(known)).fit(features[~out], labels[~out])
-        probabilities[np.ix_(out, known)] = analysis.predict_proba(features[out])
+        known, classes = np.unique(labels[~out], return_inverse=True)
+        probabilities[np.ix_(out, known)] = discriminant_probabilities(features[~out], classes, features[out])
     return probabilities
 
 
-def _analysis(num_classes: int) -> LinearDiscriminantAnalysis:
-    uniform = np.full(num_classes, 1 / num_classes)
-    return LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE, priors=uniform)  # pyright: ignore[reportArgumentType]
+def discriminant_probabilities(features: Array, labels: Labels, others: Array, shrinkage: float = SHRINKAGE) -> Array:
+    """The class probabilities of other images by linear discriminant analysis with a uniform prior, m×K.
+
+    scikit-learn's own takes the prior as weight of each class's covariance, too, so that a class of few images, whose
+    covariance is mostly noise, would count as much as the others; here the covariance is that of all images.
+
+    Args:
+        features: n×d.
+        labels: n classes, 0 … K − 1, each at least once.
+        others: m×d.
+        shrinkage: weight of a multiple of the identity in the covariance.
+    """
+    means, covariance = _means_and_covariance(features, labels, int(labels.max()) + 1, shrinkage)
+    directions = np.linalg.solve(covariance, means.T)  # d×K
+    scores = others @ directions - (means.T * directions).sum(axis=0) / 2
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def discriminant_plane(features: Array, labels: Labels, num_classes: int) -> Array:
+    """Two coordinates of every image, n×2: the plane in which the class means differ most, each counting the same.
+
+    Distances are those of the discriminant analysis. With two classes the second coordinate is 0.
+    """
+    means, covariance = _means_and_covariance(features, labels, num_classes)
+    root = np.linalg.cholesky(covariance)
+    white, white_means = (np.linalg.solve(root, values.T).T for values in (features, means))
+    directions = np.linalg.svd(white_means - white_means.mean(axis=0), full_matrices=False)[2][
+        : min(2, num_classes - 1)
+    ]
+    places = (white - white_means.mean(axis=0)) @ directions.T
+    return np.column_stack([places, np.zeros((len(places), 2 - places.shape[1]))])
+
+
+def _means_and_covariance(
+    features: Array, labels: Labels, num_classes: int, shrinkage: float = SHRINKAGE
+) -> tuple[Array, Array]:
+    """The mean of each class, K×d, and the shrunken covariance of all images about the means of their classes, d×d."""
+    means = np.stack([features[labels == label].mean(axis=0) for label in range(num_classes)])
+    within = features - means[labels]
+    covariance = within.T @ within / len(features)
+    scale = np.trace(covariance) / len(covariance) or 1.0
+    return means, (1 - shrinkage) * covariance + shrinkage * scale * np.eye(len(covariance))
 
 
 def trained_dictionary(features: Array, labels: Labels, num_classes: int, seed: int, *, balanced: bool) -> Array:

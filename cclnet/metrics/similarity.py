@@ -29,6 +29,7 @@ from cclnet.system.progress import Report, silent
 DEFAULT_ESTIMATOR = "predictions"
 FOLDS = 5
 COMPONENTS = 256
+IMAGES_PER_COMPONENT = 10
 RESAMPLES = 2000
 FEWEST_RESAMPLES = 200
 SHUFFLES = 10
@@ -48,7 +49,8 @@ class ClassSimilarity(BaseEstimator):
             ``discriminant``, ``head`` or ``balanced_head``: see ``cclnet.metrics.estimators``.
         softness: p̄ of ``soft_labels_``, between 1/K and 1; None for that of embeddings at right angles in Eq. 2,
             e²/(e² + K − 1).
-        components: features of more dimensions are reduced to so many principal components.
+        components: features of more dimensions are reduced to so many principal components, and to fewer where there
+            are not ten images for each.
         resamples: bootstrap resamples of groups for the intervals; fewer, but at least 200, where K is large.
         shuffles: trainings with shuffled labels for the control. Those of heads take one at most.
         classes: the K classes in the order of the matrices; None for sorted ones.
@@ -110,7 +112,7 @@ class ClassSimilarity(BaseEstimator):
         numbers = np.array([place[name] for name in names], dtype=np.int64)
         num_classes = len(place)
         self.class_counts_ = np.bincount(numbers, minlength=num_classes)
-        inputs = _reduced(inputs, self.components)
+        inputs = reduced(inputs, self.components)
         folds = _folds(numbers, groups_of, self.seed)
         estimator = self._estimator(inputs, numbers, folds)
         whole = np.ones((1, len(numbers)))
@@ -311,13 +313,13 @@ def _symmetric(matrix: Array) -> Array:
     return (matrix + matrix.T) / 2
 
 
-def _reduced(features: Array, components: int) -> Array:
+def reduced(features: Array, components: int = COMPONENTS) -> Array:
     """The features about their mean, as principal components if there are more dimensions than that."""
-    most = min(components, len(features) - 1)
+    most = max(1, min(components, len(features) // IMAGES_PER_COMPONENT))
     if features.shape[1] <= most:
         return features - features.mean(axis=0)
     solver = "covariance_eigh" if features.shape[1] <= len(features) else "full"
-    return PCA(max(1, most), svd_solver=solver).fit_transform(features)
+    return PCA(most, svd_solver=solver).fit_transform(features)
 
 
 def _folds(labels: Labels, groups: Labels, seed: int) -> Labels:

@@ -156,6 +156,38 @@ class Report:
 
 def report_page(report: Report) -> str:
     """The page as HTML; it is deterministic."""
+    return (
+        page_environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            run=report.run,
+            method=METHODS[report.params.method],
+            scores=_scores(report),
+            resamples=RESAMPLES,
+            training_charts=_training_charts(report),
+            epochs=_epoch_table(report),
+            soft_labels=_soft_label_matrix(report),
+            confusion=_confusion_matrix(report),
+            likenesses=_likenesses(report),
+            orders=number_of_orders(len(report.run.classes)),
+            count_share=_count_share(report),
+            reliability_charts={
+                "Reliability: accuracy by confidence": charts.reliability_chart(report.reliability),
+                "Images in each bin": charts.confidence_chart(report.reliability, CALIBRATION_BINS),
+            },
+            bins=CALIBRATION_BINS,
+            mistakes=_confident_mistakes(report),
+            settings=_settings(report.params),
+            conditions=_flat({"cclnet": __version__} | report.conditions),
+            libraries=_drawing_libraries(),
+            script_sources=_script_sources(),
+        )
+    )
+
+
+def page_environment() -> Environment:
+    """What fills the templates of pages: everything is escaped."""
     environment = Environment(
         loader=FileSystemLoader(PAGES),
         autoescape=True,
@@ -165,30 +197,7 @@ def report_page(report: Report) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"decimals": _decimals, "setting": _setting}
-    return environment.get_template("report.html").render(
-        report=report,
-        run=report.run,
-        method=METHODS[report.params.method],
-        scores=_scores(report),
-        resamples=RESAMPLES,
-        training_charts=_training_charts(report),
-        epochs=_epoch_table(report),
-        soft_labels=_soft_label_matrix(report),
-        confusion=_confusion_matrix(report),
-        likenesses=_likenesses(report),
-        orders=number_of_orders(len(report.run.classes)),
-        count_share=_count_share(report),
-        reliability_charts={
-            "Reliability: accuracy by confidence": charts.reliability_chart(report.reliability),
-            "Images in each bin": charts.confidence_chart(report.reliability, CALIBRATION_BINS),
-        },
-        bins=CALIBRATION_BINS,
-        mistakes=_confident_mistakes(report),
-        settings=_settings(report.params),
-        conditions=_flat({"cclnet": __version__} | report.conditions),
-        libraries=_drawing_libraries(),
-        script_sources=_script_sources(),
-    )
+    return environment
 
 
 def _scores(report: Report) -> dict[str, list[tuple[Metric, Score]]]:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cclnet import __version__
-from cclnet.__main__ import main
 from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 from cclnet.inference.onnx import to_onnx
 from cclnet.inference.probabilities import class_probabilities
@@ -33,30 +31,6 @@ from tests.images.builders import bomb, encoded, noise, png_of_16_bits, rgba
 from tests.networks.builders import description
 
 PROJECT = Path(__file__).parents[2]
-
-
-class Ended(NamedTuple):
-    """How a command ended, and what it printed."""
-
-    status: object
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    """Run a command in this process."""
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # NumPy is loaded already: too late to set it
-
-    def run(*arguments: str | Path) -> Ended:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return Ended(ended.value.code, printed.out, printed.err)
-
-    return run
 
 
 # the program
@@ -85,7 +59,7 @@ def test_help_of_a_command_has_an_example(run, command: str, example: str):
     assert example in out
 
 
-@pytest.mark.parametrize("command", ["check", "predict", "evaluate", "matrix", "compare", "export"])
+@pytest.mark.parametrize("command", ["check", "predict", "evaluate", "matrix", "compare", "export", "similar"])
 def test_h_is_short_for_help(run, command: str):
     assert run(command, "-h") == run(command, "--help")
     assert f"Usage: cclnet {command}" in run(command, "-h").out

@@ -5,10 +5,18 @@ from math import exp, log, sqrt
 import numpy as np
 import pytest
 from scipy.spatial.distance import mahalanobis
+from scipy.stats import multivariate_normal
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from cclnet.metrics import estimators
-from cclnet.metrics.estimators import ESTIMATORS, SHRINKAGE, Estimator, out_of_fold_probabilities
+from cclnet.metrics.estimators import (
+    ESTIMATORS,
+    SHRINKAGE,
+    Estimator,
+    discriminant_plane,
+    discriminant_probabilities,
+    out_of_fold_probabilities,
+)
 
 K = 4
 NAMES = sorted(ESTIMATORS)
@@ -37,14 +45,38 @@ def whole(fitted: Estimator, images: int = 120):
     return fitted.similarities(np.ones((1, images)))[0]
 
 
+def test_discriminant_probabilities_are_those_of_scikit_learn():
+    features, labels, _ = drawn()
+    model = LinearDiscriminantAnalysis(solver="svd", priors=[0.25] * K).fit(features, labels)
+    found = discriminant_probabilities(features, labels, features[::-1], shrinkage=0)
+    np.testing.assert_allclose(found, model.predict_proba(features[::-1]), atol=1e-9)
+
+
+def test_shrunken_discriminant_probabilities_by_the_normal_density():
+    features, labels, _ = drawn(images=60)
+    means = [features[labels == k].mean(axis=0) for k in range(K)]
+    within = sum(np.outer(x - means[k], x - means[k]) for x, k in zip(features, labels, strict=True)) / 60
+    covariance = 0.9 * within + 0.1 * np.trace(within) / 5 * np.eye(5)
+    densities = np.array([multivariate_normal(mean, covariance).pdf(features) for mean in means]).T
+    expected = densities / densities.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(discriminant_probabilities(features, labels, features), expected, atol=1e-9)
+    assert SHRINKAGE == 0.1
+
+
+def test_the_sizes_of_the_classes_play_no_part_in_the_prior():
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [2000, 50])
+    found = discriminant_probabilities(generator.normal(size=(2050, 3)), labels, np.zeros((1, 3)))
+    np.testing.assert_allclose(found, [[0.5, 0.5]], atol=0.05)
+
+
 def test_out_of_fold_probabilities_are_those_of_models_that_did_not_see_the_fold():
     features, labels, folds = drawn()
     found = out_of_fold_probabilities(features, labels, folds, K)
     for image in range(len(labels)):
         others = folds != folds[image]
-        model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE, priors=[0.25] * K)
-        model.fit(features[others], labels[others])
-        np.testing.assert_allclose(found[image], model.predict_proba(features[[image]])[0], atol=1e-12)
+        expected = discriminant_probabilities(features[others], labels[others], features[[image]])
+        np.testing.assert_allclose(found[[image]], expected, atol=1e-12)
 
 
 def test_a_class_that_the_other_folds_lack_gets_probability_0():
@@ -71,9 +103,15 @@ def test_mean_predictions_by_a_slow_loop(name: str, most_probable: bool):
         [np.mean([row[j] for row, own in zip(given, labels, strict=True) if own == i]) for j in range(K)]
         for i in range(K)
     ]
-    expected = [[(rates[i][j] + rates[j][i]) / (rates[i][i] + rates[j][j]) for j in range(K)] for i in range(K)]
+    expected = [
+        [
+            1.0 if i == j else 2 * (rates[i][j] + rates[j][i]) / (rates[i][i] + rates[j][j] + rates[i][j] + rates[j][i])
+            for j in range(K)
+        ]
+        for i in range(K)
+    ]
     found = whole(estimator(name))
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+    np.testing.assert_allclose(found, np.array(expected), atol=1e-12)
     np.testing.assert_allclose(np.diag(found), 1)
 
 
@@ -97,10 +135,8 @@ def test_class_means_by_a_slow_loop():
 def test_the_discriminant_by_another_library():
     features, labels, _ = drawn()
     dimensions, images = features.shape[1], np.bincount(labels)
-    covariances = [np.cov(features[labels == k].T, bias=True) for k in range(K)]
-    shrunk = np.mean(
-        [(1 - SHRINKAGE) * c + SHRINKAGE * np.trace(c) / dimensions * np.eye(dimensions) for c in covariances], axis=0
-    )
+    pooled = sum(images[k] * np.cov(features[labels == k].T, bias=True) for k in range(K)) / len(labels)
+    shrunk = (1 - SHRINKAGE) * pooled + SHRINKAGE * np.trace(pooled) / dimensions * np.eye(dimensions)
     inverse = np.linalg.inv(shrunk)
     means = [features[labels == k].mean(axis=0) for k in range(K)]
     found = whole(estimator("discriminant"))
@@ -191,5 +227,36 @@ def test_a_class_without_weight_has_no_similarity(name: str):
     assert np.isnan(found[2]).all()
 
 
-def test_the_distance_of_predictions_is_the_logarithm():
-    assert estimator("predictions").distances(np.array([[1, 0.5], [0.5, 1]]))[0, 1] == pytest.approx(log(2))
+def test_the_distance_of_predictions_is_a_logarithm():
+    fitted = estimator("predictions")
+    rates = fitted.class_means(fitted.values, np.ones((1, 120)))[0]  # pyright: ignore[reportAttributeAccessIssue]
+    expected = log((rates[0, 0] + rates[1, 1]) / (rates[0, 1] + rates[1, 0]))
+    assert fitted.distances(whole(fitted))[0, 1] == pytest.approx(expected)
+
+
+def test_the_plane_shows_the_class_means_as_far_apart_as_any_plane_can():
+    features, labels, _ = drawn()
+    places = discriminant_plane(features, labels, K)
+    turned = discriminant_plane(3 * features[:, ::-1] - 1, labels, K)
+    between = [
+        sum(
+            np.linalg.norm(it[labels == a].mean(axis=0) - it[labels == b].mean(axis=0))
+            for a in range(K)
+            for b in range(a)
+        )
+        for it in (places, turned)
+    ]
+    assert places.shape == (120, 2)
+    assert between[0] == pytest.approx(between[1])
+    inverse = np.linalg.inv(
+        np.cov(np.vstack([features[labels == k] - features[labels == k].mean(axis=0) for k in range(K)]).T)
+    )
+    for a in range(K):
+        for b in range(a):
+            whole_distance = mahalanobis(
+                features[labels == a].mean(axis=0), features[labels == b].mean(axis=0), inverse
+            )
+            shown = np.linalg.norm(places[labels == a].mean(axis=0) - places[labels == b].mean(axis=0))
+            assert shown <= 1.1 * whole_distance
+    two = discriminant_plane(features[labels < 2], labels[labels < 2], 2)
+    assert (two[:, 1] == 0).all()

@@ -104,7 +104,7 @@ def test_a_rotation_of_the_features_changes_nothing():
 
 def test_features_of_many_dimensions_are_reduced():
     features, labels = drawn()
-    wide = np.hstack([features, 1e-3 * np.random.default_rng(3).normal(size=(len(features), 100))])
+    wide = np.hstack([10 * features, 1e-3 * np.random.default_rng(3).normal(size=(len(features), 100))])
     reduced = fast("class_means", components=12).fit(wide, labels)
     np.testing.assert_allclose(reduced.similarity_, fast("class_means").fit(features, labels).similarity_, atol=1e-3)
     few = fast("class_means").fit(wide[::40], labels[::40])  # fewer images than dimensions
@@ -116,8 +116,8 @@ def test_images_of_a_group_are_never_on_both_sides_of_a_fold():
     noise, labels = generator.normal(size=(100, 60)), np.array(NAMES)[np.arange(100) % 5]
     twice = np.vstack([noise, noise]), [*labels, *labels]  # a copy in the other folds tells the class
     grouped, leaking = fast().fit(*twice, [*range(100), *range(100)]), fast().fit(*twice)
-    assert grouped.pairs_["similarity"].to_numpy().mean() > 0.8
-    assert leaking.pairs_["similarity"].to_numpy().max() < 0.5
+    assert grouped.pairs_["similarity"].to_numpy().mean() > 0.9
+    assert leaking.pairs_["similarity"].to_numpy().mean() < 0.8
 
 
 @pytest.mark.parametrize("estimator", ["predictions", "class_means"])

@@ -92,7 +92,7 @@ def test_epochs_are_ticked_at_whole_numbers(last):
 
 
 def test_colours_are_those_of_the_page():
-    page = (PAGES / "report.html").read_text(encoding="utf-8")
+    page = (PAGES / "style.css").read_text(encoding="utf-8")
     charts = [
         curves_chart(HISTORY, {"loss": "loss"}, ""),
         softness_chart(HISTORY, 2, 3),

@@ -6,9 +6,7 @@ import json
 import re
 from dataclasses import replace
 from hashlib import sha256
-from html.parser import HTMLParser
 from itertools import permutations
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,75 +18,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, log_loss, roc_auc
 from cclnet import __version__
 from cclnet.metrics.scores import evaluate
 from cclnet.views.page import Report, report_page
-from tests.views.builders import HOSTILE, PROJECT, made_up_report
-
-VOID = {"meta", "img", "br"}
-
-
-class Page(HTMLParser):
-    """What is on the page: tables by caption, images, scripts, definitions, text."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.tables: dict[str, list[list[str]]] = {}
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[str] = []
-        self.comments: list[str] = []
-        self.text = ""
-        self._open: list[str] = []
-        self._cells: list[list[str]] = []
-        self.feed(source)
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-        match tag:
-            case "table":
-                self._cells = []
-            case "caption":
-                self._caption = ""
-            case "tr":
-                self._cells.append([])
-            case "td" | "th":
-                self._cells[-1].append("")
-            case "script":
-                self.scripts.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-        if tag == "table":
-            assert self._caption not in self.tables
-            self.tables[self._caption] = self._cells
-
-    def handle_data(self, data: str) -> None:
-        if "script" in self._open:
-            self.scripts[-1] += data
-        elif "style" not in self._open:
-            self.text += data
-        if "caption" in self._open:
-            self._caption += data
-        elif {"td", "th"} & set(self._open):
-            self._cells[-1][-1] += data
-
-    def handle_comment(self, data: str) -> None:
-        self.comments.append(data)
-
-    def table(self, start: str) -> list[list[str]]:
-        [found] = [cells for caption, cells in self.tables.items() if caption.startswith(start)]
-        return found
-
-    def row(self, table: str, first: str) -> list[str]:
-        [found] = [cells for cells in self.table(table) if cells[0].startswith(first)]
-        return found[1:]
-
-    def charts(self) -> list[dict[str, Any]]:
-        pairs = zip([attrs for tag, attrs in self.elements if tag == "script"], self.scripts, strict=True)
-        return [json.loads(text) for attrs, text in pairs if attrs.get("type") == "application/json"]
-
-    def all(self, *tags: str) -> list[dict[str, str | None]]:
-        return [attrs for tag, attrs in self.elements if tag in tags]
+from tests.views.builders import HOSTILE, PROJECT, Page, made_up_report
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,212 @@
+"""Features of labelled images: computed by a network, or read from a file; and the file itself."""
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cclnet.images.augmentation import IMAGENET, Normalization
+from cclnet.inference.labelled import LabelledPictures
+from cclnet.inference.pictures import Picture
+from cclnet.inference.prediction import picture_crops
+from cclnet.inference.probabilities import crops_to_network
+from cclnet.system.errors import CCLNetError, DataError, MissingPackageError, Problem
+from cclnet.system.files import write_bytes
+from cclnet.system.progress import Report, silent
+
+FEATURE_SUFFIXES = (".npz", ".npy", ".parquet")
+LABEL, GROUP, IMAGE = "label", "group", "image"
+"""Columns of a table of labels, and of a parquet file beside its features."""
+
+
+@dataclass(frozen=True)
+class LabelledFeatures:
+    """Features of n images whose classes are known.
+
+    Attributes:
+        features: n×d.
+        labels: the class of each image.
+        groups: what each image is of (patient, lesion); None if unknown.
+        images: the id of each image; None if unknown.
+        pictures: where each image can be read; None if unknown.
+        problems: images that could not be used.
+    """
+
+    features: NDArray[np.floating]
+    labels: list[str]
+    groups: list[str] | None = None
+    images: list[str] | None = None
+    pictures: list[Picture] | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+
+def picture_features(
+    network: nn.Module,
+    labelled: LabelledPictures,
+    classes: Sequence[str],
+    short_side: int,
+    size: int,
+    device: torch.device,
+    normalization: Normalization = IMAGENET,
+    layout: torch.memory_format = torch.contiguous_format,
+    report: Report = silent,
+) -> LabelledFeatures:
+    """The features that a network gives for the central crop of each picture.
+
+    Args:
+        network: gives n×n1 features for n images; a ``CCLNet``'s ``backbone``, or one of ``build_backbone``.
+        labelled: the pictures and their classes.
+        classes: the names of the classes.
+        short_side: pixels of the shorter side to which a picture is resized.
+        size: pixels of a side of its crop.
+        device: where to compute.
+        normalization: what the network expects.
+        layout: the memory format of its input.
+        report: called with the number of pictures so far.
+
+    Raises:
+        DataError: no picture can be read.
+    """
+    kept: list[Picture] = []
+    problems: list[Problem] = []
+    crops = picture_crops(labelled.pictures, short_side, size, kept, problems, "features", report)
+    network.eval().to(device=device, memory_format=layout)  # pyright: ignore[reportCallIssue]
+    with torch.inference_mode():
+        batches = [
+            network(inputs).float().cpu().numpy() for inputs in crops_to_network(crops, device, normalization, layout)
+        ]
+    if not batches:
+        raise DataError("no image can be used; replace them:", problems)
+    row_of = {picture: row for row, picture in enumerate(labelled.pictures)}
+    rows = [row_of[picture] for picture in kept]
+    return LabelledFeatures(
+        np.concatenate(batches),
+        [str(classes[labelled.labels[row]]) for row in rows],
+        None if labelled.lesions is None else [labelled.lesions[row] for row in rows],
+        [picture.image for picture in kept],
+        kept,
+        problems,
+    )
+
+
+def write_features(path: Path, it: LabelledFeatures) -> None:
+    """Write ``features``, ``labels`` and, where known, ``groups`` and ``images`` as an ``.npz`` file."""
+    arrays: dict[str, NDArray[Any]] = {"features": it.features, "labels": np.array(it.labels, dtype=np.str_)}
+    for name, values in (("groups", it.groups), ("images", it.images)):
+        if values is not None:
+            arrays[name] = np.array(values, dtype=np.str_)
+    data = io.BytesIO()
+    np.savez(data, **arrays)  # pyright: ignore[reportArgumentType]
+    write_bytes(path, data.getvalue())
+
+
+def read_features(path: Path, table: Path | None = None) -> LabelledFeatures:
+    """Read features and labels from a file.
+
+    Args:
+        path: ``.npz`` with ``features`` (n×d), ``labels`` (n names or numbers) and perhaps ``groups`` and ``images``;
+            ``.npy`` with the features alone; or ``.parquet`` with the columns label, perhaps group and image, and one
+            numeric column per dimension.
+        table: of an ``.npy`` or ``.parquet`` file, a CSV table with the columns label and perhaps group and image, a
+            row for each row of features.
+
+    Raises:
+        DataError: the files are not of this form.
+        MissingPackageError: what reads parquet is not installed.
+        CCLNetError: a file cannot be read.
+    """
+    try:
+        match path.suffix.lower():
+            case ".npz":
+                if table:
+                    raise DataError(f"{path.name} holds its labels itself: leave out {table.name}")
+                return _from_npz(path)
+            case ".npy":
+                if not table:
+                    raise DataError(f"{path.name} holds no labels: name a CSV table with a column {LABEL}")
+                return _with_table(_from_npy(path), _table(table), table.name)
+            case ".parquet":
+                return _from_parquet(path, table)
+            case _:
+                raise DataError(f"{path.name} does not end in one of {', '.join(FEATURE_SUFFIXES)}")
+    except OSError as error:
+        raise CCLNetError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _from_npz(path: Path) -> LabelledFeatures:
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, TypeError, AttributeError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        raise DataError(f"{path.name} is not an .npz file of plain arrays: {error}") from None
+    if missing := [name for name in ("features", "labels") if name not in arrays]:
+        raise DataError(
+            f"{path.name} has no array {' and no array '.join(missing)}; it holds {', '.join(arrays) or 'nothing'}"
+        )
+    features = _array(arrays["features"], path)
+    texts = {name: arrays[name] for name in ("labels", "groups", "images") if name in arrays}
+    faults = [
+        f"{name} have the shape {values.shape}, not one for each of the {len(features):,} rows of features"
+        for name, values in texts.items()
+        if values.shape != (len(features),)
+    ]
+    if faults:
+        raise DataError(f"{path.name}: {'; '.join(faults)}")
+    labels, groups, images = (
+        [str(value) for value in texts[name].tolist()] if name in texts else None
+        for name in ("labels", "groups", "images")
+    )
+    return LabelledFeatures(features, labels or [], groups, images)
+
+
+def _from_npy(path: Path) -> NDArray[np.floating]:
+    try:
+        with path.open("rb") as opened:
+            return _array(np.load(opened, allow_pickle=False), path)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path.name} is not an .npy file of numbers: {error}") from None
+
+
+def _from_parquet(path: Path, table: Path | None) -> LabelledFeatures:
+    try:
+        frame = pd.read_parquet(path)
+    except ImportError:
+        error = ModuleNotFoundError(name="pyarrow")
+        raise MissingPackageError("a parquet file", error, "pyarrow") from None
+    except ValueError as error:
+        raise DataError(f"{path.name} is not a parquet file: {error}") from None
+    named = [name for name in (LABEL, GROUP, IMAGE) if name in frame.columns]
+    known = _table(table) if table else pd.DataFrame(frame, columns=named).astype(str)
+    return _with_table(_array(frame.drop(columns=named).to_numpy(), path), known, table.name if table else path.name)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, pd.errors.ParserError) as error:
+        raise DataError(f"{path.name} is not a CSV table: {error}") from None
+
+
+def _with_table(features: NDArray[np.floating], table: pd.DataFrame, name: str) -> LabelledFeatures:
+    if LABEL not in table.columns:
+        raise DataError(f"{name} has no column {LABEL}; its columns are {', '.join(map(str, table.columns))}")
+    if len(table) != len(features):
+        raise DataError(f"{name} has {len(table):,} rows for {len(features):,} rows of features")
+    labels, groups, images = (
+        table[column].tolist() if column in table.columns else None for column in (LABEL, GROUP, IMAGE)
+    )
+    return LabelledFeatures(features, labels or [], groups, images)
+
+
+def _array(values: Any, path: Path) -> NDArray[np.floating]:
+    if not isinstance(values, np.ndarray) or values.ndim != 2:
+        raise DataError(f"{path.name}: features must be images × dimensions, not {getattr(values, 'shape', 'several')}")
+    return values
