@@ -6,8 +6,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 OFFICIAL := .venv-official/installed
+HOSTS := .venv-hosts/installed
 
-.PHONY: repro test check browser everywhere walkthrough official-score faults bench audit golden lock clean
+.PHONY: repro test check browser everywhere walkthrough official-score hosts faults bench audit golden lock clean
 .DELETE_ON_ERROR:
 
 repro: $(INSTALLED)
@@ -38,6 +39,14 @@ walkthrough: $(INSTALLED)
 official-score: $(INSTALLED) $(OFFICIAL)
 	$(BIN)/python -m pytest tests/campaigns/official_score.py
 
+# CCLLoss in Lightning, transformers and timm, in an environment of their own that has the project's wheel
+hosts: $(HOSTS)
+	rm -rf build
+	.venv-hosts/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+		--force-reinstall .
+	rm -rf build
+	OMP_WAIT_POLICY=PASSIVE .venv-hosts/bin/python -m pytest tests/campaigns/hosts.py
+
 # plant faults of every kind, kill and spoil runs, and count what survives; some twelve minutes
 faults: $(INSTALLED)
 	$(BIN)/python -m tests.campaigns.faults
@@ -60,9 +69,12 @@ lock: $(INSTALLED)
 		--fork-strategy fewest -o requirements.lock
 	printf 'isic-challenge-scoring==5.6.0\npandas<3\n' | $(BIN)/uv pip compile - --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --no-header --fork-strategy fewest -o tests/campaigns/official_score.lock
+	printf 'accelerate\nlightning\npytest\nsetuptools\ntransformers\n' | $(BIN)/uv pip compile pyproject.toml - \
+		--extra timm --constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--no-header --fork-strategy fewest -o tests/campaigns/hosts.lock
 
 clean:
-	rm -rf .venv .venv-official
+	rm -rf .venv .venv-official .venv-hosts
 
 # installs again only when the lock or the project's own metadata changes
 $(INSTALLED): requirements.lock pyproject.toml
@@ -76,4 +88,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 $(OFFICIAL): tests/campaigns/official_score.lock
 	$(PYTHON) -m venv .venv-official
 	.venv-official/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+$(HOSTS): tests/campaigns/hosts.lock
+	@echo "Installing into .venv-hosts: some minutes and 5 GB, once"
+	$(PYTHON) -m venv .venv-hosts
+	.venv-hosts/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	touch $@

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, distributed, nn
+from torch.fx import GraphModule
 from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import SGD
@@ -261,6 +262,32 @@ def test_compiled_loss_is_the_plain_one_before_and_after_the_freeze() -> None:
         assert (criterion.head.class_embeddings.grad is None) == frozen
     with pytest.raises(RuntimeError, match="labels must lie in 0 … 6"):
         compiled(*outputs(), torch.full_like(LABELS, -1))
+
+
+def test_loss_is_compiled_once_before_and_once_after_the_freeze() -> None:
+    compiled: list[GraphModule] = []
+
+    def count(graph: GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+        compiled.append(graph)
+        return graph.forward
+
+    criterion = small_loss()
+    loss_of = torch.compile(criterion, backend=count, fullgraph=True)
+    for frozen in (False, True):
+        if frozen:
+            criterion.head.freeze_dictionary()
+        for _ in range(2):
+            loss_of(*outputs(), LABELS).backward()
+        assert len(compiled) == 1 + frozen
+
+
+def test_optimizer_without_the_frozen_dictionary_cannot_take_the_state_of_one_with_it() -> None:
+    criterion = small_loss()
+    optimizer = SGD(criterion.parameters(), lr=0.1)
+    criterion.head.freeze_dictionary()
+    SGD(criterion.parameters(), lr=0.1).load_state_dict(optimizer.state_dict())
+    with pytest.raises(ValueError, match="doesn't match the size"):
+        SGD([it for it in criterion.parameters() if it.requires_grad], lr=0.1).load_state_dict(optimizer.state_dict())
 
 
 def test_loss_from_the_meta_device_trains() -> None:

@@ -18,7 +18,15 @@ class Device(StrEnum):
     AUTO = "auto"
     CPU = "cpu"
     CUDA = "cuda"
+    MPS = "mps"
 
 
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="What training wrote: models/model.safetensors.")]
-DeviceOption = Annotated[Device, typer.Option(help="auto: the GPU if there is one.")]
+DeviceOption = Annotated[
+    Device,
+    typer.Option(help="auto: the CUDA GPU if there is one, otherwise the CPU. mps: the GPU of an Apple computer."),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Images computed at once, 256 by default; fewer need less memory."),
+]

@@ -1,6 +1,7 @@
 """``cclnet predict``: predict the classes of images."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +9,7 @@ import typer
 from rich.console import Console
 
 from cclnet.cli.matrix import similar_classes
-from cclnet.cli.options import Device, DeviceOption, ModelFile
+from cclnet.cli.options import BatchSize, Device, DeviceOption, JsonFile, ModelFile
 from cclnet.cli.terminal import say, screen, show_table, with_progress
 
 if TYPE_CHECKING:
@@ -28,9 +29,12 @@ def predict(
             "-o",
             metavar="FILE",
             dir_okay=False,
-            help="Write the probabilities of all images to FILE (CSV); - prints nothing but them.",
+            help="Write the probabilities of all images to FILE, as JSON if it ends in .json, otherwise as CSV; "
+            "- prints nothing but them.",
         ),
     ] = None,
+    json_file: JsonFile = None,
+    batch_size: BatchSize = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Predict the class of images. For research only, not for diagnosis.
@@ -41,7 +45,7 @@ def predict(
     from cclnet.system.machine import prepare_processor
     from cclnet.system.writing import is_standard_output, require_writable
 
-    require_writable([output], [model_file, *images])
+    require_writable([output, json_file], [model_file, *images])
     prepare_processor("native", None)  # before NumPy and torch are imported
     from cclnet.inference.pictures import passed_over, read_pictures
 
@@ -50,16 +54,21 @@ def predict(
         typer.echo(f"passed over, because their suffix is no image's: {others}", err=True)
 
     from cclnet.networks.model_file import load_model
-    from cclnet.system.files import write_csv
+    from cclnet.system.files import write_csv, write_json
 
     model, description = load_model(model_file)
-    predictions = with_progress(model, description, pictures, device)
-    if output:
+    predictions = with_progress(model, description, pictures, device, batch_size)
+    predictions = replace(predictions, problems=[*problems, *predictions.problems])
+    if output and output.suffix == ".json":
+        write_json(output, predictions.as_dict())
+    elif output:
         write_csv(output, predictions.table())
-    if not is_standard_output(output):
-        show_predictions(screen(), predictions, description, output)
-    if problems := [*problems, *predictions.problems]:
-        raise DataError("the rest could not be predicted:", problems)
+    if json_file:
+        write_json(json_file, predictions.as_dict())
+    if not (is_standard_output(output) or is_standard_output(json_file)):
+        show_predictions(screen(), predictions, description, output or json_file)
+    if predictions.problems:
+        raise DataError("the rest could not be predicted:", predictions.problems)
 
 
 SHOWN_IMAGES = 20

@@ -28,6 +28,7 @@ app = typer.Typer(
     name="cclnet",
     cls=_Commands,
     help="CCL-Net: soft labels learned from interclass visual correlations.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -111,7 +111,11 @@ def report_on_standard_error() -> Iterator[Report]:
 
 
 def with_progress(
-    model: "CCLNet", description: "ModelDescription", pictures: "Sequence[Picture]", device: Device
+    model: "CCLNet",
+    description: "ModelDescription",
+    pictures: "Sequence[Picture]",
+    device: Device,
+    batch_size: int | None = None,
 ) -> "Predictions":
     """Predict pictures and show the progress on standard error."""
     from cclnet.inference.prediction import predict_pictures
@@ -119,7 +123,7 @@ def with_progress(
 
     place = select_device(device)
     with report_on_standard_error() as report:
-        return predict_pictures(model.to(place), description, pictures, place, report)
+        return predict_pictures(model.to(place), description, pictures, place, report, batch_size)
 
 
 def give(findings: dict[str, Any], show: Callable[[], None], json_file: Path | None) -> None:

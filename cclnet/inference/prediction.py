@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,18 @@ class Predictions:
         """The table of predictions, as written by the evaluate stage."""
         return prediction_table(self.images, self.probabilities, self.classes)
 
+    def as_dict(self) -> dict[str, Any]:
+        """The predictions for JSON: an object for each image, with its most probable class, and for each problem."""
+        images = [
+            {
+                "image": image,
+                "predicted": self.classes[row.argmax()],
+                "probabilities": dict(zip(self.classes, row.tolist(), strict=True)),
+            }
+            for image, row in zip(self.images, self.probabilities, strict=True)
+        ]
+        return {"images": images, "problems": [problem._asdict() for problem in self.problems]}
+
 
 def predict_pictures(
     model: CCLNet,
@@ -46,6 +59,7 @@ def predict_pictures(
     pictures: Sequence[Picture],
     device: torch.device,
     report: Report = silent,
+    batch_size: int | None = None,
 ) -> Predictions:
     """Predict pictures as in the evaluate stage: resize, central crop, normalisation, softmax in float64.
 
@@ -59,6 +73,7 @@ def predict_pictures(
         pictures: at least one picture.
         device: where to compute.
         report: called with the number of predicted pictures.
+        batch_size: pictures that the network computes at once; None for ``PREDICTION_BATCH``.
 
     Raises:
         DataError: no picture could be predicted; all are named.
@@ -68,7 +83,7 @@ def predict_pictures(
     size = description.short_side, description.crop
     crops = picture_crops(pictures, *size, kept, problems, "images predicted", report)
     model.to(memory_format=description.layout)  # pyright: ignore[reportCallIssue]
-    batches = crops_to_network(crops, device, description.normalization, description.layout)
+    batches = crops_to_network(crops, device, description.normalization, description.layout, batch_size)
     probabilities = [class_probabilities(model, inputs) for inputs in batches]
     if not probabilities:
         raise DataError("no image can be predicted; replace them:", problems)

@@ -52,10 +52,11 @@ def crops_to_network(
     device: torch.device,
     normalization: Normalization = IMAGENET,
     layout: torch.memory_format = torch.contiguous_format,
+    batch_size: int | None = None,
 ) -> Iterator[Float[Tensor, "n 3 h w"]]:
     """Yield crops of equal size in batches, normalised and on the device; memory does not grow with their number."""
     remaining = iter(crops)
-    while batch := list(islice(remaining, PREDICTION_BATCH)):
+    while batch := list(islice(remaining, batch_size or PREDICTION_BATCH)):
         inputs = to_network(sent(torch.from_numpy(np.stack(batch)), device), normalization)
         yield inputs.contiguous(memory_format=layout)
 
@@ -100,4 +101,7 @@ def features_and_probabilities(
 @torch.inference_mode()
 def class_probabilities(model: CCLNet, inputs: Float[Tensor, "n 3 h w"]) -> NDArray[np.float64]:
     """q^cls of one batch, n × K; the model must be in evaluation mode."""
-    return model(inputs).double().softmax(dim=1).cpu().numpy()
+    logits = model(inputs)
+    if logits.device.type == "mps":
+        logits = logits.cpu()  # MPS has no float64
+    return logits.double().softmax(dim=1).cpu().numpy()

@@ -114,6 +114,8 @@ def select_device(name: str) -> "torch.device":
     """
     import torch
 
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise CCLNetError("device: mps is asked for, and torch sees no GPU of Apple; set device: auto or cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and started_by_torchrun():

@@ -13,14 +13,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from cclnet import __version__
 from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 from cclnet.inference.onnx import to_onnx
+from cclnet.inference.probabilities import class_probabilities
+from cclnet.networks.model import CCLNet
 from cclnet.networks.model_file import build_model, load_model, save_model
 from tests.dataset.builders import HEADER, row
 from tests.images.builders import bomb, encoded, noise, png_of_16_bits, rgba
@@ -32,7 +36,7 @@ PROJECT = Path(__file__).parents[2]
 # the program
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"]])
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
 def test_help_names_the_commands(run, arguments: list[str]):
     shown = run(*arguments)
     for words in ("Usage: cclnet", "check", "predict", "evaluate", "matrix", "compare", "--version"):
@@ -53,6 +57,12 @@ def test_help_of_a_command_has_an_example(run, command: str, example: str):
     status, out, _ = run(command, "--help")
     assert status == 0
     assert example in out
+
+
+@pytest.mark.parametrize("command", ["check", "predict", "evaluate", "matrix", "compare", "export", "similar"])
+def test_h_is_short_for_help(run, command: str):
+    assert run(command, "-h") == run(command, "--help")
+    assert f"Usage: cclnet {command}" in run(command, "-h").out
 
 
 def test_the_command_is_installed():
@@ -446,6 +456,50 @@ def test_images_that_cannot_be_predicted_end_with_1_and_the_others_are_there(run
     ]
 
 
+def test_predictions_as_json_are_those_of_the_table(run, model: Path):
+    Path("page.jpg").write_bytes(b"<html>")
+    assert run("predict", model, "page.jpg", "in.zip", "-o", "p.csv", "--json", "p.json").status == 1
+    table = pd.read_csv("p.csv").set_index("image")
+    found = json.loads(Path("p.json").read_text(encoding="utf-8"))
+    assert [it["image"] for it in found["images"]] == list(table.index)
+    assert [it["predicted"] for it in found["images"]] == table.idxmax(axis=1).tolist()
+    assert [list(it["probabilities"]) for it in found["images"]] == [sorted(MODEL.classes)] * 4
+    probabilities = [[it["probabilities"][name] for name in MODEL.classes] for it in found["images"]]
+    np.testing.assert_allclose(probabilities, table.to_numpy(), rtol=0, atol=1e-15)
+    assert found["problems"] == [{"where": "page.jpg", "what": NO_IMAGE}]
+
+
+def test_the_suffix_of_the_output_decides_its_format(run, model: Path):
+    assert run("predict", model, "in.zip", "-o", "o.json", "--json", "p.json").status == 0
+    assert Path("o.json").read_bytes() == Path("p.json").read_bytes()
+    assert run("predict", model, "in.zip", "-o", "o.txt").status == 0
+    assert list(pd.read_csv("o.txt")) == ["image", *MODEL.classes]
+
+
+def test_the_batch_size_is_that_of_the_network(run, model: Path, monkeypatch: pytest.MonkeyPatch):
+    sizes = []
+
+    def count(model: CCLNet, inputs: torch.Tensor) -> NDArray[np.float64]:
+        sizes.append(len(inputs))
+        return class_probabilities(model, inputs)
+
+    monkeypatch.setattr("cclnet.inference.prediction.class_probabilities", count)
+    assert run("predict", model, "in.zip", "--batch-size", "3", "-o", "three.csv").status == 0
+    assert run("predict", model, "in.zip", "-o", "all.csv").status == 0
+    assert sizes == [3, 1, 4]
+    three, all_at_once = (pd.read_csv(name).set_index("image") for name in ("three.csv", "all.csv"))
+    pd.testing.assert_frame_equal(three, all_at_once, rtol=1e-4)
+    status, _, err = run("predict", model, "in.zip", "--batch-size", "0")
+    assert status == 2
+    assert "--batch-size" in err
+
+
+def test_a_gpu_of_apple_is_asked_for_in_vain_here(run, model: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    said = "cclnet: device: mps is asked for, and torch sees no GPU of Apple; set device: auto or cpu\n"
+    assert run("predict", model, "in.zip", "--device", "mps") == (1, "", said)
+
+
 def test_no_file_is_written_if_ids_are_repeated(run, model: Path):
     Path("ISIC_1.png").write_bytes(CONTENTS["ISIC_1"])
     status, out, err = run("predict", model, "in.zip", "ISIC_1.png", "-o", "p.csv")
@@ -474,6 +528,7 @@ def standard_output_in(file: Path) -> Iterator[None]:
 def test_standard_output_gets_nothing_but_what_it_is_asked_for(run, model: Path, output: str):
     commands: dict[str, list[str]] = {
         "p.csv": ["predict", "model", "in.zip", "-o"],
+        "p.json": ["predict", "model", "in.zip", "--json"],
         "m.json": ["evaluate", "model", "--images", "in.zip", "--labels", "truth.csv", "-o"],
         "m.csv": ["matrix", "model", "--csv"],
     }
@@ -514,6 +569,7 @@ def test_predictions_go_through_a_link_and_into_a_pipe(run, model: Path):
     "command",
     [
         ["predict", "model", "in.zip", "-o"],
+        ["predict", "model", "in.zip", "--json"],
         ["evaluate", "model", "--images", "in.zip", "--labels", "truth.csv", "-o"],
         ["evaluate", "model", "--images", "in.zip", "--labels", "truth.csv", "--predictions"],
         ["export", "model", "--onnx"],

@@ -182,6 +182,15 @@ def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch, na
     assert "\n" not in str(caught.value)
 
 
+def test_a_gpu_of_apple_is_taken_if_asked_for_and_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert select_device("mps") == torch.device("mps")
+    assert select_device("auto").type != "mps"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(CCLNetError, match="torch sees no GPU of Apple; set device: auto or cpu"):
+        select_device("mps")
+
+
 def test_auto_takes_the_gpu_if_there_is_one(monkeypatch: pytest.MonkeyPatch):
     deterministic = []
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *given, **options: deterministic.append(given))
