@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,28 @@ def test_a_tag_an_experiment_and_the_checkout(repository: Path):
     with pytest.raises(CCLNetError, match=r"^muggy-tina: no branch, tag, commit or experiment; dvc exp list") as caught:
         contents("muggy-tina")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("revision", ["", " ", "\n", ":/first", ":params.yaml", ":"])
+def test_what_names_nothing_is_not_taken_for_the_newest_commit(repository: Path, revision: str):
+    with pytest.raises(CCLNetError) as caught:
+        contents(revision)
+    assert str(caught.value) == (f"{revision!r} is the name of no experiment: give a branch, tag, commit or experiment")
+
+
+def test_a_project_in_a_folder_of_a_larger_repository(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = tmp_path / "whole"
+    project = whole / "läsion" / "project"
+    shutil.copytree(repository, project, ignore=shutil.ignore_patterns(".git"))
+    git("init", "--quiet", folder=whole)
+    git("add", "--all", folder=whole)
+    git("commit", "--quiet", "--message", "first", folder=whole)
+    monkeypatch.chdir(project)
+    write(project, "second")
+    assert contents("HEAD") == ["first", "first", "split\n"]
+    assert contents("workspace") == ["second", "second", "split\n"]
 
 
 def test_outputs_that_are_not_in_the_cache(repository: Path):
