@@ -1,11 +1,11 @@
 """The names of the networks and weights that torchvision and timm offer; torch is imported only to look one up."""
 
-import os
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
 from cclnet.system.errors import MissingPackageError, did_you_mean
+from cclnet.system.workspace import user_path
 
 TIMM = "timm/"
 """What the name of a model of timm begins with; one of torchvision stands alone."""
@@ -21,11 +21,11 @@ WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 def weights_file(weights: str | None) -> Path | None:
     """The file that the key ``weights`` names, None if it is a name of the backbone's library.
 
-    A relative path is one from the project's folder, also in an experiment that DVC runs elsewhere.
+    A relative path is one from the project's folder, as ``user_path`` has it.
     """
     if weights is None or not weights.endswith(WEIGHTS_SUFFIXES):
         return None
-    return Path(os.environ.get("DVC_ROOT", ".")) / weights
+    return user_path(weights)
 
 
 def name_problems(backbone: str, weights: str | None) -> list[str]:
