@@ -60,7 +60,7 @@ def show_matrix(console: Console, description: "ModelDescription") -> None:
     say(console, f"p̄ = {description.softness:.4f}, the mean of the diagonal; of hard labels it is 1")
     if not similar:
         say(console, f"these labels were not learned: the model was trained with method: {description.method}")
-    elif description.params["head_balance"] == "none":
+    elif description.params.get("head_balance") == "none":
         say(
             console, "the head was not balanced over the classes: rare ones may come out alike, whatever they look like"
         )

@@ -18,6 +18,8 @@ from cclnet.networks.model_file import ModelDescription
 from cclnet.system.errors import DataError, Problem
 from cclnet.system.progress import Report, silent
 
+NO_NUMBERS = "gives the network values too large to compute with"
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -63,7 +65,7 @@ def predict_pictures(
     Raises:
         DataError: no picture at all could be predicted; all are named.
     """
-    images: list[str] = []
+    taken: list[Picture] = []
     problems: list[Problem] = []
 
     def shrink(data: bytes) -> Pixels:
@@ -76,7 +78,7 @@ def predict_pictures(
             if isinstance(crop, ValueError):
                 problems.append(Problem(picture.where, str(crop)))
             else:
-                images.append(picture.image)
+                taken.append(picture)
                 yield crop
             report("images predicted", done, len(pictures))
 
@@ -85,4 +87,10 @@ def predict_pictures(
     probabilities = [class_probabilities(model, inputs) for inputs in batches]
     if not probabilities:
         raise DataError("no image can be predicted; replace them:", problems)
-    return Predictions(description.classes, images, np.concatenate(probabilities), problems)
+    rows = np.concatenate(probabilities)
+    are_numbers = np.isfinite(rows).all(axis=1)
+    overflown = [Problem(taken[row].where, NO_NUMBERS) for row in np.flatnonzero(~are_numbers)]
+    if len(overflown) == len(taken):
+        raise DataError("no image can be predicted; train another model:", [*problems, *overflown])
+    images = [taken[row].image for row in np.flatnonzero(are_numbers)]
+    return Predictions(description.classes, images, rows[are_numbers], [*problems, *overflown])

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import textwrap
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,59 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from cclnet.ccl import CCLHead
-from cclnet.images.augmentation import Normalization, memory_layout
 from cclnet.networks.backbones import build_backbone
 from cclnet.networks.model import CCLNet
-from cclnet.system.errors import CCLNetError, MissingPackageError
+from cclnet.networks.model_description import ModelDescription, description_problems
+from cclnet.system.errors import CCLNetError, MissingPackageError, exhausted
 from cclnet.system.files import write_bytes
-
-
-@dataclass(frozen=True)
-class ModelDescription:
-    """What a model file says about itself.
-
-    Attributes:
-        classes: the classes in the order of the outputs.
-        backbone: the name that ``build_backbone`` knows.
-        method: what it was trained with; only ``ccl`` has a head.
-        short_side, crop: pixels; images are resized to the one and cut to the other.
-        mean, standard_deviation: what normalises values in [0, 1], channel by channel.
-        label_matrix: the labels that trained the classifier, row k for class k: soft labels, or hard ones.
-        softness: p̄ of that matrix.
-        softness_epoch: the epoch its dictionary was taken from, None without a head.
-        lowest_softness_epoch: the epoch of the lowest p̄ before the dictionary was frozen, None without a head or rule.
-        converged_epoch: the epoch the dictionary was frozen in, None if it was not.
-        params: everything that the train stage was asked for.
-        ran_on: what the result depends on besides.
-        version: of this package.
-    """
-
-    classes: list[str]
-    backbone: str
-    method: str
-    short_side: int
-    crop: int
-    mean: list[float]
-    standard_deviation: list[float]
-    label_matrix: list[list[float]]
-    softness: float
-    softness_epoch: int | None
-    lowest_softness_epoch: int | None
-    converged_epoch: int | None
-    params: dict[str, Any]
-    ran_on: dict[str, Any]
-    version: str
-
-    @property
-    def normalization(self) -> Normalization:
-        """Of the images, as the network was trained with it."""
-        return Normalization(tuple(self.mean), tuple(self.standard_deviation))
-
-    @property
-    def layout(self) -> torch.memory_format:
-        """How images and weights lay in memory in training: another one may round otherwise."""
-        return memory_layout(self.params.get("memory_format", "contiguous"))
-
 
 _METADATA_KEY = "cclnet"  # one key only: safetensors writes several in random order
 _DIGEST = "sha256"  # safetensors itself does not notice a flipped bit
@@ -106,18 +58,15 @@ def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
         MissingPackageError: its backbone is one of timm's, which is not installed.
         CCLNetError: the file is not there, is damaged, or is not such a model.
     """
+    if path.exists() and not path.is_file():  # opening a pipe could wait for ever
+        raise CCLNetError(f"{path} is no file, but a model of this package is one")
     try:
-        with safe_open(path, framework="pt") as file:
-            values = json.loads(file.metadata()[_METADATA_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-        if values.pop(_DIGEST) != _digest(values, tensors):
-            raise CCLNetError("its contents are not those that were saved")
-        description = ModelDescription(**values)
-        settings = description.params.get("head", description.params)  # older files have no group `head`
-        head = {name: settings[name] for name in ("margin", "temperature")}
+        description, tensors = _read(path)
         num_classes, with_head = len(description.classes), description.method == "ccl"
+        head = description.head_settings if with_head else {}
         model = build_model(description.backbone, None, description.crop, num_classes, with_head, **head)
         model.load_state_dict(tensors)
+        _require_numbers(model)
         if model.head and description.converged_epoch is not None:
             model.head.freeze_dictionary()
     except MissingPackageError:
@@ -125,9 +74,43 @@ def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
     except FileNotFoundError:
         raise CCLNetError(f"there is no model {path}; train one first") from None
     except (CCLNetError, SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = textwrap.shorten(str(error), width=200)
+        if exhausted(error):
+            raise
+        reason = textwrap.shorten(str(error), width=LONGEST_REASON)
         raise CCLNetError(f"{path} is not a model of this package, or is damaged: {reason}") from None
     return model.eval(), description
+
+
+LONGEST_REASON = 400
+"""Characters of what is said to be wrong with a file."""
+
+
+def _read(path: Path) -> tuple[ModelDescription, dict[str, torch.Tensor]]:
+    """What a file says of its model, once that is known to make sense, and the tensors, once they are those saved.
+
+    Raises:
+        CCLNetError: with everything that is wrong with the description, or the digest is another.
+        SafetensorError, OSError, KeyError, ValueError, RuntimeError: it is no such file.
+    """
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if _METADATA_KEY not in metadata:
+            raise CCLNetError("it says nothing about the model that it holds")
+        values = json.loads(metadata[_METADATA_KEY])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    digest = values.pop(_DIGEST, None) if isinstance(values, dict) else None
+    if problems := description_problems(values):
+        raise CCLNetError("; ".join(problems))
+    if digest != _digest(values, tensors):
+        raise CCLNetError("its contents are not those that were saved")
+    return ModelDescription(**values), tensors
+
+
+def _require_numbers(model: CCLNet) -> None:
+    """Refuse weights from which nothing can be predicted: every image would be of the first class."""
+    weights = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)}
+    if odd := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise CCLNetError(f"{len(odd)} of its tensors are not finite, such as {odd[0]}")
 
 
 def build_model(
