@@ -13,7 +13,7 @@ from cclnet.cli.terminal import Cell, coloured, say, screen, show_table
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cclnet.networks.model_file import ModelDescription
+    from cclnet.networks.model_description import ModelDescription
 
 
 def matrix(

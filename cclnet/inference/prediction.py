@@ -14,7 +14,7 @@ from cclnet.inference.pictures import Picture, map_pictures
 from cclnet.inference.probabilities import class_probabilities, crops_to_network
 from cclnet.metrics.predictions import prediction_table
 from cclnet.networks.model import CCLNet
-from cclnet.networks.model_file import ModelDescription
+from cclnet.networks.model_description import ModelDescription
 from cclnet.system.errors import DataError, Problem
 from cclnet.system.progress import Report, silent
 
