@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from cclnet.system.errors import ParamsError, did_you_mean
+from cclnet.system.names import shown
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -361,8 +362,8 @@ def _dataset_problems(values: dict[Any, Any]) -> list[str]:
     dataset, blocks = values.get("dataset"), values.get("datasets")
     if not isinstance(dataset, str) or not isinstance(blocks, dict) or dataset in blocks:
         return []
-    names = [str(name) for name in blocks]
-    return [f"dataset: '{dataset}' is not among {', '.join(names)}{did_you_mean(dataset, names)}"]
+    names = [shown(str(name)) for name in blocks]
+    return [f"dataset: {_shortened(dataset)} is not among {', '.join(names)}{did_you_mean(dataset, names)}"]
 
 
 def _backbone_problems(values: dict[Any, Any], name_problems: NameProblems | None) -> list[str]:
@@ -373,7 +374,7 @@ def _backbone_problems(values: dict[Any, Any], name_problems: NameProblems | Non
 
 
 def _describe(details: ErrorDetails) -> str:
-    *parents, key = [str(part) for part in details["loc"]] or ["the file"]
+    *parents, key = [shown(str(part)) for part in details["loc"]] or ["the file"]
     where = ".".join([*parents, key])
     match details["type"]:
         case "extra_forbidden":
@@ -383,7 +384,7 @@ def _describe(details: ErrorDetails) -> str:
         case "literal_error":
             given, expected = details["input"], details.get("ctx", {})["expected"]
             options = [option.strip("' ") for option in expected.replace(" or ", ", ").split(",")]
-            return f"{where}: '{given}' is not {expected}{did_you_mean(str(given), options)}"
+            return f"{where}: {_shortened(str(given))} is not {expected}{did_you_mean(str(given), options)}"
         case "model_type" | "dict_type":
             return f"{where}: should be a group of keys, not {_shortened(details['input'])}"
         case _:

@@ -409,3 +409,22 @@ def test_reading_the_params_loads_neither_numpy_nor_torch():
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"a\nb": 1},
+        {"method": "ccl\nb"},
+        {"dataset": "a\nb"},
+        {"backbone": "a\nb"},
+        {"weights": "a\nb"},
+        {"seed": "1\n2"},
+    ],
+)
+def test_a_problem_is_one_line_whatever_the_file_holds(load: Callable[[Any], Params], changes: dict[str, Any]):
+    with pytest.raises(ParamsError) as caught:
+        load(VALUES | changes)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    assert r"\n" in lines[1]

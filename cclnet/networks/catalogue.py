@@ -42,10 +42,10 @@ def name_problems(backbone: str, weights: str | None) -> list[str]:
     except MissingPackageError as error:
         return [str(error)]
     if backbone not in names:
-        return [f"backbone: {library(backbone)} has no '{backbone}'{did_you_mean(backbone, names)}"]
+        return [f"backbone: {library(backbone)} has no {backbone!r}{did_you_mean(backbone, names)}"]
     if weights is not None and not weights_file(weights) and weights not in weight_names(backbone):
         known = weight_names(backbone) or ["null"]
-        return [f"weights: {backbone} has no '{weights}', only {', '.join(known)}{did_you_mean(weights, known)}"]
+        return [f"weights: {backbone} has no {weights!r}, only {', '.join(known)}{did_you_mean(weights, known)}"]
     return []
 
 

@@ -38,7 +38,7 @@ SHARES = {"images": 0.6, "tables": 0.26, "zips": 0.108, "folders": 0.016, "param
 BLOCK = 250
 """Inputs that a process works on at a time."""
 SLOW = 20.0
-"""Seconds after which an input counts as a failure although it ended."""
+"""Seconds of computing after which an input counts as a failure although it ended."""
 HANGS = 120.0
 """Seconds after which a process that works on an input is ended, and with it the campaign."""
 
@@ -470,7 +470,7 @@ TARGETS: dict[str, Callable[[Chance, Path], None]] = {
 
 def outcome(use: Callable[[Chance, Path], None], chance: Chance, folder: Path) -> tuple[str, str]:
     """``used``, ``refused`` or ``failed``, and how it failed."""
-    begun = time.monotonic()
+    begun = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -481,7 +481,7 @@ def outcome(use: Callable[[Chance, Path], None], chance: Chance, folder: Path) -
             result, problem = "refused", refusal_problem(str(error))
         except Exception as error:
             result, problem = "failed", f"{type(error).__name__}: {error}"
-    seconds = time.monotonic() - begun
+    seconds = time.process_time() - begun
     problem = problem or (f"took {seconds:.0f} s" if seconds > SLOW else "")
     return ("failed", problem) if problem else (result, "")
 
