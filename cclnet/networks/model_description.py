@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from cclnet.images.augmentation import Normalization, memory_layout
 from cclnet.images.decoding import MAX_PIXELS
-from cclnet.system.names import UNPRINTABLE
+from cclnet.system.names import IS_FORMULA, UNPRINTABLE, is_formula
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,8 @@ def _name_problems(description: ModelDescription) -> Iterator[str]:
     for name, texts in names.items():
         if odd := [text for text in texts if UNPRINTABLE.search(text)]:
             yield f"{name}: {odd[0]!a} has control characters"
+        if odd := [text for text in texts if is_formula(text)]:
+            yield f"{name}: {odd[0]!r} {IS_FORMULA}"
 
 
 def _label_problems(matrix: Sequence[Sequence[float]], num_classes: int, softness: float) -> Iterator[str]:

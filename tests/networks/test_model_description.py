@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from cclnet.networks.model_description import description_problems
+from cclnet.system.names import IS_FORMULA
 from tests.networks.builders import description
 
 GOOD = asdict(description())
@@ -32,6 +33,10 @@ WRONG: list[tuple[dict[str, Any], list[str]]] = [
     ({"classes": ["MEL", "NV", "MEL"]}, ["classes: 'MEL' is there more than once"]),
     ({"classes": ["MEL", "NV", ""]}, ["classes: one has no name"]),
     ({"classes": ["MEL", "NV", "\x1b[2J"]}, [r"classes: '\x1b[2J' has control characters"]),
+    (
+        {"classes": ["MEL", "NV", "=A(1)"]},
+        [f"classes: '=A(1)' {IS_FORMULA}"],
+    ),
     ({"classes": ["MEL"]}, ["classes: 1 instead of two or more", "label_matrix is not 1 × 1"]),
     ({"classes": "MEL"}, ["classes: input should be a valid array"]),
     ({"backbone": "resnet18\u202e"}, [r"backbone: 'resnet18\u202e' has control characters"]),
