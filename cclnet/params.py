@@ -48,6 +48,7 @@ NotNegative = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Whole = Annotated[int, BeforeValidator(_not_boolean)]
 Count = Annotated[Whole, Field(gt=0)]
+Threads = Annotated[Whole, Field(gt=0, le=1024)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 PartOfTheRun = Annotated[Number, AfterValidator(_part_of_the_run)]
 Text = Annotated[str, Field(min_length=1)]
@@ -63,7 +64,7 @@ class ProcessorKeys(Keys):
     """What every stage's process is started with."""
 
     processor: Literal["portable", "native"]
-    threads: Count | None
+    threads: Threads | None
 
 
 class SourceKeys(Keys):

@@ -70,6 +70,11 @@ def test_the_committed_file_is_accepted(load: Callable[[Any], Params]):
     [
         # names that do not exist
         ("lr_cll", 0.1, "lr_cll: unknown key; did you mean lr_ccl?"),
+        (
+            "datasets__sample__threads",
+            1025,
+            "datasets.sample.threads: input should be less than or equal to 1024, not 1025",
+        ),
         ("qqqq", 1, "qqqq: unknown key"),
         ("datasets__sample__short_sides", 8, "datasets.sample.short_sides: unknown key; did you mean short_side?"),
         ("sample__imags", 8, "sample.imags: unknown key; did you mean images?"),
