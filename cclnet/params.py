@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from cclnet.system.errors import ParamsError, did_you_mean
-from cclnet.system.names import shown
+from cclnet.system.names import UNPRINTABLE, shown
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -33,6 +33,12 @@ def _not_boolean(value: Any) -> Any:
 def _count_or_auto(value: Any) -> Any:
     if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ValueError("should be auto or a number from 1")
+    return value
+
+
+def _printable(value: str) -> str:
+    if UNPRINTABLE.search(value):
+        raise ValueError("should have no control characters")
     return value
 
 
@@ -52,6 +58,7 @@ Threads = Annotated[Whole, Field(gt=0, le=1024)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 PartOfTheRun = Annotated[Number, AfterValidator(_part_of_the_run)]
 Text = Annotated[str, Field(min_length=1)]
+Place = Annotated[Text, AfterValidator(_printable)]
 
 
 class Keys(BaseModel):
@@ -70,7 +77,7 @@ class ProcessorKeys(Keys):
 class SourceKeys(Keys):
     """Where the images and their labels come from."""
 
-    source: Text
+    source: Place
 
 
 class SizeKeys(Keys):
@@ -241,7 +248,7 @@ class ExperimentKeys(Keys):
     """Everything that the paper varies or fixes in training, and what it is compared with."""
 
     backbone: Text
-    weights: Text | None
+    weights: Place | None
     method: Literal[
         "baseline",
         "lsr",

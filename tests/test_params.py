@@ -76,6 +76,12 @@ def test_the_committed_file_is_accepted(load: Callable[[Any], Params]):
             "datasets.sample.threads: input should be less than or equal to 1024, not 1025",
         ),
         ("qqqq", 1, "qqqq: unknown key"),
+        (
+            "datasets__sample__source",
+            "a\0b",
+            r"datasets.sample.source: should have no control characters, not 'a\x00b'",
+        ),
+        ("weights", "a\n.pt", r"weights: should have no control characters, not 'a\n.pt'"),
         ("datasets__sample__short_sides", 8, "datasets.sample.short_sides: unknown key; did you mean short_side?"),
         ("sample__imags", 8, "sample.imags: unknown key; did you mean images?"),
         ("method", "cll", "method: 'cll' is not 'baseline', 'lsr', 'ccl', "),
@@ -423,7 +429,6 @@ def test_reading_the_params_loads_neither_numpy_nor_torch():
         {"method": "ccl\nb"},
         {"dataset": "a\nb"},
         {"backbone": "a\nb"},
-        {"weights": "a\nb"},
         {"seed": "1\n2"},
     ],
 )

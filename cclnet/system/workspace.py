@@ -13,7 +13,10 @@ def user_path(name: str) -> Path:
 
     An experiment that DVC runs elsewhere (``--queue``, ``--temp``) has only those files of it that git keeps.
     """
-    return _checkout() / Path(name).expanduser()
+    try:
+        return _checkout() / Path(name).expanduser()
+    except RuntimeError:  # of a user who is not there: taken as it is written
+        return _checkout() / name
 
 
 def state_folder(name: str) -> Path:

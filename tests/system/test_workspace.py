@@ -41,6 +41,7 @@ def test_paths_of_params_are_from_the_project_wherever_dvc_runs_it(monkeypatch: 
         assert user_path("images") == expected
         assert user_path("/images") == Path("/images")
         assert user_path("~/images") == Path.home() / "images"
+        assert user_path("~nobody of this name/images").name == "images"
 
 
 @pytest.fixture
