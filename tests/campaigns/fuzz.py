@@ -11,6 +11,7 @@ million inputs take some ten minutes on two cores that do nothing else.
 
 import argparse
 import faulthandler
+import hashlib
 import io
 import json
 import logging
@@ -31,6 +32,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from cclnet.experiments.written import HEAD_COLUMNS, VALIDATION_COLUMNS
 from cclnet.system.errors import CCLNetError
 
 SHARES = {"images": 0.6, "tables": 0.26, "zips": 0.108, "folders": 0.016, "params": 0.008, "models": 0.008}
@@ -41,6 +43,9 @@ SLOW = 20.0
 """Seconds of computing after which an input counts as a failure although it ended."""
 HANGS = 120.0
 """Seconds after which a process that works on an input is ended, and with it the campaign."""
+
+MOST_PRINTED = 100
+"""Failures; the others are counted."""
 
 Chance = random.Random
 
@@ -261,24 +266,63 @@ NAMED = "image,label\na,MEL\nb,NV\n"
 INDEX = "image,height,width,offset,sha256\n" + "".join(
     f"{image},2,3,{18 * place},{place:064x}\n" for place, image in enumerate(sorted(IMAGES))
 )
-RECORD = json.dumps({"pixels": "0" * 64, "index": "0" * 64, "identical": [["a", "b"]], "alike": []})
-TABLES = {
-    "split.csv": SPLIT, "predictions.csv": PREDICTIONS, "scores.csv": SCORES, "soft_labels.json": MATRIX,
-    "confusion.json": MATRIX, "classes.json": CLASSES, "lesions.csv": LESIONS, "one_hot.csv": ONE_HOT,
-    "named.csv": NAMED,
-    "images.csv": INDEX, "images.json": RECORD,
+COLUMNS_OF_HISTORY = ("epoch", "classification_loss", "softness", "learning_rate", "gradient_norm", "frozen")
+OPTIONAL_COLUMNS = (*HEAD_COLUMNS, *VALIDATION_COLUMNS)
+HISTORY = "".join(
+    f"{','.join([*columns, *optional])}\n"
+    for columns, optional in (
+        (COLUMNS_OF_HISTORY, OPTIONAL_COLUMNS),
+        (("1", "2.5", "0.5", "0.1", "3.25", "0"), ["0.5"] * len(OPTIONAL_COLUMNS)),
+        (("2", "1.5", "0.5", "0.1", "3.25", "1"), [""] * len(OPTIONAL_COLUMNS)),
+    )
+)
+CLASS_TABLE = (
+    "class,images,sensitivity,specificity,precision,f1,auc\nMEL,3,0.5,0.5,0.5,0.5,0.5\nNV,4,0.5,0.5,,0.5,0.5\n"
+)
+RELIABILITY = "bin,confidence,accuracy,count\n4,0.25,1.0,1\n5,0.3,0.5,10\n"
+PROVENANCE = json.dumps([{"name": "a.zip", "source": "drawn", "bytes": 3, "sha256": "0" * 64}] * 2)
+CONDITIONS = json.dumps({"threads": 2, "processor": "portable", "versions": {"torch": "2", "numpy": "2"}})
+TEXTS = {
+    "history.csv": HISTORY, "class_table.csv": CLASS_TABLE, "reliability.csv": RELIABILITY,
+    "provenance.json": PROVENANCE, "conditions.json": CONDITIONS, "split.csv": SPLIT, "predictions.csv": PREDICTIONS,
+    "scores.csv": SCORES, "soft_labels.json": MATRIX, "confusion.json": MATRIX, "classes.json": CLASSES,
+    "lesions.csv": LESIONS, "one_hot.csv": ONE_HOT, "named.csv": NAMED, "images.csv": INDEX,
 }  # fmt: skip
 
 
+@cache
+def tables() -> dict[str, bytes]:
+    """Every table and record, and the array of pixels, by the name of its file."""
+    import numpy as np
+
+    pixels = io.BytesIO()
+    np.save(pixels, np.zeros(18 * len(IMAGES), np.uint8))
+    digest, index = (hashlib.sha256(data).digest() for data in (pixels.getvalue(), INDEX.encode()))
+    digests = {"pixels": hashlib.sha256(digest).hexdigest(), "index": index.hex()}  # of the digests of its one block
+    record = json.dumps(digests | {"identical": [["a", "b"]], "alike": []})
+    texts = {name: text.encode() for name, text in TEXTS.items()}
+    return texts | {"images.json": record.encode(), "images.npy": pixels.getvalue()}
+
+
 def use_table(number_of: Chance, folder: Path) -> None:
+    from cclnet.dataset.sample import was_drawn
     from cclnet.dataset.splits import leakage, read_class_names, read_split
     from cclnet.dataset.tables import read_labels, read_lesions
+    from cclnet.experiments import written
     from cclnet.experiments.run import read_predictions
     from cclnet.images.cache import ImageCache
     from cclnet.metrics.matrices import read_confusion, read_soft_labels
     from cclnet.metrics.score_table import read_scores
 
+    def open_cache(path: Path) -> Any:
+        return ImageCache.open(path.with_name("images.npy"), path.with_name("images.csv"))[0]
+
     readers: dict[str, Callable[[Path], Any]] = {
+        "history.csv": written.read_history,
+        "class_table.csv": written.read_class_table,
+        "reliability.csv": written.read_reliability,
+        "provenance.json": lambda path: (written.read_provenance(path), was_drawn(path)),
+        "conditions.json": written.read_conditions,
         "split.csv": lambda path: leakage(read_split(path), ["MEL", "NV"]),
         "predictions.csv": lambda path: read_predictions("a", path, path.with_name("split.csv")).confusion,
         "scores.csv": read_scores,
@@ -288,24 +332,19 @@ def use_table(number_of: Chance, folder: Path) -> None:
         "lesions.csv": read_lesions,
         "one_hot.csv": read_labels,
         "named.csv": read_labels,
-        "images.csv": lambda path: ImageCache.open(path.with_name("images.npy"), path),
-        "images.json": lambda path: ImageCache.open(path.with_name("images.npy"), path.with_name("images.csv")),
+        **dict.fromkeys(("images.csv", "images.json", "images.npy"), open_cache),
     }
-    others = [text.encode() for text in TABLES.values()]
-    for name, text in TABLES.items():
+    for name, data in tables().items():
         if not (folder / name).exists():
-            (folder / name).write_text(text, encoding="utf-8")
-    if not (folder / "images.npy").exists():
-        import numpy as np
-
-        np.save(folder / "images.npy", np.zeros(18 * len(IMAGES), np.uint8))
-    name = number_of.choice(sorted(TABLES))
-    path = folder / name
-    path.write_bytes(spoilt_text(TABLES[name].encode(), number_of, others))
+            (folder / name).write_bytes(data)
+    name = number_of.choice(sorted(tables()))
+    good, path = tables()[name], folder / name
+    spoils = spoilt_bytes if path.suffix == ".npy" else spoilt_text
+    path.write_bytes(spoils(good, number_of, list(tables().values())))
     try:
         readers[name](path)
     finally:
-        path.write_text(TABLES[name], encoding="utf-8")
+        path.write_bytes(good)
 
 
 @cache
@@ -563,7 +602,7 @@ def main() -> int:
     )
     for target, counted in counts.items():
         print(f"{target}: {counted.total():,} inputs, {counted['used']:,} used, {counted['refused']:,} refused")
-    for target, number, what in failures:
+    for target, number, what in failures[:MOST_PRINTED]:
         print(f"{target} {number} (--first {number} --inputs 1 {target}): {what[:500]}")
     total = sum(counted.total() for counted in counts.values())
     print(f"{len(failures):,} of {total:,} inputs failed; {time.monotonic() - begun:.0f} s")
