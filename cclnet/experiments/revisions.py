@@ -65,6 +65,8 @@ def _reason(revision: str, path: str, complaint: str) -> str:
     """What is wrong and what to do, from what DVC complained of."""
     if "unknown Git revision" in complaint:
         return "no branch, tag, commit or experiment; dvc exp list --all-commits names the experiments"
+    if "is not a git repository" in complaint:
+        return "revisions are git's, and this folder is in no git repository: compare prediction files (….csv) instead"
     if "No storage files available" in complaint:
         return (
             f"outputs in {path} are not in DVC's cache: dvc pull --all-commits gets what was pushed, else "

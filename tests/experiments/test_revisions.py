@@ -136,13 +136,22 @@ def test_dvc_of_the_same_environment_is_found_without_its_activation(programs: P
 
 
 def test_what_else_dvc_complains_of_is_passed_on_in_one_line(programs: Path):
-    complaint = "ERROR: failed to get 'metrics' from '.' - . is not a git repository\n\nHaving any troubles?"
+    complaint = "ERROR: failed to get 'metrics' from '.' - the disk is gone\n\nHaving any troubles?"
     fake_dvc(programs, f'echo "{complaint}" >&2; exit 255')
     with pytest.raises(CCLNetError) as caught:
         contents("HEAD")
     assert str(caught.value) == (
-        "HEAD: dvc get cannot fetch metrics: failed to get 'metrics' from '.' - . is not a git repository: "
+        "HEAD: dvc get cannot fetch metrics: failed to get 'metrics' from '.' - the disk is gone: "
         "run this in the top folder of the checkout, and name a revision of this pipeline"
+    )
+
+
+def test_without_git_there_are_no_revisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CCLNetError) as caught:
+        contents("HEAD")
+    assert str(caught.value) == (
+        "HEAD: revisions are git's, and this folder is in no git repository: compare prediction files (….csv) instead"
     )
 
 
