@@ -8,7 +8,7 @@ INSTALLED := .venv/installed
 OFFICIAL := .venv-official/installed
 HOSTS := .venv-hosts/installed
 
-.PHONY: repro test check browser everywhere walkthrough official-score hosts faults bench audit golden lock clean
+.PHONY: repro test check browser everywhere walkthrough official-score hosts faults fuzz bench audit golden lock clean
 .DELETE_ON_ERROR:
 
 repro: $(INSTALLED)
@@ -50,6 +50,11 @@ hosts: $(HOSTS)
 # plant faults of every kind, kill and spoil runs, and count what survives; some twelve minutes
 faults: $(INSTALLED)
 	$(BIN)/python -m tests.campaigns.faults
+
+# spoil images, tables, zips, folders, params and model files at random, INPUTS of them; half a million take ten minutes
+fuzz: INPUTS ?= 500000
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.campaigns.fuzz --inputs $(INPUTS)
 
 # how fast it is, beside bare torch, Pillow, torchvision and timm; a quarter of an hour on a machine that is left alone
 bench: $(INSTALLED)

@@ -5,7 +5,6 @@ Each group of the file is a model, and so is the whole file. The model of a stag
 """
 
 import math
-import os
 import re
 import reprlib
 import textwrap
@@ -19,6 +18,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from cclnet.system.errors import ParamsError, did_you_mean
+from cclnet.system.names import UNPRINTABLE, shown
+from cclnet.system.workspace import user_path
 
 PARAMS_FILE = Path("params.yaml")
 SOFT_LABEL_SOURCES = ("head", "class_means")
@@ -35,6 +36,12 @@ def _not_boolean(value: Any) -> Any:
 def _count_or_auto(value: Any) -> Any:
     if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ValueError("should be auto or a number from 1")
+    return value
+
+
+def _printable(value: str) -> str:
+    if UNPRINTABLE.search(value):
+        raise ValueError("should have no control characters")
     return value
 
 
@@ -56,10 +63,12 @@ NotNegative = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Whole = Annotated[int, BeforeValidator(_not_boolean)]
 Count = Annotated[Whole, Field(gt=0)]
+Threads = Annotated[Whole, Field(gt=0, le=1024)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 PartOfTheRun = Annotated[Number, AfterValidator(_part_of_the_run)]
 Text = Annotated[str, Field(min_length=1)]
 SoftLabelSource = Annotated[Text, AfterValidator(_source_of_soft_labels)]
+Place = Annotated[Text, AfterValidator(_printable)]
 
 
 class Keys(BaseModel):
@@ -72,13 +81,13 @@ class ProcessorKeys(Keys):
     """The settings of the processor, which every stage uses."""
 
     processor: Literal["portable", "native"]
-    threads: Count | None
+    threads: Threads | None
 
 
 class SourceKeys(Keys):
     """Where the images and their labels come from."""
 
-    source: Text
+    source: Place
 
 
 class SizeKeys(Keys):
@@ -249,7 +258,7 @@ class ExperimentKeys(Keys):
     """All settings of the paper's training, and of the methods that it is compared with."""
 
     backbone: Text
-    weights: Text | None
+    weights: Place | None
     method: Literal[
         "baseline",
         "lsr",
@@ -287,10 +296,10 @@ class ExperimentKeys(Keys):
 
     @property
     def soft_labels_file(self) -> Path | None:
-        """The file of soft labels, None without one. A relative path starts at the project's folder."""
+        """The file of soft labels, None without one."""
         if not self.soft_label_source.endswith(SOFT_LABELS_SUFFIX):
             return None
-        return Path(os.environ.get("DVC_ROOT", ".")) / self.soft_label_source
+        return user_path(self.soft_label_source)
 
 
 class DatasetKeys(Keys):
@@ -389,8 +398,8 @@ def _dataset_problems(values: dict[Any, Any]) -> list[str]:
     dataset, blocks = values.get("dataset"), values.get("datasets")
     if not isinstance(dataset, str) or not isinstance(blocks, dict) or dataset in blocks:
         return []
-    names = [str(name) for name in blocks]
-    return [f"dataset: '{dataset}' is not among {', '.join(names)}{did_you_mean(dataset, names)}"]
+    names = [shown(str(name)) for name in blocks]
+    return [f"dataset: {_shortened(dataset)} is not among {', '.join(names)}{did_you_mean(dataset, names)}"]
 
 
 def _backbone_problems(values: dict[Any, Any], name_problems: NameProblems | None) -> list[str]:
@@ -401,7 +410,7 @@ def _backbone_problems(values: dict[Any, Any], name_problems: NameProblems | Non
 
 
 def _describe(details: ErrorDetails) -> str:
-    *parents, key = [str(part) for part in details["loc"]] or ["the file"]
+    *parents, key = [shown(str(part)) for part in details["loc"]] or ["the file"]
     where = ".".join([*parents, key])
     match details["type"]:
         case "extra_forbidden":
@@ -411,7 +420,7 @@ def _describe(details: ErrorDetails) -> str:
         case "literal_error":
             given, expected = details["input"], details.get("ctx", {})["expected"]
             options = [option.strip("' ") for option in expected.replace(" or ", ", ").split(",")]
-            return f"{where}: '{given}' is not {expected}{did_you_mean(str(given), options)}"
+            return f"{where}: {_shortened(str(given))} is not {expected}{did_you_mean(str(given), options)}"
         case "model_type" | "dict_type":
             return f"{where}: should be a group of keys, not {_shortened(details['input'])}"
         case _:

@@ -15,6 +15,7 @@ from cclnet.networks.catalogue import PAPER_BACKBONES, name_problems
 from cclnet.params import Params
 from cclnet.system.errors import CCLNetError, ParamsError, errors_in_one_line
 from cclnet.system.files import write_bytes
+from cclnet.system.workspace import user_path
 
 RAW = Path("data/raw")
 ON_A_PROCESSOR = ("auto", "cpu")
@@ -42,7 +43,7 @@ def refuse_problems(params: Params, checks: Sequence[Callable[[Params], None]]) 
 
 def check_source(params: Params) -> None:
     """Check that the source is not the folder whose files DVC removes before the download."""
-    if Path(params.block.source).expanduser().resolve().is_relative_to(RAW.resolve()):
+    if user_path(params.block.source).resolve().is_relative_to(user_path(str(RAW)).resolve()):
         raise CCLNetError(f"datasets.{params.dataset}.source: {RAW} is the project's own; move the files elsewhere")
 
 

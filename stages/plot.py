@@ -7,8 +7,7 @@ if __name__ == "__main__":
 
 from pathlib import Path
 
-import pandas as pd
-
+from cclnet.experiments.written import read_history, read_reliability
 from cclnet.metrics.matrices import read_confusion, read_soft_labels
 from cclnet.params import Params, PlotParams
 from cclnet.system.errors import errors_in_one_line
@@ -24,8 +23,8 @@ def main() -> None:
     drawn = {
         "soft_labels": figures.soft_label_figure(soft_labels, classes, f"Soft labels, {params.dataset}"),
         "confusion": figures.confusion_figure(confusion, classes),
-        "history": figures.history_figure(pd.read_csv(METRICS / "history.csv"), len(classes)),
-        "reliability": figures.reliability_figure(pd.read_csv(METRICS / "reliability.csv")),
+        "history": figures.history_figure(read_history(METRICS / "history.csv"), len(classes)),
+        "reliability": figures.reliability_figure(read_reliability(METRICS / "reliability.csv")),
     }
     FIGURES.mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():

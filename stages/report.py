@@ -7,15 +7,21 @@ if __name__ == "__main__":
 
 from pathlib import Path
 
-import pandas as pd
-
 from cclnet.dataset.sample import planted_similarity, was_drawn
 from cclnet.dataset.splits import read_split
 from cclnet.experiments.run import read_run
+from cclnet.experiments.written import (
+    read_class_table,
+    read_conditions,
+    read_history,
+    read_provenance,
+    read_reliability,
+    read_similarity,
+)
 from cclnet.images.cache import ImageCache
 from cclnet.params import Params, ReportParams
 from cclnet.system.errors import errors_in_one_line
-from cclnet.system.files import read_json, write_bytes
+from cclnet.system.files import write_bytes
 from cclnet.views.page import Report, report_page
 
 
@@ -25,14 +31,14 @@ def main() -> None:
     report = Report(
         run=read_run("workspace", Path()),
         params=params,
-        class_table=pd.read_csv("metrics/classes.csv", dtype={"class": str}, keep_default_na=False, na_values=[""]),
-        reliability=pd.read_csv("metrics/reliability.csv"),
-        history=pd.read_csv("metrics/history.csv"),
+        class_table=read_class_table(Path("metrics/classes.csv")),
+        reliability=read_reliability(Path("metrics/reliability.csv")),
+        history=read_history(Path("metrics/history.csv")),
         split=read_split(Path("data/split.csv")),
         cache=ImageCache.open(Path("data/images.npy"), Path("data/images.csv")),
-        provenance=read_json(Path("data/provenance.json")),
-        conditions=read_json(Path("models/conditions.json")),
-        similarity=read_json(Path("metrics/similarity.json")),
+        provenance=read_provenance(Path("data/provenance.json")),
+        conditions=read_conditions(Path("models/conditions.json")),
+        similarity=read_similarity(Path("metrics/similarity.json")),
         planted=planted_similarity(params.sample.separation) if drawn else None,
     )
     write_bytes(Path("metrics/report.html"), report_page(report).encode())

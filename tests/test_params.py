@@ -70,7 +70,18 @@ def test_the_committed_file_is_accepted(load: Callable[[Any], Params]):
     [
         # names that do not exist
         ("lr_cll", 0.1, "lr_cll: unknown key; did you mean lr_ccl?"),
+        (
+            "datasets__sample__threads",
+            1025,
+            "datasets.sample.threads: input should be less than or equal to 1024, not 1025",
+        ),
         ("qqqq", 1, "qqqq: unknown key"),
+        (
+            "datasets__sample__source",
+            "a\0b",
+            r"datasets.sample.source: should have no control characters, not 'a\x00b'",
+        ),
+        ("weights", "a\n.pt", r"weights: should have no control characters, not 'a\n.pt'"),
         ("datasets__sample__short_sides", 8, "datasets.sample.short_sides: unknown key; did you mean short_side?"),
         ("sample__imags", 8, "sample.imags: unknown key; did you mean images?"),
         ("method", "cll", "method: 'cll' is not 'baseline', 'lsr', 'ccl', "),
@@ -411,3 +422,21 @@ def test_reading_the_params_loads_neither_numpy_nor_torch():
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"a\nb": 1},
+        {"method": "ccl\nb"},
+        {"dataset": "a\nb"},
+        {"backbone": "a\nb"},
+        {"seed": "1\n2"},
+    ],
+)
+def test_a_problem_is_one_line_whatever_the_file_holds(load: Callable[[Any], Params], changes: dict[str, Any]):
+    with pytest.raises(ParamsError) as caught:
+        load(VALUES | changes)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    assert r"\n" in lines[1]

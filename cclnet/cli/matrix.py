@@ -13,7 +13,7 @@ from cclnet.cli.terminal import Cell, coloured, say, screen, show_table
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cclnet.networks.model_file import ModelDescription
+    from cclnet.networks.model_description import ModelDescription
 
 
 def matrix(
@@ -62,7 +62,7 @@ def show_matrix(console: Console, description: "ModelDescription") -> None:
         source = description.params.get("soft_label_source", "head")
         origin = f"soft_label_source: {source}" if description.method == "ccl" else f"method: {description.method}"
         say(console, f"no CCL head learned these labels: the model was trained with {origin}")
-    elif description.params["head_balance"] == "none":
+    elif description.params.get("head_balance") == "none":
         say(
             console, "the head was not balanced over the classes: rare ones may come out alike, whatever they look like"
         )

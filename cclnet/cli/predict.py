@@ -14,7 +14,7 @@ from cclnet.cli.terminal import say, screen, show_table, with_progress
 
 if TYPE_CHECKING:
     from cclnet.inference.prediction import Predictions
-    from cclnet.networks.model_file import ModelDescription
+    from cclnet.networks.model_description import ModelDescription
 
 
 def predict(

@@ -19,6 +19,11 @@ from cclnet.system.errors import errors_in_one_line
 class _Commands(TyperGroup):
     """Commands whose errors are reported here and not by Typer, which knows neither Ctrl-C nor a closed pipe."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if any(not arg or (arg.startswith("--") and arg.endswith("=")) for arg in args):
+            raise typer.BadParameter("an argument is empty, which would stand for this folder: is a variable not set?")
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         with errors_in_one_line("cclnet"):
             return super().invoke(ctx)

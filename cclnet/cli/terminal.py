@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cclnet.inference.pictures import Picture
     from cclnet.inference.prediction import Predictions
     from cclnet.networks.model import CCLNet
-    from cclnet.networks.model_file import ModelDescription
+    from cclnet.networks.model_description import ModelDescription
 
 UNBOUNDED = 10_000
 """A width in columns that is larger than any table."""

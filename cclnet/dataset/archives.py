@@ -51,7 +51,7 @@ def zip_directory(path: Path, name: str) -> tuple[list[zipfile.ZipInfo], list[Pr
         return [], [Problem(name, "has a member whose name is not UTF-8, although the zip says so")]
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError, struct.error):
         return [], [Problem(name, "is no zip, or not the whole of one")]
-    members = [entry for entry in entries if not entry.is_dir()]
+    members = [entry for entry in entries if not (entry.filename and entry.is_dir())]  # it would fail without a name
     if not members:
         return [], [Problem(name, "holds no files")]
     faults = [(entry, fault) for entry in entries for fault in entry_faults(entry)]
@@ -100,6 +100,8 @@ def _directory_extent(file: BinaryIO) -> tuple[int, int]:
 def entry_faults(entry: zipfile.ZipInfo) -> Iterator[str]:
     """The problems of a single entry of a zip's directory."""
     path = entry.orig_filename
+    if not entry.filename:
+        yield "has no name"
     if path.startswith("/") or ".." in path.split("/") or any(character in path for character in "\\:\0"):
         yield "is a path that may lead out of a folder"
     elif UNPRINTABLE.search(path):

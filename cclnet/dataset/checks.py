@@ -20,6 +20,7 @@ from cclnet.images.finding import IMAGE_SUFFIXES
 from cclnet.images.reading import map_members, map_places
 from cclnet.system.errors import CCLNetError, Problem
 from cclnet.system.progress import Report, silent
+from cclnet.system.workspace import user_path
 
 FEW_PIXELS = 8
 """Images with a shorter side than this, or than ``FEW_OF_MEDIAN`` times the median of all images, are reported."""
@@ -101,7 +102,7 @@ def check_dataset(source: str, report: Report = silent) -> Findings:
     Raises:
         UncheckedError: the folder is missing, or cannot be read.
     """
-    folder = Path(source).expanduser()
+    folder = user_path(source)
     if "://" in source or not folder.is_dir():
         raise UncheckedError(
             f"{source!r} is no folder: name the one that holds {INPUT_ZIP} and the two files beside it, or images of "

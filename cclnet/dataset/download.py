@@ -31,6 +31,7 @@ from cclnet.system.errors import CCLNetError, DataError, Problem
 from cclnet.system.files import write_bytes
 from cclnet.system.locks import only_process
 from cclnet.system.progress import Report, silent
+from cclnet.system.workspace import user_path
 from cclnet.system.writing import flush_folder, whole_file
 
 OFFICIAL = "official"
@@ -168,7 +169,7 @@ def find_in_folder(source: str, files: Sequence[RemoteFile], report: Report) -> 
     Raises:
         DataError: the folder or files in it are missing or damaged; all of them are named.
     """
-    folder = Path(source).expanduser()
+    folder = user_path(source)
     if "://" in source or not folder.is_dir():
         raise DataError(f"source {source!r} is no folder: write {OFFICIAL!r}, an http(s) address or a folder's name")
     problems: list[Problem] = []

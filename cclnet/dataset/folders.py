@@ -12,11 +12,12 @@ from cclnet.images.reading import map_places
 from cclnet.system.errors import CCLNetError, DataError, Problem
 from cclnet.system.files import write_bytes
 from cclnet.system.progress import Report, silent
+from cclnet.system.workspace import user_path
 
 
 def holds_own_images(source: str) -> bool:
     """Whether a source is a folder without official files, or with an unpacked official zip of images."""
-    folder = Path(source).expanduser()
+    folder = user_path(source)
     if source == OFFICIAL or "://" in source or not folder.is_dir():
         return False
     if not any((folder / file.name).exists() for file in OFFICIAL_FILES):
@@ -41,7 +42,7 @@ def import_folder(source: str, destination: Path, report: Report = silent) -> tu
         CCLNetError: a file cannot be read or written, or the disk is too small.
     """
     try:
-        found = read_layout(Path(source).expanduser())
+        found = read_layout(user_path(source))
         if found.problems:
             raise DataError(f"source {source!r} cannot be used: fix what follows", found.problems)
         destination.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ from cclnet.dataset.isic import CHALLENGE_ORDER
 from cclnet.dataset.tables import NOTES, absent, class_faults, header_in, label_table_in, number, rows_in
 from cclnet.images.finding import IMAGE_SUFFIXES, file_fault, hidden, visible_files
 from cclnet.system.errors import Problem
-from cclnet.system.names import UNPRINTABLE, connected, normalised, spelling_notes
+from cclnet.system.names import IS_FORMULA, UNPRINTABLE, connected, is_formula, normalised, spelling_notes
 
 LABELS = "labels.csv"
 FOLDER = "the folder"
@@ -134,6 +134,8 @@ def _files_in(folder: Path) -> tuple[dict[str, Path], list[Path], list[Problem]]
             continue
         if UNPRINTABLE.search(name):
             problems.append(Problem(ascii(name), "has control characters, or bytes that are no UTF-8, in its name"))
+        elif suffix in IMAGE_SUFFIXES and is_formula(id_of(name)):
+            problems.append(Problem(name, IS_FORMULA))
         elif suffix in UNREAD_IMAGES:
             problems.append(Problem(name, f"is an image that is not read: convert it to one of {_suffixes()}"))
         elif suffix not in IMAGE_SUFFIXES:
@@ -220,6 +222,8 @@ def _said_by_own_table(data: bytes, files: Mapping[str, Path]) -> tuple[dict[str
         problems += [Problem(row.where, f"names no {column}") for column, value in said.items() if not value]
         if UNPRINTABLE.search(said.get("group", "")):
             problems.append(Problem(row.where, "has control characters in its group"))
+        if is_formula(said.get("group", "")):
+            problems.append(Problem(row.where, f"has a group that {IS_FORMULA}"))
         kinds[row.image] = Kind(said.get("label", ""), said.get("group"))
     if kinds:
         problems += absent(kinds, files, FOLDER, "image") + absent(files, kinds, LABELS, "label of image")

@@ -17,6 +17,7 @@ from cclnet.dataset.sample import DRAWN
 from cclnet.system.errors import Problem
 from cclnet.system.files import read_json
 from cclnet.system.names import shown
+from cclnet.system.workspace import user_path
 
 RAW = Path("data/raw")
 PROVENANCE = Path("data/provenance.json")
@@ -55,7 +56,7 @@ def source_problems(source: str, project: Path = Path()) -> list[Problem]:
         )
         for path in _foreign_files(project)
     ]
-    folder = Path(source).expanduser()
+    folder = user_path(source)
     if source in (OFFICIAL, DRAWN) or "://" in source or not folder.is_dir():
         return problems
     reached = {output for output in OUTPUTS if _reached(folder, project / output)}

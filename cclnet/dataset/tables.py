@@ -19,7 +19,7 @@ from cclnet.dataset.archives import damaged_members, zip_directory
 from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE, class_order
 from cclnet.images.finding import IMAGE_SUFFIXES, file_fault
 from cclnet.system.errors import DataError, Problem
-from cclnet.system.names import UNPRINTABLE, normalised, spelling_notes
+from cclnet.system.names import IS_FORMULA, UNPRINTABLE, is_formula, normalised, spelling_notes
 from cclnet.system.progress import silent
 
 OWN_LABELS = "own_labels.csv"
@@ -149,6 +149,8 @@ def images_in(path: Path) -> tuple[dict[str, str], list[Problem]]:
     first: dict[str, str] = {}
     for member in members:
         image = normalised(PurePosixPath(member.filename).stem)
+        if is_formula(image):
+            problems.append(Problem(f"{path.name}: {member.filename!r}", IS_FORMULA))
         other = first.setdefault(image.casefold(), member.filename)
         if other != member.filename:
             problems.append(Problem(f"{path.name}: {member.filename!r}", f"is the same image as {other!r}"))
@@ -251,6 +253,8 @@ def class_faults(classes: Sequence[str]) -> list[str]:
     for name in classes:
         if not name or name != normalised(name) or UNPRINTABLE.search(name):
             faults.append(f"has a class {name!r}: no empty name, no space at its ends, no control character")
+        elif is_formula(name):
+            faults.append(f"has a class {name!r} that {IS_FORMULA}")
         elif name in COLUMNS:
             faults.append(f"has a class {name!r}, which is the name of a column: call it otherwise")
         if first.setdefault(name.casefold(), name) != name:
@@ -306,6 +310,9 @@ def lesions_in(path: Path) -> tuple[dict[str, str], list[Problem]]:
     """The lesion of each image, and the problems of the table."""
     rows, problems = _lesion_rows(path)
     problems += [Problem(row.where, "names no lesion") for row in rows if row.values and not normalised(row.values[0])]
+    problems += [
+        Problem(row.where, f"has a lesion that {IS_FORMULA}") for row in rows if any(map(is_formula, row.values))
+    ]
     return {row.image: normalised("".join(row.values)) for row in rows}, problems
 
 

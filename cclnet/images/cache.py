@@ -278,7 +278,9 @@ def _pixels_in(path: Path) -> tuple[Pixels | None, list[Problem]]:
         mapped = np.load(path, mmap_mode="r")
     except OSError as error:
         return None, [Problem(str(path), f"cannot be read: {error.strerror or error}")]
-    except (ValueError, EOFError, SyntaxError):
+    except MemoryError:
+        raise
+    except Exception:  # NumPy reads the header as Python's own syntax, and raises what that does
         return None, [Problem(str(path), "is no array of NumPy, or not the whole of one")]
     if not isinstance(mapped, np.ndarray) or mapped.dtype != np.uint8 or mapped.ndim != 1:
         return None, [Problem(str(path), "is no flat array of bytes")]

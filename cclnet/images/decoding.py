@@ -84,6 +84,7 @@ def _decoded(image: ImageFile.ImageFile) -> Image.Image:
         raise _RefusedError(f"{image.width} × {image.height} pixels are more than {MAX_PIXELS:,}")
     _require_one_frame(image)
     _require_8_bits(image)
+    _require_all_strips(image)
     image.load()
     _require_opaque(image)
     _require_srgb_chunks(image)
@@ -123,6 +124,14 @@ def _require_8_bits(image: ImageFile.ImageFile) -> None:
         mode = f"{image.mode} of signed or floating-point samples"
     if mode not in _OPAQUE_MODES | _ALPHA_MODES:
         raise _RefusedError(f"mode {mode}: only grey and colour images of 8 unsigned bits a channel can be used")
+
+
+def _require_all_strips(image: ImageFile.ImageFile) -> None:
+    """Refuse a TIFF whose strips or tiles do not cover it: Pillow would leave the rest black without a word."""
+    boxes = {tile.extents for tile in image.tile if tile.extents}
+    covered = sum((right - left) * (lower - upper) for left, upper, right, lower in boxes)
+    if image.format == "TIFF" and covered < image.width * image.height:
+        raise _RefusedError(f"cannot be decoded: it holds {covered:,} of its {image.width} × {image.height} pixels")
 
 
 def _tag(image: Any, tag: int) -> tuple[Any, ...]:

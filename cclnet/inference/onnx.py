@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cclnet.images.augmentation import Normalization, to_network
 from cclnet.networks.model import CCLNet
-from cclnet.networks.model_file import ModelDescription
+from cclnet.networks.model_description import ModelDescription
 from cclnet.system.errors import CCLNetError, MissingPackageError
 
 INPUT = "images"

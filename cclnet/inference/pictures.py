@@ -11,7 +11,7 @@ from cclnet.dataset.layouts import id_of
 from cclnet.images.finding import IMAGE_SUFFIXES, file_fault, hidden, visible_files
 from cclnet.images.reading import map_places
 from cclnet.system.errors import DataError, Problem
-from cclnet.system.names import UNPRINTABLE, shown
+from cclnet.system.names import IS_FORMULA, UNPRINTABLE, is_formula, shown
 
 Result = TypeVar("Result")
 
@@ -137,7 +137,9 @@ def _from_files(images: dict[Path, str]) -> tuple[list[Picture], list[Problem]]:
 
 def _name_fault(image: str) -> str:
     """Why an id cannot be written to a table; empty if it can."""
-    return "has control characters, or bytes that are no UTF-8, in its name" if UNPRINTABLE.search(image) else ""
+    if UNPRINTABLE.search(image):
+        return "has control characters, or bytes that are no UTF-8, in its name"
+    return IS_FORMULA if is_formula(image) else ""
 
 
 def _from_zip(path: Path) -> tuple[list[Picture], list[Problem]]:
@@ -161,4 +163,5 @@ def _from_zip(path: Path) -> tuple[list[Picture], list[Problem]]:
         )
         for member in safe
     ]
-    return pictures, problems
+    problems += [Problem(picture.where, IS_FORMULA) for picture in pictures if is_formula(picture.image)]
+    return [picture for picture in pictures if not is_formula(picture.image)], problems

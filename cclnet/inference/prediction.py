@@ -15,9 +15,11 @@ from cclnet.inference.pictures import Picture, map_pictures
 from cclnet.inference.probabilities import class_probabilities, crops_to_network
 from cclnet.metrics.predictions import prediction_table
 from cclnet.networks.model import CCLNet
-from cclnet.networks.model_file import ModelDescription
+from cclnet.networks.model_description import ModelDescription
 from cclnet.system.errors import DataError, Problem
 from cclnet.system.progress import Report, silent
+
+NO_NUMBERS = "gives the network values too large to compute with"
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,13 @@ def predict_pictures(
     probabilities = [class_probabilities(model, inputs) for inputs in batches]
     if not probabilities:
         raise DataError("no image can be predicted; replace them:", problems)
-    return Predictions(
-        description.classes, [picture.image for picture in kept], np.concatenate(probabilities), problems
-    )
+    rows = np.concatenate(probabilities)
+    are_numbers = np.isfinite(rows).all(axis=1)
+    overflown = [Problem(kept[row].where, NO_NUMBERS) for row in np.flatnonzero(~are_numbers)]
+    if len(overflown) == len(kept):
+        raise DataError("no image can be predicted; train another model:", [*problems, *overflown])
+    images = [kept[row].image for row in np.flatnonzero(are_numbers)]
+    return Predictions(description.classes, images, rows[are_numbers], [*problems, *overflown])
 
 
 def picture_crops(

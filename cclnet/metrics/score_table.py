@@ -1,6 +1,7 @@
 """All scores of an experiment with their intervals and notes, and the file that contains them."""
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -124,4 +125,7 @@ def _number(text: str) -> float | None:
     """Parse a number; integers stay integers, so that epochs are written unchanged."""
     if not text:
         return None
-    return int(text) if text.isdecimal() else float(text)
+    value = int(text) if text.isdecimal() else float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number")
+    return value

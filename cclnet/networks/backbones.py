@@ -36,10 +36,10 @@ def build_backbone(name: str, weights: str | None = None, image_size: int | None
             vector per image.
     """
     if name not in model_names(name):
-        raise CCLNetError(f"backbone: {library(name)} has no classification model '{name}'")
+        raise CCLNetError(f"backbone: {library(name)} has no classification model {name!r}")
     file = weights_file(weights)
     if weights is not None and not file and weights not in weight_names(name):
-        raise CCLNetError(f"weights: {library(name)} has no weights '{weights}' for {name}")
+        raise CCLNetError(f"weights: {library(name)} has no weights {weights!r} for {name}")
     build = _timm_network if library(name) == "timm" else _torchvision_network
     try:
         given = fitting_weights(name, file, image_size) if file else None

@@ -1,11 +1,11 @@
 """The names of the networks and weights of torchvision and timm; torch is imported only when one is looked up."""
 
-import os
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
 from cclnet.system.errors import MissingPackageError, did_you_mean
+from cclnet.system.workspace import user_path
 
 TIMM = "timm/"
 """Prefix of the names of timm's models; torchvision's have none."""
@@ -21,11 +21,11 @@ WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 def weights_file(weights: str | None) -> Path | None:
     """The file that the key ``weights`` refers to, None if it is the name of a library's weights.
 
-    A relative path starts at the project's folder, also in an experiment that DVC runs in another folder.
+    A relative path starts at the project's folder, see ``user_path``.
     """
     if weights is None or not weights.endswith(WEIGHTS_SUFFIXES):
         return None
-    return Path(os.environ.get("DVC_ROOT", ".")) / weights
+    return user_path(weights)
 
 
 def name_problems(backbone: str, weights: str | None) -> list[str]:
@@ -42,10 +42,10 @@ def name_problems(backbone: str, weights: str | None) -> list[str]:
     except MissingPackageError as error:
         return [str(error)]
     if backbone not in names:
-        return [f"backbone: {library(backbone)} has no '{backbone}'{did_you_mean(backbone, names)}"]
+        return [f"backbone: {library(backbone)} has no {backbone!r}{did_you_mean(backbone, names)}"]
     if weights is not None and not weights_file(weights) and weights not in weight_names(backbone):
         known = weight_names(backbone) or ["null"]
-        return [f"weights: {backbone} has no '{weights}', only {', '.join(known)}{did_you_mean(weights, known)}"]
+        return [f"weights: {backbone} has no {weights!r}, only {', '.join(known)}{did_you_mean(weights, known)}"]
     return []
 
 

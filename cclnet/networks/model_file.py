@@ -3,7 +3,7 @@
 import hashlib
 import json
 import textwrap
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,64 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from cclnet.ccl import CCLHead
-from cclnet.images.augmentation import Normalization, memory_layout
 from cclnet.networks.backbones import build_backbone
 from cclnet.networks.model import CCLNet
-from cclnet.system.errors import CCLNetError, MissingPackageError
+from cclnet.networks.model_description import ModelDescription, description_problems
+from cclnet.system.errors import CCLNetError, MissingPackageError, exhausted
 from cclnet.system.files import write_bytes
-
-
-@dataclass(frozen=True)
-class ModelDescription:
-    """The description of a model that its file contains.
-
-    Attributes:
-        classes: the classes in the order of the outputs.
-        backbone: its name in ``build_backbone``.
-        method: the training method; only ``ccl`` has a head.
-        short_side, crop: pixels; images are resized to the first and cropped to the second.
-        mean, standard_deviation: normalisation of values in [0, 1], per channel.
-        label_matrix: the labels that trained the classifier, with row k for class k: soft or hard labels.
-        softness: p̄ of that matrix.
-        softness_epoch: the epoch of the dictionary, None without a head.
-        lowest_softness_epoch: the epoch of the lowest p̄ before the dictionary was frozen, None without a head or rule.
-        converged_epoch: the epoch in which the dictionary was frozen, None if it was not.
-        params: all params of the train stage.
-        ran_on: what else the result depends on.
-        version: version of this package.
-    """
-
-    classes: list[str]
-    backbone: str
-    method: str
-    short_side: int
-    crop: int
-    mean: list[float]
-    standard_deviation: list[float]
-    label_matrix: list[list[float]]
-    softness: float
-    softness_epoch: int | None
-    lowest_softness_epoch: int | None
-    converged_epoch: int | None
-    params: dict[str, Any]
-    ran_on: dict[str, Any]
-    version: str
-
-    @property
-    def has_head(self) -> bool:
-        """Whether the labels were learned by a CCL head, which is part of the model."""
-        return self.method == "ccl" and self.params.get("soft_label_source", "head") == "head"
-
-    @property
-    def normalization(self) -> Normalization:
-        """The normalisation of the training images."""
-        return Normalization(tuple(self.mean), tuple(self.standard_deviation))
-
-    @property
-    def layout(self) -> torch.memory_format:
-        """The memory layout of images and weights in training; another layout may round differently."""
-        return memory_layout(self.params.get("memory_format", "contiguous"))
-
 
 _METADATA_KEY = "cclnet"  # a single key: safetensors writes several in random order
 _DIGEST = "sha256"  # safetensors itself does not detect a flipped bit
@@ -111,18 +58,15 @@ def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
         MissingPackageError: its backbone needs timm, which is not installed.
         CCLNetError: the file is missing, damaged, or not such a model.
     """
+    if path.exists() and not path.is_file():  # opening a pipe could wait for ever
+        raise CCLNetError(f"{path} is no file, but a model of this package is one")
     try:
-        with safe_open(path, framework="pt") as file:
-            values = json.loads(file.metadata()[_METADATA_KEY])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        if values.pop(_DIGEST) != _digest(values, tensors):
-            raise CCLNetError("its contents are not those that were saved")
-        description = ModelDescription(**values)
-        settings = description.params.get("head", description.params)  # older files have no group `head`
-        head = {name: settings[name] for name in ("margin", "temperature")}
+        description, tensors = _read(path)
         num_classes, with_head = len(description.classes), description.has_head
+        head = description.head_settings if with_head else {}
         model = build_model(description.backbone, None, description.crop, num_classes, with_head, **head)
         model.load_state_dict(tensors)
+        _require_numbers(model)
         if model.head and description.converged_epoch is not None:
             model.head.freeze_dictionary()
     except MissingPackageError:
@@ -130,9 +74,43 @@ def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
     except FileNotFoundError:
         raise CCLNetError(f"there is no model {path}; train one first") from None
     except (CCLNetError, SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = textwrap.shorten(str(error), width=200)
+        if exhausted(error):
+            raise
+        reason = textwrap.shorten(str(error), width=LONGEST_REASON)
         raise CCLNetError(f"{path} is not a model of this package, or is damaged: {reason}") from None
     return model.eval(), description
+
+
+LONGEST_REASON = 400
+"""Characters of what is said to be wrong with a file."""
+
+
+def _read(path: Path) -> tuple[ModelDescription, dict[str, torch.Tensor]]:
+    """What a file says of its model, once that is known to make sense, and the tensors, once they are those saved.
+
+    Raises:
+        CCLNetError: with everything that is wrong with the description, or the digest is another.
+        SafetensorError, OSError, KeyError, ValueError, RuntimeError: it is no such file.
+    """
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if _METADATA_KEY not in metadata:
+            raise CCLNetError("it says nothing about the model that it holds")
+        values = json.loads(metadata[_METADATA_KEY])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    digest = values.pop(_DIGEST, None) if isinstance(values, dict) else None
+    if problems := description_problems(values):
+        raise CCLNetError("; ".join(problems))
+    if digest != _digest(values, tensors):
+        raise CCLNetError("its contents are not those that were saved")
+    return ModelDescription(**values), tensors
+
+
+def _require_numbers(model: CCLNet) -> None:
+    """Refuse weights from which nothing can be predicted: every image would be of the first class."""
+    weights = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)}
+    if odd := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise CCLNetError(f"{len(odd)} of its tensors are not finite, such as {odd[0]}")
 
 
 def build_model(

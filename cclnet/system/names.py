@@ -10,11 +10,18 @@ from typing import Any, TypeVar
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u2028\u2029\u202a-\u202e\u2060\u2066-\u2069\ud800-\udfff\ufeff]")
 """Control characters, line ends, zero-width and direction marks, and surrogates for bytes that are not text. Names may
 not contain any of them."""
+_FORMULA = re.compile(r"\s*[=+\-@].*[(|!]", re.DOTALL)
+IS_FORMULA = "reads as a formula, which a spreadsheet would compute as it opens a table: call it otherwise"
 _BLANKS = "\u200b\u2060\ufeff"
 """Zero-width characters that ``str.strip`` does not remove."""
 _MOST_SPELLINGS = 3
 
 Item = TypeVar("Item")
+
+
+def is_formula(name: str) -> bool:
+    """Whether a spreadsheet would take a cell with this name for a formula that calls something, ``=cmd|…`` say."""
+    return bool(_FORMULA.match(name))
 
 
 def normalised(name: str) -> str:

@@ -8,9 +8,30 @@ from pathlib import Path
 from pydantic import BaseModel
 
 
+def user_path(name: str) -> Path:
+    """A path of ``params.yaml``: a relative one is from the project's folder in the user's checkout.
+
+    An experiment that DVC runs elsewhere (``--queue``, ``--temp``) has only those files of it that git keeps.
+    """
+    try:
+        return _checkout() / Path(name).expanduser()
+    except RuntimeError:  # of a user who is not there: taken as it is written
+        return _checkout() / name
+
+
 def state_folder(name: str) -> Path:
     """A folder that outlives a stage: outside all outputs, and in the user's checkout also for queued experiments."""
-    return Path(os.environ.get("DVC_ROOT", ".")) / ".cclnet" / name
+    return _checkout() / ".cclnet" / name
+
+
+def _checkout() -> Path:
+    """The project's folder in the user's checkout: the current one, unless DVC runs an experiment in a copy of it."""
+    root = os.environ.get("DVC_ROOT")
+    if root is None:
+        return Path()
+    here, top = Path.cwd(), Path(root).resolve()
+    in_copy = here.is_relative_to(top / ".dvc") or not here.is_relative_to(top)
+    return Path(root) if in_copy else Path()
 
 
 def run_key(params: BaseModel, *data_files: Path) -> str:

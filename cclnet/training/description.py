@@ -5,7 +5,7 @@ from typing import Any
 
 from cclnet import __version__
 from cclnet.ccl import softness
-from cclnet.networks.model_file import ModelDescription
+from cclnet.networks.model_description import ModelDescription
 from cclnet.training.trainer import Trainer
 
 

@@ -43,6 +43,7 @@ from cclnet.metrics.names import HIGHER_IS_BETTER, LOSSES, LOWER_IS_BETTER, METR
 from cclnet.metrics.resampling import RESAMPLES
 from cclnet.metrics.score_table import Score
 from cclnet.params import Peers, ReportParams
+from cclnet.system.errors import DataError
 from cclnet.views import charts
 from cclnet.views.figures import LEGIBLE_CLASSES, has_numbers
 from cclnet.views.image_pairs import ImagePair, image_pair
@@ -148,7 +149,13 @@ class Report:
         return {name: CLASS_NAMES[name] for name in self.run.classes if name in CLASS_NAMES}
 
     def score(self, name: str) -> float | None:
-        """The value of a metric, None if it is undefined."""
+        """The value of a metric, None if it is undefined.
+
+        Raises:
+            DataError: the table of scores lacks it.
+        """
+        if name not in self.run.scores:
+            raise DataError(f"scores.csv has no {name}: make it again with dvc repro")
         return self.run.scores[name].value
 
     def epoch(self, name: str) -> int | None:

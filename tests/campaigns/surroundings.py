@@ -346,7 +346,7 @@ def places(bench: Bench) -> list[Row]:
     unreadable, taken = Row("an input that may not be read"), Row("a file in the place of the outputs' folder")
     output, read_only = Row("a folder in the place of an output"), Row("a project that is mounted read-only")
     for stage in STAGES:
-        if inputs := [dep for dep in PIPELINE[stage]["deps"] if dep.split("/")[0] in ("data", "metrics", "models")]:
+        if inputs := inputs_of(stage):
             run = bench.copy()
             shutil.rmtree(run.folder / "data")
             missing.add(stage, stage_problems(run, stage))
@@ -373,6 +373,13 @@ def places(bench: Bench) -> list[Row]:
         run = bench.copy(results=True)
         read_only.add(stage, stage_problems(run, stage, namespace=True))
     return [missing, folders, unreadable, taken, output, read_only]
+
+
+def inputs_of(stage: str) -> list[str]:
+    """What it reads of other stages; that the params were checked is for DVC alone."""
+    tops = ("data", "metrics", "models")
+    deps = [dep for dep in PIPELINE[stage]["deps"] if dep.split("/")[0] in tops]
+    return [dep for dep in deps if dep != "data/params_checked.txt"]
 
 
 def outputs_of(stage: str) -> list[str]:

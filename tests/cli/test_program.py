@@ -75,6 +75,15 @@ def test_the_version(run):
 
 
 @pytest.mark.parametrize(
+    "arguments", [["check", ""], ["predict", "model", ""], ["compare", "", "b"], ["compare", "a", "b", "--labels="]]
+)
+def test_an_empty_argument_is_not_taken_for_the_current_folder(run, arguments: list[str]):
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert "an argument is empty" in err
+
+
+@pytest.mark.parametrize(
     "arguments", [["chekc"], ["check"], ["check", "data", "--jsn"], ["check", "a", "b"], ["compare", "a"]]
 )
 def test_wrong_usage(run, arguments: list[str]):

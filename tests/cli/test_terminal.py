@@ -13,7 +13,7 @@ from cclnet.cli.matrix import matrix_table, show_matrix, similar_classes
 from cclnet.cli.predict import show_predictions
 from cclnet.inference.labelled import evaluate_predictions
 from cclnet.inference.prediction import Predictions
-from cclnet.networks.model_file import ModelDescription
+from cclnet.networks.model_description import ModelDescription
 from cclnet.views.figures import is_dark
 from tests.inference.builders import predictions as scored_predictions
 from tests.networks.builders import description

@@ -108,3 +108,11 @@ def test_a_name_that_is_not_the_text_that_it_claims_to_be(tmp_path: Path):
     (tmp_path / "a.zip").write_bytes(data)
     fault = "has a member whose name is not UTF-8, although the zip says so"
     assert zip_directory(tmp_path / "a.zip", "a.zip") == ([], [("a.zip", fault)])
+
+
+@pytest.mark.parametrize("name", [b"", b"\0.png"])
+def test_a_member_without_a_name_is_refused(tmp_path: Path, name: bytes):
+    write_directory(tmp_path / "a.zip", [name, b"2.png"])
+    members, problems = zip_directory(tmp_path / "a.zip", "a.zip")
+    assert [member.filename for member in members] == ["", "2.png"]
+    assert (f"a.zip: {name.decode()!r}", "has no name") in problems

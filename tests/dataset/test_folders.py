@@ -63,6 +63,20 @@ def imported(folder: Path, destination: Path) -> list[tuple[str, str, str]]:
     return list(read_table(destination).itertuples(index=False, name=None))
 
 
+def test_an_experiment_in_a_copy_of_the_project_reads_the_checkout_s_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write_folder(tmp_path / "images", ["a/1.png", "b/1.png"])
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "x"
+    (copy / "images").mkdir(parents=True)  # of the folder git may keep some files, which are not all
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.chdir(copy)
+    assert holds_own_images("images")
+    provenance, _ = import_folder("images", copy / "raw")
+    assert sorted(image_members(copy / "raw" / INPUT_ZIP)) == ["a_1", "b_1"]
+    assert {file.source for file in provenance} == {"images"}
+
+
 def originals(folder: Path, names: Mapping[str, str]) -> dict[str, bytes]:
     return {image: (folder / name).read_bytes() for image, name in names.items()}
 

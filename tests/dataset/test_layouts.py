@@ -344,6 +344,17 @@ def test_a_group_with_control_characters_is_refused(tmp_path: Path, group: str):
     assert read_layout(tmp_path).problems == [("labels.csv, line 2, '1.png'", "has control characters in its group")]
 
 
+def test_names_that_a_spreadsheet_would_compute_are_refused(tmp_path: Path):
+    write(tmp_path, ["=1|a!b.png", "2.png", "-3.png"])
+    write(tmp_path, {"labels.csv": "image,label,group\n2.png,@A(1),=B(2)\n-3.png,dog,b\n"})
+    formula = "reads as a formula, which a spreadsheet would compute as it opens a table: call it otherwise"
+    assert set(read_layout(tmp_path).problems) == {
+        ("=1|a!b.png", formula),
+        ("labels.csv, line 2, '2.png'", f"has a group that {formula}"),
+        ("labels.csv", f"has a class '@A(1)' that {formula}"),
+    }
+
+
 # files
 
 

@@ -23,7 +23,8 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from cclnet.dataset import sample
 from cclnet.dataset.archives import DATE
 from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
-from cclnet.system.errors import CCLNetError
+from cclnet.system.errors import CCLNetError, DataError
+from cclnet.system.files import write_json
 
 IMAGES, IMBALANCE = 120, 4.0
 PLANTED = np.array(sample.PLANTED_SIMILARITY)
@@ -365,3 +366,14 @@ def test_separation_moves_the_lesions_of_a_class_by_its_point(monkeypatch: pytes
     np.testing.assert_allclose(np.array(drawn[2.0]) - np.array(drawn[0.0]), 2 * shifts)
     rows = np.unique(shifts.round(9), axis=0)
     assert sorted(map(tuple, rows)) == sorted(sample.CLASS_POINTS.values())
+
+
+def test_images_of_one_s_own_under_the_name_of_the_sample_were_not_drawn(tmp_path: Path):
+    record = tmp_path / "provenance.json"
+    for sources, expected in ((["drawn", "drawn"], True), (["drawn", "images"], False), (["/images"], False)):
+        write_json(record, [{"name": "a.zip", "source": source} for source in sources])
+        assert sample.was_drawn(record) == expected
+    for spoilt in ([{"name": "a.zip"}], {"source": "drawn"}, 3):
+        write_json(record, spoilt)
+        with pytest.raises(DataError, match=r"provenance.json is not what the download stage wrote: run it again$"):
+            sample.was_drawn(record)

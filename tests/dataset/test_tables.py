@@ -18,6 +18,8 @@ from cclnet.dataset.tables import (
     OWN_LABELS,
     dataset_problems,
     image_members,
+    images_in,
+    lesions_in,
     read_classes,
     read_labels,
     read_lesions,
@@ -425,3 +427,11 @@ def test_a_stored_zip_within_a_zip_is_not_unpacked(folder):
         archive.writestr("ISIC_0000001.jpg", b"pixels")
     write_zip(folder / INPUT_ZIP, {**good_images(), "Input/more.zip": inner.getvalue()})
     assert only_problem(folder)[0] == f"{INPUT_ZIP}: 'Input/more.zip'"
+
+
+def test_lesions_and_images_that_a_spreadsheet_would_compute_are_refused(tmp_path: Path):
+    formula = "reads as a formula, which a spreadsheet would compute as it opens a table: call it otherwise"
+    write_lesions(tmp_path, ["a,=H(1),x", "b,-2,y"])
+    assert lesions_in(tmp_path / LESION_TABLE)[1] == [(f"{LESION_TABLE}, line 2, 'a'", f"has a lesion that {formula}")]
+    write_zip(tmp_path / "a.zip", {"in/+1|2!.png": b"", "in/-2.png": b""})
+    assert images_in(tmp_path / "a.zip")[1] == [("a.zip: 'in/+1|2!.png'", formula)]

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,28 @@ def test_a_tag_an_experiment_and_the_checkout(repository: Path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("revision", ["", " ", "\n", ":/first", ":params.yaml", ":"])
+def test_what_names_nothing_is_not_taken_for_the_newest_commit(repository: Path, revision: str):
+    with pytest.raises(CCLNetError) as caught:
+        contents(revision)
+    assert str(caught.value) == (f"{revision!r} is the name of no experiment: give a branch, tag, commit or experiment")
+
+
+def test_a_project_in_a_folder_of_a_larger_repository(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    whole = tmp_path / "whole"
+    project = whole / "läsion" / "project"
+    shutil.copytree(repository, project, ignore=shutil.ignore_patterns(".git"))
+    git("init", "--quiet", folder=whole)
+    git("add", "--all", folder=whole)
+    git("commit", "--quiet", "--message", "first", folder=whole)
+    monkeypatch.chdir(project)
+    write(project, "second")
+    assert contents("HEAD") == ["first", "first", "split\n"]
+    assert contents("workspace") == ["second", "second", "split\n"]
+
+
 def test_outputs_that_are_not_in_the_cache(repository: Path):
     for file in (repository / ".dvc" / "cache").rglob("*"):
         if file.is_file():
@@ -113,13 +136,22 @@ def test_dvc_of_the_same_environment_is_found_without_its_activation(programs: P
 
 
 def test_what_else_dvc_complains_of_is_passed_on_in_one_line(programs: Path):
-    complaint = "ERROR: failed to get 'metrics' from '.' - . is not a git repository\n\nHaving any troubles?"
+    complaint = "ERROR: failed to get 'metrics' from '.' - the disk is gone\n\nHaving any troubles?"
     fake_dvc(programs, f'echo "{complaint}" >&2; exit 255')
     with pytest.raises(CCLNetError) as caught:
         contents("HEAD")
     assert str(caught.value) == (
-        "HEAD: dvc get cannot fetch metrics: failed to get 'metrics' from '.' - . is not a git repository: "
+        "HEAD: dvc get cannot fetch metrics: failed to get 'metrics' from '.' - the disk is gone: "
         "run this in the top folder of the checkout, and name a revision of this pipeline"
+    )
+
+
+def test_without_git_there_are_no_revisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CCLNetError) as caught:
+        contents("HEAD")
+    assert str(caught.value) == (
+        "HEAD: revisions are git's, and this folder is in no git repository: compare prediction files (….csv) instead"
     )
 
 

@@ -283,6 +283,18 @@ def test_the_first_picture_of_a_camera_s_pair_is_taken():
     assert np.array_equal(np.asarray(decode(stored)), np.asarray(Image.open(io.BytesIO(stored), formats=["JPEG"])))
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "P"])
+def test_a_tiff_whose_strips_do_not_cover_it_is_refused_and_not_filled_with_black(mode: str):
+    image = Image.fromarray(noise(7, 5)).convert(mode)
+    whole = encoded(image, "TIFF")
+    assert np.array_equal(np.asarray(decode(whole)), np.asarray(image.convert("RGB")))
+    height = struct.pack("<HHI", 257, 4, 1)
+    place = whole.index(height) + len(height)
+    higher = whole[:place] + struct.pack("<I", 50) + whole[place + 4 :]
+    with pytest.raises(ValueError, match=r"^cannot be decoded: it holds 35 of its 7 × 50 pixels$"):
+        decode(higher)
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
 def test_an_opaque_alpha_channel_is_dropped(mode: str):
     image = Image.fromarray(noise(7, 5)).convert("P" if mode == "PA" else "RGB").convert(mode)

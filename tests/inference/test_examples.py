@@ -4,7 +4,8 @@ from itertools import product
 
 import numpy as np
 
-from cclnet.inference.examples import NEAREST, TYPICAL, examples
+from cclnet.inference.examples import NEAREST, TYPICAL, examples, with_examples
+from cclnet.metrics.similarity import ClassSimilarity
 
 
 def drawn(counts=(30, 50, 20)):
@@ -42,3 +43,13 @@ def test_small_classes_have_fewer_examples():
     features, labels = drawn(counts=(1, 2, 3))
     found = examples(features, labels, "a", "b")
     assert len(found.nearest) == 1 and len(found.typical_a) == 1 and len(found.typical_b) == 2
+
+
+def test_pairs_get_the_ids_of_their_images():
+    features, labels = drawn()
+    model = ClassSimilarity("class_means", resamples=200, shuffles=0).fit(features, labels)
+    images = [f"image {row}" for row in range(len(labels))]
+    first = with_examples(model, features, labels, images)["pairs"][0]
+    rows = examples(features, labels, first["a"], first["b"])
+    assert first["nearest"] == [[images[a], images[b]] for a, b in rows.nearest]
+    assert first["typical_b"] == [images[row] for row in rows.typical_b]

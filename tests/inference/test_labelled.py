@@ -55,6 +55,24 @@ def test_a_labelled_set_is_read_in_the_order_of_its_images(folder: Path, images:
     assert labelled_pictures(Path(images), Path(labels), None, CLASSES).lesions is None
 
 
+@pytest.mark.parametrize("labels", ["own", "own/labels.csv"])
+def test_a_folder_of_one_s_own_is_read_as_for_training(folder: Path, labels: str):
+    for path in ("own/cat/1.png", "own/cat/2.png", "own/dog/1.png"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(b"")
+    if labels != "own":
+        Path(labels).write_text(
+            "image,label,group\ncat/1.png,dog,p\ncat/2.png,cat,p\ndog/1.png,dog,q\n", encoding="utf-8"
+        )
+    found = labelled_pictures(Path("own"), Path(labels), None, ["cat", "dog"])
+    assert [picture.image for picture in found.pictures] == ["cat_1", "cat_2", "dog_1"]
+    assert [str(picture.path) for picture in found.pictures] == ["own/cat/1.png", "own/cat/2.png", "own/dog/1.png"]
+    assert found.labels.tolist() == ([0, 0, 1] if labels == "own" else [1, 0, 1])
+    assert found.lesions == (None if labels == "own" else ["p", "p", "q"])
+    problems = problems_of("own", labels, classes=["cat", "fox"])
+    assert {problem.what for problem in problems} == {"has the label 'dog', which the model does not know"}
+
+
 def test_classes_are_those_of_the_model(folder: Path):
     own = ["cat", "dog"]
     Path("own.csv").write_text(table(dict.fromkeys(LABELS, "dog"), own), encoding="utf-8")

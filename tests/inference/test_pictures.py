@@ -82,6 +82,17 @@ def test_every_picture_is_read_from_its_source_in_order(folder: Path):
     assert contents == ["one.jpg", *members.values(), *sorted(names), "member of b"]
 
 
+FORMULA = "reads as a formula, which a spreadsheet would compute as it opens a table: call it otherwise"
+
+
+def test_names_that_a_spreadsheet_would_compute_are_refused(folder: Path):
+    write("in/=1+cmd|'a'!A0.png", "in/-1.png")
+    write_zip(Path("in.zip"), {"@SUM(1).png": b"", "b.png": b""})
+    pictures, problems = pictures_in([Path("in"), Path("in.zip")])
+    assert [picture.image for picture in pictures] == ["-1", "b"]
+    assert problems == [("in/=1+cmd|'a'!A0.png", FORMULA), ("in.zip: '@SUM(1).png'", FORMULA)]
+
+
 def test_unsafe_members_are_named_and_the_others_found(folder: Path):
     with zipfile.ZipFile("in.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("good.jpg", "../up.jpg", "secret.jpg"):

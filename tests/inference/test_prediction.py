@@ -152,6 +152,32 @@ def test_nothing_that_can_be_read(tmp_path: Path):
     ]
 
 
+def overflowing() -> CCLNet:
+    """Anything bright is too much for it."""
+    model = copy.deepcopy(NETWORK)
+    nn.init.constant_(model.get_submodule("backbone.0").weight, 1e38)  # pyright: ignore[reportArgumentType]
+    return model
+
+
+WHITE, BLACK = (encoded(Image.new("RGB", (48, 48), colour)) for colour in ("white", "black"))
+
+
+def test_a_picture_of_which_nothing_can_be_computed_is_named_and_no_class_is_given(tmp_path: Path):
+    pictures = in_folder(tmp_path / "in", {"a": WHITE, "b": BLACK, "c": b"", "d": BLACK, "e": WHITE})
+    predictions = predict_pictures(overflowing(), MODEL, pictures, CPU)
+    assert predictions.images == ["b", "d"]
+    assert np.isfinite(predictions.probabilities).all()
+    assert [(problem.where, problem.what) for problem in predictions.problems] == [
+        (f"{tmp_path}/in/c.jpg", "cannot be decoded: not in any known image format"),
+        (f"{tmp_path}/in/a.jpg", "gives the network values too large to compute with"),
+        (f"{tmp_path}/in/e.jpg", "gives the network values too large to compute with"),
+    ]
+    with pytest.raises(
+        DataError, match=r"^no image can be predicted; train another model:\n.*a.jpg: gives the network"
+    ):
+        predict_pictures(overflowing(), MODEL, pictures[:1], CPU)
+
+
 def test_every_picture_is_told_of(tmp_path: Path):
     told = []
 

@@ -1,6 +1,6 @@
 """Descriptions of models, made up."""
 
-from cclnet.networks.model_file import ModelDescription
+from cclnet.networks.model_description import ModelDescription
 
 BACKBONE = "shufflenet_v2_x0_5"  # the smallest that torchvision has
 

@@ -1,24 +1,19 @@
 """What a model file keeps besides plain weights; damaged files are in ``tests/training/test_states.py``."""
 
-from dataclasses import fields
+import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 from torch import nn
 
-from cclnet.networks.model_file import ModelDescription, build_model, load_model, save_model
+from cclnet.networks.model_file import build_model, load_model, save_model
+from cclnet.system.errors import CCLNetError
+from tests.networks.builders import BACKBONE, description
 
-CLASSES = ["MEL", "NV", "BCC"]
-
-
-def description(backbone: str, **changes: Any) -> ModelDescription:
-    values: dict[str, Any] = dict.fromkeys(field.name for field in fields(ModelDescription))
-    values |= {"backbone": backbone, "classes": CLASSES, "method": "ccl", "crop": 32}
-    values |= {"params": {"margin": 2.0, "temperature": 1.0}} | changes
-    return ModelDescription(**values)
+CLASSES = description().classes
 
 
 def test_tied_weights_are_saved_and_load_as_one_tensor(tmp_path: Path) -> None:
@@ -30,7 +25,7 @@ def test_tied_weights_are_saved_and_load_as_one_tensor(tmp_path: Path) -> None:
     nn.functional.cross_entropy(model(images), labels).backward()
     torch.optim.SGD(model.parameters(), lr=0.1).step()
 
-    save_model(tmp_path / "model", model.eval(), description("timm/coat_lite_tiny"))
+    save_model(tmp_path / "model", model.eval(), replace(description(), backbone="timm/coat_lite_tiny"))
     loaded, _ = load_model(tmp_path / "model")
     with torch.no_grad():
         assert torch.equal(loaded(images), model(images))
@@ -42,14 +37,46 @@ def test_tied_weights_are_saved_and_load_as_one_tensor(tmp_path: Path) -> None:
 def test_frozen_dictionary_stays_frozen_in_the_model_that_is_loaded(
     converged_epoch: int | None, tmp_path: Path
 ) -> None:
-    model = build_model("shufflenet_v2_x0_5", None, 32, len(CLASSES), with_head=True)
+    model = build_model(BACKBONE, None, 32, len(CLASSES), with_head=True)
     assert model.head
     if converged_epoch:
         model.head.freeze_dictionary()
-    save_model(tmp_path / "model", model, description("shufflenet_v2_x0_5", converged_epoch=converged_epoch))
+    save_model(tmp_path / "model", model, replace(description(), converged_epoch=converged_epoch))
     with safe_open(tmp_path / "model", framework="pt") as file:
         assert set(file.keys()) == {name for name in model.state_dict() if "extra_state" not in name}
     loaded, _ = load_model(tmp_path / "model")
     assert loaded.head
     assert loaded.head.frozen == (converged_epoch is not None)
     assert loaded.head.class_embeddings.requires_grad == (converged_epoch is None)
+
+
+@pytest.mark.parametrize(
+    ("value", "tensors"),
+    [(float("nan"), ("classifier.bias",)), (float("inf"), ("head.class_embeddings", "classifier.bias"))],
+)
+def test_weights_that_are_no_numbers_are_refused(value: float, tensors: tuple[str, ...], tmp_path: Path) -> None:
+    model = build_model(BACKBONE, None, 32, len(CLASSES), with_head=True)
+    for name in tensors:
+        model.state_dict()[name].view(-1)[-1] = value
+    save_model(tmp_path / "model", model, description())
+    with pytest.raises(CCLNetError) as caught:
+        load_model(tmp_path / "model")
+    assert str(caught.value) == (
+        f"{tmp_path / 'model'} is not a model of this package, or is damaged: "
+        f"{len(tensors)} of its tensors are not finite, such as classifier.bias"
+    )
+
+
+def test_a_description_that_makes_no_sense_is_refused_although_its_digest_is_right(tmp_path: Path) -> None:
+    model = build_model(BACKBONE, None, 32, len(CLASSES), with_head=True)
+    save_model(tmp_path / "model", model, replace(description(), crop=0, standard_deviation=[0.2, 0.2, 0.0]))
+    with pytest.raises(
+        CCLNetError, match=r"damaged: crop and short_side: 1 ≤ 0 ≤ 48 .*; standard_deviation is not pos"
+    ):
+        load_model(tmp_path / "model")
+
+
+def test_a_pipe_is_no_model_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model")
+    with pytest.raises(CCLNetError, match=r"model is no file, but a model of this package is one$"):
+        load_model(tmp_path / "model")

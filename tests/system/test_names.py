@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cclnet.system.names import UNPRINTABLE, connected, normalised, shown, spelling_notes
+from cclnet.system.names import UNPRINTABLE, connected, is_formula, normalised, shown, spelling_notes
 
 DECOMPOSED = unicodedata.normalize("NFD", "Müller")
 
@@ -67,3 +67,16 @@ def test_connected_items_share_their_least(seed: int):
     expected = {item: min(group) for group in components(sets) for item in group}
     assert connected(sets) == expected
     assert connected([]) == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["=cmd|' /C calc'!A0", '=LINK("http://a")', "@SUM(1)", "+2+cmd|'x'!A1", "-(1)", " =1!A", "=\n(1)"],
+)
+def test_a_formula_that_calls_something_is_one(name: str):
+    assert is_formula(name)
+
+
+@pytest.mark.parametrize("name", ["-1", "+1", "=", "@home", "a=(1)", "-x (2"[1:], "1-(2)", "melanoma!", "", "a|b"])
+def test_signs_and_marks_alone_make_no_formula(name: str):
+    assert not is_formula(name)

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from cclnet.system import workspace
-from cclnet.system.workspace import loaded_code, run_key, state_folder
+from cclnet.system.workspace import loaded_code, run_key, state_folder, user_path
 
 PROJECT = Path(__file__).parents[2]
 
@@ -27,6 +27,21 @@ def test_state_is_in_the_checkout(monkeypatch: pytest.MonkeyPatch):
 def test_a_queued_experiment_keeps_its_state_in_the_user_s_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     assert state_folder("training") == tmp_path / ".cclnet" / "training"
+
+
+def test_paths_of_params_are_from_the_project_wherever_dvc_runs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    copy, sub = tmp_path / ".dvc" / "tmp" / "exps" / "x", tmp_path / "sub"
+    for folder in (copy, sub):
+        folder.mkdir(parents=True)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    assert user_path("images") == Path("images")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    for folder, expected in ((tmp_path, Path("images")), (sub, Path("images")), (copy, tmp_path / "images")):
+        monkeypatch.chdir(folder)
+        assert user_path("images") == expected
+        assert user_path("/images") == Path("/images")
+        assert user_path("~/images") == Path.home() / "images"
+        assert user_path("~nobody of this name/images").name == "images"
 
 
 @pytest.fixture
