@@ -14,7 +14,9 @@ from cclnet.metrics.likeness import confused_similarity, mantel_test, rank_corre
 from studies.controls import report as controls
 from studies.imbalance import report as imbalance
 from studies.looks import report as looks
+from studies.pretrained import report as pretrained
 from studies.reporting.cells import load_cells
+from studies.similar import report as similar
 from studies.table1 import report as table1
 from studies.table2 import report as table2
 from tests.studies.builders import make_cell, right_every
@@ -169,6 +171,39 @@ def test_the_report_of_the_controls_compares_all_with_ccl_net(made_up: Path):
     ]
     p_values = pd.read_csv(made_up / "table.csv").query("metric == 'accuracy'").set_index("method")["p_holm"]
     assert p_values.isna().tolist() == [True, False, False, False]
+
+
+def test_features_and_soft_labels_stand_beside_each_other(tmp_path: Path):
+    cells, matrix = tmp_path / "cells", np.eye(len(CLASSES))
+    measured = {"accuracy": 0.7, "balanced_accuracy": 0.6, "planted_in_features": 0.8}
+    for seed, agreement in enumerate((0.2, 0.4)):
+        scores = measured | {"planted_similarity": agreement, "follows_features": 0.5}
+        make_cell(cells, f"none-original-50-{seed}", [True] * 70, matrix, metrics=scores)
+    make_cell(cells, "baseline-original-50-0", [True] * 70, matrix, metrics=measured | {"planted_similarity": None})
+    make_cell(cells, "none-shuffled-1-0", [True] * 70, matrix, metrics=measured | {"planted_in_features": None})
+    similar.write(tmp_path)
+    report = (tmp_path / "report.md").read_text(encoding="utf-8")
+    row = "| 2 | 0.700 ± 0.000 | 0.600 ± 0.000 | 0.300 ± 0.141 | 0.800 ± 0.000 | 0.500 ± 0.000 |"
+    assert f"| original | 50 | CCL-Net, the paper's head {row}" in report
+    assert "| original | 50 | baseline, no head | 1 | 0.700 | 0.600 | – | 0.800 | – |" in report
+    axes = similar.recovery_figure(load_cells(cells)).axes[0]
+    means = {line.get_label(): np.asarray(line.get_xydata()).tolist() for line in axes.lines}
+    assert means["soft labels, paper's head"] == [[50, pytest.approx(0.3)]]
+    assert means["features, baseline"] == [[50, pytest.approx(0.8)]]
+    assert "features, shuffled labels" not in means
+
+
+def test_methods_with_pretrained_weights_are_compared_with_the_baseline_of_their_split(tmp_path: Path):
+    cells, matrix = tmp_path / "cells", np.eye(len(CLASSES))
+    for seed in range(2):
+        make_cell(cells, f"lesion-baseline-{seed}", right_every(4), matrix)
+        make_cell(cells, f"lesion-maxsup-{seed}", right_every(7), matrix)
+    make_cell(cells, "image-ccl-0", right_every(2), matrix)
+    pretrained.write(tmp_path)
+    report = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert re.search(r"^\| MaxSup \(Zhou 2025\) \| 2 \| 0\.857 ± 0\.000 \| \+0\.107 \|", report, re.MULTILINE)
+    assert "| CCL-Net, the paper's head | 1 | 0.500 | – | – | – |" in report
+    assert (tmp_path / "differences-lesion.png").is_file() and not (tmp_path / "differences-image.png").exists()
 
 
 def test_recovery_is_the_correlation_with_what_was_planted(tmp_path: Path):

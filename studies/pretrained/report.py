@@ -1,0 +1,63 @@
+"""Report of the study with pretrained weights: does CCL-Net classify better in the paper's range of accuracy?
+
+python -m studies pretrained
+"""
+
+from pathlib import Path
+
+from cclnet.views.figures import save_figure
+from studies.reporting.calibration import calibration_table
+from studies.reporting.cells import load_cells
+from studies.reporting.differences import (
+    EXPLANATION,
+    METRICS,
+    differences_figure,
+    method_differences,
+    metric_table,
+)
+from studies.reporting.tables import markdown_table, write_report
+
+METHODS = {
+    "baseline": "baseline: hard labels",
+    "lsr-u5": "LSR, ε = .5228",
+    "ccl": "CCL-Net, the paper's head",
+    "ccl_balanced": "CCL-Net, balanced head",
+    "class_means": "Eq. 3 with labels from class means",
+    "maxsup": "MaxSup (Zhou 2025)",
+}
+SPLITS = {"lesion": "split by lesion", "image": "split by image, as in the paper"}
+SHOWN = METRICS | {"balanced_accuracy": "balanced accuracy"}
+COMPARED = [*METRICS, "balanced_accuracy"]
+
+
+def write(folder: Path) -> None:
+    """Write ``report.md`` and a figure per split beside the cells."""
+    groups = load_cells(folder / "cells")
+    sections = [
+        "# In the paper's range of accuracy",
+        "Written by `python -m studies pretrained` from the cells in `cells/`: EfficientNet-Lite0 with weights from "
+        "ImageNet, fine-tuned on ISIC 2018 at 128 pixels for 7 epochs. Mean ± standard deviation over n seeds. "
+        + EXPLANATION,
+    ]
+    baseline = METHODS["baseline"]
+    for split, title in SPLITS.items():
+        runs = {name: groups[f"{split}-{method}"] for method, name in METHODS.items() if f"{split}-{method}" in groups}
+        if not runs:
+            continue
+        others = {method: cells for method, cells in runs.items() if method != baseline}
+        differences = method_differences(runs.get(baseline, []), others, COMPARED)
+        sections += [f"## {title[0].upper()}{title[1:]}"]
+        for metric in COMPARED:
+            name = SHOWN[metric]
+            table = metric_table(runs, metric, {baseline: differences})
+            sections += [f"**{name[0].upper()}{name[1:]}**", markdown_table(table)]
+        if differences:
+            figure = f"differences-{split}.png"
+            save_figure(differences_figure({"": differences}, METRICS, baseline), folder / figure)
+            sections += [f"![differences to the baseline, {title}]({figure})"]
+        sections += [
+            "**Calibration**, before → after temperature scaling (the temperature of each half of the lesions fitted "
+            "on the other half)",
+            markdown_table(calibration_table(runs)),
+        ]
+    write_report(folder, sections)
