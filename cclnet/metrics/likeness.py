@@ -155,7 +155,7 @@ def notes(matrix: ArrayLike, counts: ArrayLike, similarity: ArrayLike | None, cl
         similarity: what ``confused_similarity`` gives for the validation images.
         classes: the K names.
     """
-    names = ("not_explained_by_counts", "follows_confusion", "planted_similarity")
+    names = ("not_explained_by_counts", "follows_confusion", "follows_features", "planted_similarity")
     if len(classes) == 2:
         return dict.fromkeys(names, "undefined: two classes are one pair")
     if not _centred_ranks(matrix).any():

@@ -82,8 +82,9 @@ def score_soft_labels(
         "not_explained_by_counts": None if share is None else share.beyond,
         "follows_confusion": None if similarity is None else likeness.rank_correlation(soft_labels, similarity),
     }
-    if features is not None:
-        values["follows_features"] = likeness.rank_correlation(soft_labels, features)
+    values["follows_features"] = None if features is None else likeness.rank_correlation(soft_labels, features)
+    if values["follows_features"] is None:
+        notes.setdefault("follows_features", "undefined: the features do not give the similarity of every two classes")
     if planted is not None:
         values["planted_similarity"] = likeness.rank_correlation(soft_labels, planted)
         if features is not None:

@@ -146,7 +146,7 @@ def test_the_matrix_and_what_looks_most_like_each_class():
 @pytest.mark.parametrize(
     ("model", "last"),
     [
-        (BASELINE, "these labels were not learned: the model was trained with method: baseline"),
+        (BASELINE, "no CCL head learned these labels: the model was trained with method: baseline"),
         (
             replace(BALANCED, params={"head_balance": "none"}),
             "the head was not balanced over the classes: rare ones may come out alike, whatever they look like",

@@ -183,7 +183,7 @@ def test_many_classes_are_reordered_in_blocks(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_notes_say_why_a_figure_of_the_labels_is_null() -> None:
-    names = ("not_explained_by_counts", "follows_confusion", "planted_similarity")
+    names = ("not_explained_by_counts", "follows_confusion", "follows_features", "planted_similarity")
     similarity = matrix(1, 3) + matrix(1, 3).T
     assert notes(matrix(0, 3), [1, 2, 3], similarity, "abc") == {}
     assert notes(matrix(0, 2), [1, 2], np.eye(2), "ab") == dict.fromkeys(names, "undefined: two classes are one pair")

@@ -48,15 +48,19 @@ def test_what_is_undefined_has_no_interval_and_a_note():
 
 def test_soft_labels_are_compared_with_confusions_counts_and_what_was_planted():
     generator = np.random.default_rng(1)
-    soft_labels, planted = generator.dirichlet(np.ones(3), 3), generator.random((3, 3))
+    soft_labels, planted, features = generator.dirichlet(np.ones(3), 3), *generator.random((2, 3, 3))
     confusion = np.array([[8, 2, 0], [1, 5, 4], [3, 3, 4]])
-    scores = score_soft_labels(soft_labels, CLASSES, [50, 20, 10], confusion, planted)
+    scores = score_soft_labels(soft_labels, CLASSES, [50, 20, 10], confusion, planted, features)
     beside = ~np.eye(3, dtype=bool)
     rates = confusion / confusion.sum(axis=1, keepdims=True)
     followed = spearmanr(soft_labels[beside], (rates + rates.T)[beside])[0]  # pyright: ignore
     assert scores["follows_confusion"].value == pytest.approx(followed)
     expected = spearmanr(soft_labels[beside], planted[beside])[0]  # pyright: ignore
     assert scores["planted_similarity"].value == pytest.approx(expected)
+    in_features = spearmanr(features[beside], planted[beside])[0]  # pyright: ignore
+    assert scores["planted_in_features"].value == pytest.approx(in_features)
+    with_features = spearmanr(soft_labels[beside], features[beside])[0]  # pyright: ignore
+    assert scores["follows_features"].value == pytest.approx(with_features)
     assert scores["not_explained_by_counts"].value is not None
     assert "planted_similarity" not in score_soft_labels(soft_labels, CLASSES, [50, 20, 10], confusion)
 
@@ -71,6 +75,7 @@ def test_labels_without_likeness_and_classes_without_images_are_noted():
     assert scores == {
         "not_explained_by_counts": Score(None, note="undefined: no training image of b"),
         "follows_confusion": Score(None, note="undefined: a class has no validation image"),
+        "follows_features": Score(None, note="undefined: the features do not give the similarity of every two classes"),
     }
 
 
