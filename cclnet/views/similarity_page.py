@@ -17,7 +17,7 @@ from cclnet.views.page import CELL_COLOUR, page_environment, png
 
 SHOWN_PAIRS = 30
 DRAWN_IMAGES = 1500
-COLOURS = ("blue", "vermillion", "green", "purple", "cell", "orange")
+COLOURS = ("blue", "vermillion", "green", "purple", "cell", "orange", "ink")
 LETTER = 7.5  # pixels, of 13
 TREE = 70  # pixels, the height of the dendrogram
 LARGEST_CELL, LARGEST_SIDE = 46.0, 400.0  # pixels
@@ -57,7 +57,7 @@ def similarity_page(
         image_pairs: the images of some pairs; empty if there are no images.
     """
     points, means = class_map(features, labels, similarity.classes_)
-    drawn = [points[row] for row in _some_of_each(labels, DRAWN_IMAGES)]
+    drawn = [point for row in _some_of_each(labels, DRAWN_IMAGES) if _is_on_the_map(point := points[row])]
     pairs, lowest, highest = _pairs(similarity)
     return (
         page_environment()
@@ -106,9 +106,9 @@ def class_map(
     number_of = {name: number for number, name in enumerate(classes)}
     numbers = np.array([number_of[label] for label in labels], dtype=np.int64)
     places = discriminant_plane(reduced(np.asarray(features, dtype=np.float64)), numbers, len(classes))
-    low, high = np.quantile(places, [0.005, 0.995], axis=0)
+    low, high = np.quantile(places[_some_of_each(labels, DRAWN_IMAGES)], [0.005, 0.995], axis=0)
     room = np.array([MAP_WIDTH, MAP_HEIGHT]) - 2 * MAP_MARGIN
-    scaled = MAP_MARGIN + ((places - low) / np.where(high > low, high - low, 1)).clip(-0.05, 1.05) * room
+    scaled = MAP_MARGIN + ((places - low) / np.where(high > low, high - low, 1)) * room
     colour_of = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(classes)}
     points = [
         {"x": round(float(x), 1), "y": round(float(y), 1), "colour": colour_of[label]}
@@ -119,6 +119,10 @@ def class_map(
         x, y = scaled[numbers == number_of[name]].mean(axis=0)
         means.append({"x": round(float(x), 1), "y": round(float(y), 1), "colour": colour_of[name], "name": name})
     return points, means
+
+
+def _is_on_the_map(point: dict[str, Any]) -> bool:
+    return 0 <= point["x"] <= MAP_WIDTH and 0 <= point["y"] <= MAP_HEIGHT
 
 
 def _some_of_each(labels: Sequence[str], most: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Draws the plots of ``dvc.yaml`` and the report from made-up numbers in a browser without network.
+"""Draws the plots of ``dvc.yaml``, the report and the page of similar classes from made-up numbers in a browser.
 
     pytest tests/campaigns/browser.py
 
@@ -21,12 +21,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cclnet.inference.examples import with_examples
 from cclnet.metrics.calibration import reliability_table
 from cclnet.metrics.matrices import write_confusion, write_soft_labels
 from cclnet.metrics.score_table import score_predictions, write_scores
 from cclnet.metrics.scores import class_table, confusion_table
+from cclnet.metrics.similarity import ClassSimilarity
 from cclnet.system.files import write_csv
+from cclnet.views.image_pairs import image_pair, jpeg_source
 from cclnet.views.page import report_page
+from cclnet.views.similarity_page import similarity_page
 from tests.views.builders import HOSTILE, made_up_report
 
 ROOT = Path(__file__).parents[2]
@@ -330,6 +334,24 @@ def test_report_is_drawn_within_its_window_and_stands_out_from_its_paper(tmp_pat
     transparent = "rgba(0, 0, 0, 0)"
     for ink, ground in seen["texts"]:
         assert contrast(ink, seen["paper"] if ground == transparent else ground) >= 4.5
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_similar_classes_are_shown_within_the_window_and_stand_out_from_the_paper(tmp_path, scheme, width):
+    classes = [*HOSTILE, "a long name of a class", "F"]
+    generator = np.random.default_rng(0)
+    labels = [name for name in classes for _ in range(20)]
+    features = np.repeat(3 * generator.normal(size=(6, 5)), 20, axis=0) + generator.normal(size=(120, 5))
+    model = ClassSimilarity(classes=classes, resamples=200, shuffles=2).fit(features, labels)
+    images = [f"image {row}" for row in range(120)]
+    pair = with_examples(model, features, labels, images)["pairs"][0]
+    shown = image_pair(pair, lambda image: jpeg_source(generator.integers(256, size=(30, 40, 3), dtype=np.uint8)))
+    seen = look(tmp_path, similarity_page("it", model, features, labels, None, [shown]), scheme, width)
+    assert seen["dark"] == (scheme == "dark")
+    assert seen["width"] == seen["needed"] == width
+    for ink, ground in seen["texts"]:
+        assert contrast(ink, seen["paper"] if ground == "rgba(0, 0, 0, 0)" else ground) >= 4.5
 
 
 def test_report_of_a_method_without_a_head_and_of_one_epoch(tmp_path):
