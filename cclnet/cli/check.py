@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def check(
     folder: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="Where the three official files are, or images of your own.")
+        str, typer.Argument(metavar="FOLDER", help="Folder of the three official files, or of your own images.")
     ],
     json_file: JsonFile = None,
 ) -> None:

@@ -18,10 +18,10 @@ def compare(
         str,
         typer.Argument(metavar="A", help="Branch, tag, commit, experiment, workspace, or a prediction file (….csv)."),
     ],
-    b: Annotated[str, typer.Argument(metavar="B", help="What to compare with it, likewise.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The second one, in the same form.")],
     labels: Annotated[
         Path,
-        typer.Option(metavar="FILE", help="The split that prediction files are scored with; a revision has its own."),
+        typer.Option(metavar="FILE", help="The split that prediction files are scored with; revisions contain theirs."),
     ] = Path("data/split.csv"),
     json_file: JsonFile = None,
 ) -> None:

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 def evaluate(
     model_file: ModelFile,
-    images: Annotated[Path, typer.Option(metavar="ZIP_OR_FOLDER", help="The images, and no others.")],
-    labels: Annotated[Path, typer.Option(metavar="TABLE_OR_ZIP", help="Their classes: a column of 0 and 1 for each.")],
+    images: Annotated[Path, typer.Option(metavar="ZIP_OR_FOLDER", help="The labelled images.")],
+    labels: Annotated[
+        Path, typer.Option(metavar="TABLE_OR_ZIP", help="Their labels: one column of 0 and 1 per class.")
+    ],
     lesions: Annotated[
-        Path | None, typer.Option(metavar="TABLE", help="Their lesions: these are resampled then, else the images.")
+        Path | None, typer.Option(metavar="TABLE", help="Their lesions, which are then resampled instead of images.")
     ] = None,
     output: Annotated[
         Path | None,
@@ -27,7 +29,7 @@ def evaluate(
             "-o",
             metavar="FILE",
             dir_okay=False,
-            help="Write the figures to FILE as JSON; - prints only them.",
+            help="Write the metrics to FILE as JSON; - writes them to standard output.",
         ),
     ] = None,
     predictions_file: Annotated[

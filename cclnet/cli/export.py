@@ -10,9 +10,12 @@ from cclnet.cli.options import ModelFile
 
 def export(
     model_file: ModelFile,
-    onnx_file: Annotated[Path, typer.Option("--onnx", metavar="FILE", help="Where the ONNX file goes.")],
+    onnx_file: Annotated[Path, typer.Option("--onnx", metavar="FILE", help="The ONNX file to write.")],
     with_preprocessing: Annotated[
-        bool, typer.Option("--with-preprocessing", help="Take bytes, n × crop × crop × 3, RGB; normalise inside.")
+        bool,
+        typer.Option(
+            "--with-preprocessing", help="The model takes bytes, n × crop × crop × 3, RGB, and normalises them."
+        ),
     ] = False,
 ) -> None:
     """Write a model as ONNX, for any number of images, after comparing its outputs with torch's.

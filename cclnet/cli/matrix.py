@@ -20,11 +20,15 @@ def matrix(
     model_file: ModelFile,
     csv_file: Annotated[
         Path | None,
-        typer.Option("--csv", metavar="FILE", dir_okay=False, help="Write the matrix to FILE, a row for each class."),
+        typer.Option(
+            "--csv", metavar="FILE", dir_okay=False, help="Write the matrix to FILE (CSV), one row per class."
+        ),
     ] = None,
     figure_file: Annotated[
         Path | None,
-        typer.Option("--figure", metavar="FILE", dir_okay=False, help="Draw the matrix into FILE, .png or .svg."),
+        typer.Option(
+            "--figure", metavar="FILE", dir_okay=False, help="Write a figure of the matrix to FILE (.png or .svg)."
+        ),
     ] = None,
 ) -> None:
     """Show the soft labels that a model has learned, that is, which classes it finds similar."""

@@ -8,7 +8,9 @@ import typer
 
 JsonFile = Annotated[
     Path | None,
-    typer.Option("--json", metavar="FILE", help="Write the findings to FILE as JSON; - prints nothing but them."),
+    typer.Option(
+        "--json", metavar="FILE", help="Write the results to FILE as JSON; - writes only them to standard output."
+    ),
 ]
 
 
@@ -21,7 +23,9 @@ class Device(StrEnum):
     MPS = "mps"
 
 
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="What training wrote: models/model.safetensors.")]
+ModelFile = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="Model file from training, such as models/model.safetensors.")
+]
 DeviceOption = Annotated[
     Device,
     typer.Option(help="auto: the CUDA GPU if there is one, otherwise the CPU. mps: the GPU of an Apple computer."),

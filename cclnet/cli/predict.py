@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def predict(
     model_file: ModelFile,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES", help="Files, folders with all that is below them, zips.")
+        list[Path], typer.Argument(metavar="IMAGES", help="Image files, folders (including sub-folders) and zips.")
     ],
     output: Annotated[
         Path | None,

@@ -40,28 +40,29 @@ def similar(
         ),
     ],
     images: Annotated[
-        Path | None, typer.Option(metavar="ZIP_OR_FOLDER", help="Of a model: the images, best new to it.")
+        Path | None,
+        typer.Option(metavar="ZIP_OR_FOLDER", help="With a model: images, preferably ones that it was not trained on."),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(metavar="TABLE_OR_ZIP", help="The classes of images or of rows of features.")
+        Path | None, typer.Option(metavar="TABLE_OR_ZIP", help="Labels of the images, or of the rows of features.")
     ] = None,
     lesions: Annotated[
-        Path | None, typer.Option(metavar="TABLE", help="Of a model: the lesions, which are kept together.")
+        Path | None, typer.Option(metavar="TABLE", help="With a model: lesions, whose images are kept together.")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of a folder: a model of torchvision, or timm/NAME.")
+        str | None, typer.Option(metavar="NAME", help="With a folder: a model of torchvision, or timm/NAME.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="NAME_OR_FILE", help="Of a folder: DEFAULT (downloaded), or a file.")
+        str | None, typer.Option(metavar="NAME_OR_FILE", help="With a folder: DEFAULT (downloaded), or a file.")
     ] = None,
-    size: Annotated[int, typer.Option(min=8, metavar="PIXELS", help="Of a folder: side of the crops.")] = 224,
+    size: Annotated[int, typer.Option(min=8, metavar="PIXELS", help="With a folder: side of the crops.")] = 224,
     estimator: Annotated[
-        EstimatorName, typer.Option(help="How similarity is measured; see the documentation.")
+        EstimatorName, typer.Option(help="How similarity is measured; docs/use/similar-classes.md explains each.")
     ] = EstimatorName.PREDICTIONS,
     softness: Annotated[
-        float | None, typer.Option(metavar="P", help="Of the soft labels: the mean of their diagonal.")
+        float | None, typer.Option(metavar="P", help="Mean of the diagonal of the soft labels.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of folds, resamples and shuffles.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of folds, resamples and shuffles.")] = 0,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", dir_okay=False, help="Write the table of all pairs to FILE.")
     ] = None,
@@ -69,19 +70,25 @@ def similar(
     soft_labels_file: Annotated[
         Path | None,
         typer.Option(
-            "--soft-labels", metavar="FILE", dir_okay=False, help="Write K×K soft labels to FILE (CSV), to train with."
+            "--soft-labels", metavar="FILE", dir_okay=False, help="Write K×K soft labels to FILE (CSV), for training."
         ),
     ] = None,
     page_file: Annotated[
         Path | None,
         typer.Option(
-            "--page", metavar="FILE", dir_okay=False, help="Write a page to look at to FILE (HTML), with the images."
+            "--page",
+            metavar="FILE",
+            dir_okay=False,
+            help="Write a page with tables, figures and images to FILE (HTML).",
         ),
     ] = None,
     features_file: Annotated[
         Path | None,
         typer.Option(
-            "--features", metavar="FILE", dir_okay=False, help="Keep the features in FILE (.npz), a WHAT for next time."
+            "--features",
+            metavar="FILE",
+            dir_okay=False,
+            help="Save the features to FILE (.npz), which can be given as WHAT.",
         ),
     ] = None,
     device: DeviceOption = Device.AUTO,

@@ -62,16 +62,16 @@ def test_metrics_and_their_intervals_are_those_of_resampled_lesions(report: Repo
             resampled.append((hits.mean(), -np.log(probabilities[images, labels[images]]).mean()))
     (accuracy_low, nll_low), (accuracy_high, nll_high) = np.quantile(resampled, [0.025, 0.975], axis=0)
     accuracy = accuracy_score(labels, predicted)
-    assert page.row("Of the model", "accuracy") == [f"{accuracy:.3f}", f"{accuracy_low:.3f} to {accuracy_high:.3f}"]
+    assert page.row("Model of the last epoch", "accuracy") == [f"{accuracy:.3f}", f"{accuracy_low:.3f} to {accuracy_high:.3f}"]
     nll = log_loss(labels, probabilities)
-    assert page.row("Of the model", "NLL") == [f"{nll:.3f}", f"{nll_low:.3f} to {nll_high:.3f}"]
+    assert page.row("Model of the last epoch", "NLL") == [f"{nll:.3f}", f"{nll_low:.3f} to {nll_high:.3f}"]
     kappa = cohen_kappa_score(labels, predicted)
-    assert page.row("Of the model", "Cohen's kappa")[0] == f"{kappa:.3f}".replace("-", "−")
-    assert page.row("Of the model", "AUC")[1] == "–"
+    assert page.row("Model of the last epoch", "Cohen's kappa")[0] == f"{kappa:.3f}".replace("-", "−")
+    assert page.row("Model of the last epoch", "AUC")[1] == "–"
 
 
 def test_the_table_has_all_figures_of_merit(page: Page):
-    rows = [cells for cells in page.table("Of the model") if len(cells) == 3]
+    rows = [cells for cells in page.table("Model of the last epoch") if len(cells) == 3]
     assert len(rows) - 1 == len(evaluate([0, 1], np.eye(2)))
 
 
@@ -88,10 +88,10 @@ def test_images_lesions_and_leakage(report: Report, page: Page):
 
 def test_an_undefined_metric_says_why():
     page = Page(report_page(made_up_report(["A", "B", "C"], lacking="C")))
-    assert page.row("Of the model", "AUC") == ["–", "–"]
+    assert page.row("Model of the last epoch", "AUC") == ["–", "–"]
     assert "undefined: no image of C" in page.text
     assert "without C: no image" in page.text
-    assert page.row("What the matrix follows", "the model's own confusions") == ["–", "–"]
+    assert page.row("Agreement of the off-diagonal soft labels", "the model's own confusions") == ["–", "–"]
     assert "a class has no validation image" in page.text
     assert page.row("Confusion matrix", "C") == ["0", "0", "0"]
     assert page.row("Each class", "C")[1] == "–"
@@ -135,8 +135,8 @@ def test_what_the_matrix_follows_has_exact_p(report: Report, page: Page):
             for order in map(list, permutations(range(4)))
         ]
         p = np.mean(np.abs(found) >= abs(found[0]) - 1e-9)
-        assert page.row("What the matrix follows", name) == [f"{found[0]:.2f}".replace("-", "−"), f"{p:.4f}"], name
-    assert "the share of 24 orders" in page.text
+        assert page.row("Agreement of the off-diagonal soft labels", name) == [f"{found[0]:.2f}".replace("-", "−"), f"{p:.4f}"], name
+    assert "the share of 24 permutations" in page.text
 
 
 def test_what_counts_leave_unexplained_and_would_by_chance(report: Report, page: Page):
@@ -153,8 +153,8 @@ def test_what_counts_leave_unexplained_and_would_by_chance(report: Report, page:
         explained.append(1 - residual @ residual / ((cells - cells.mean()) ** 2).sum())
     p = np.mean(np.array(explained) >= explained[0] - 1e-9)
     sentence = (
-        f"{1 - explained[0]:.2f} of this one is not explained by counts; counts that have nothing to do with it would "
-        f"leave {1 - np.mean(explained):.2f} (p = {p:.4f})"
+        f"{1 - explained[0]:.2f} of this matrix is not explained by class counts; with unrelated counts it would "
+        f"be {1 - np.mean(explained):.2f} (p = {p:.4f})"
     )
     assert sentence in " ".join(page.text.split())
 
@@ -210,7 +210,7 @@ def test_mistakes_are_the_most_confident_ones_in_order_as_the_network_saw_them(r
     pictures = page.all("img")
     images = [report.run.truth.index[row] for _, row, _, _ in wrong]
     assert [picture["alt"] for picture in pictures] == [
-        f"{image}: {true}, taken for {said}" for image, (_, _, true, said) in zip(images, wrong, strict=True)
+        f"{image}: {true}, predicted as {said}" for image, (_, _, true, said) in zip(images, wrong, strict=True)
     ]
     assert re.findall(r"probability ([\d.]+)", page.text) == [f"{-sure:.3f}" for sure, *_ in wrong]
     for image, picture in zip(images, pictures, strict=True):
@@ -256,7 +256,7 @@ def test_any_number_of_classes(num_classes: int, orders: str):
     classes = [f"class {number}" for number in range(num_classes)]
     page = Page(report_page(made_up_report(classes)))
     assert [row[0] for row in page.table("Learned soft labels")[2:]] == classes
-    assert f"the share of {orders} orders" in page.text
+    assert f"the share of {orders} permutations" in page.text
 
 
 def test_title_says_what_was_trained_on_what(page: Page):
@@ -352,7 +352,7 @@ def test_many_classes_are_a_picture_and_the_largest_cells():
     opacity = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))[..., 3]
     beside = np.where(np.eye(50, dtype=bool), 0, np.asarray(report.run.soft_labels))
     np.testing.assert_allclose(opacity / 255, beside / beside.max(), atol=0.5 / 255 + 1e-9)
-    _, *rows = page.table("Learned soft labels, coloured from 0 to 1: the largest cells")
+    _, *rows = page.table("Learned soft labels, coloured from 0 to 1: the largest off-diagonal cells")
     order = np.argsort(-beside, axis=None)[:20]
     assert rows == [[classes[cell // 50], classes[cell % 50], f"{beside.flat[cell]:.2f}"] for cell in order]
     assert not [attrs for attrs in page.all("td") if "style" in attrs]
