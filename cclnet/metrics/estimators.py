@@ -193,8 +193,10 @@ def out_of_fold_probabilities(features: Array, labels: Labels, folds: Labels, nu
     probabilities = np.zeros((len(labels), num_classes))
     for fold in np.unique(folds):
         out = folds == fold
-        known, classes = np.unique(labels[~out], return_inverse=True)
-        probabilities[np.ix_(out, known)] = discriminant_probabilities(features[~out], classes, features[out])
+        counts = np.bincount(labels[~out], minlength=num_classes)
+        known, number = np.flatnonzero(counts), np.cumsum(counts > 0) - 1  # number: of a class among those known
+        inside = number[labels[~out]]
+        probabilities[np.ix_(out, known)] = discriminant_probabilities(features[~out], inside, features[out])
     return probabilities
 
 
