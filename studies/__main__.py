@@ -38,6 +38,7 @@ TINY = {
     "epochs": 1,
     "batch_size": 40,
     "threads": 1,
+    "weights": None,  # a file of weights may be missing
     # at 16 pixels, bfloat16 reads uninitialised memory (torch 2.15 on a CPU)
     "computation.precision": "float32",
 }
