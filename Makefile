@@ -31,7 +31,7 @@ browser: $(INSTALLED)
 everywhere: $(INSTALLED)
 	$(BIN)/python -m tests.campaigns.everywhere
 
-# every command of README.md and docs/ in a fresh clone, on a sample of seconds; 6 to 13 minutes
+# every command of README.md and docs/ in a fresh clone, on a sample of seconds; 7 to 13 minutes
 walkthrough: $(INSTALLED)
 	$(BIN)/python -m tests.campaigns.walkthrough
 
