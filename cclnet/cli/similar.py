@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from cclnet.views.image_pairs import ImagePair
 
 SHOWN_PAIRS = 15
-FEATURES_OF = "features from"
 
 
 class EstimatorName(StrEnum):
