@@ -7,6 +7,7 @@
     python -m studies looks --jobs 2  # run two cells at a time
     python -m studies looks --tiny    # run every step on a small generated sample, in a temporary folder
     python -m studies table1 --only dataset=sample seed=0,1   # run a part of its grid
+    python -m studies features --help # experiments without a training of the pipeline
 
 A cell that another study has run with equal params on equal data is copied. The exit status of --check: 0, all numbers
 are equal; 3, equality is not guaranteed here, and all numbers are within the tolerance; 4, some are not.
@@ -23,6 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cclnet.system.errors import errors_in_one_line
+from studies.features.command import QUESTION as FEATURES_QUESTION
+from studies.features.command import main as run_features
+from studies.features.running import progress as features_progress
 from studies.running.check import check
 from studies.running.grid import only, planned_cells, read_grid, study_names
 from studies.running.record import check_measured
@@ -50,6 +54,8 @@ def list_studies() -> None:
     for study in study_names():
         grid, cells = read_grid(study), planned_cells(study)
         table.add_row(study, grid.question, f"{sum(cell.done for cell in cells)} of {len(cells)}", grid.cost)
+    done, planned = features_progress()
+    table.add_row("features", FEATURES_QUESTION, f"{done} of {planned}", "2 hours on one thread")
     Console().print(table)
 
 
@@ -77,6 +83,8 @@ def report(study: str, folder: Path) -> None:
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["features"]:
+        return run_features(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="python -m studies", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

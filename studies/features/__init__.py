@@ -1,0 +1,1 @@
+"""Experiments that need no training of a backbone: on class counts alone, and on fixed features of real images."""

@@ -1,0 +1,46 @@
+"""What the experiments share: plans, results and numbers that are recorded."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cclnet.system.files import read_json
+from studies.running.settings import ROOT
+
+Settings = Mapping[str, Any]
+Plan = dict[str, Settings]
+"""Name of a cell → its settings."""
+Results = dict[str, Any]
+
+FOLDER = Path("studies/features/cells")
+DIGITS = 5
+
+
+def rounded(matrix: ArrayLike) -> list[float]:
+    """The cells above the diagonal of a symmetric K×K matrix, row by row."""
+    square = np.asarray(matrix, dtype=np.float64)
+    return square[np.triu_indices(len(square), 1)].round(DIGITS).tolist()
+
+
+def square(cells: ArrayLike, diagonal: float = 0.0) -> NDArray[np.float64]:
+    """The symmetric matrix of ``rounded`` cells."""
+    values = np.asarray(cells, dtype=np.float64)
+    classes = int((1 + np.sqrt(1 + 8 * len(values))) / 2)
+    matrix = np.full((classes, classes), diagonal)
+    above = np.triu_indices(classes, 1)
+    matrix[above] = matrix[above[::-1]] = values
+    return matrix
+
+
+def soft_labels_of_distances(cells: ArrayLike) -> NDArray[np.float64]:
+    """Eq. 2 of recorded distances, K×K."""
+    powers = np.exp(-square(cells))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def committed_counts() -> list[int]:
+    """The training images of each class in the study of looks."""
+    return read_json(ROOT / "studies" / "looks" / "cells" / "none-original-0.json")["training_images"]
