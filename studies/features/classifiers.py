@@ -1,14 +1,15 @@
 """The classifier alone at the paper's full length: every method on fixed features, by five-fold cross-validation."""
 
 import torch
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from cclnet.ccl import CCLHead, FreezingRule, balancing_weights, classification_loss
 from cclnet.dataset.isic import CLASSES
 from cclnet.metrics.scores import evaluate
 from cclnet.params import Params, TrainParams
 from cclnet.training.objectives import build_objective
-from cclnet.training.optimizer import build_optimizer, set_learning_rate
+from cclnet.training.optimizer import build_optimizer, clip_and_step, set_learning_rate
 from studies.features.data import FOLDS, FixedFeatures
 from studies.features.heads import ALPHA_CC, CLIP_NORM, PAPER_BATCH, PAPER_RATE, distances_of, minibatches
 from studies.features.records import Plan, Results, Settings, rounded
@@ -35,56 +36,72 @@ PLAN: Plan = {
 
 def run(settings: Settings, data: FixedFeatures) -> Results:
     """Train a linear classifier with the paper's schedule on four folds, and score it on the fifth."""
-    fold = settings["fold"]
     chosen = {"dataset": "isic2018_64", "epochs": EPOCHS, **METHODS[settings["method"]]}
     params = Params.model_validate(params_with(chosen)).stage(TrainParams)
-    training, validation = data.fold(fold)
+    training, validation = data.fold(settings["fold"])
     features, labels = data.features[training], data.labels[training]
-    counts = torch.bincount(labels, minlength=len(CLASSES))
-    torch.manual_seed(fold)
-    classifier = nn.Linear(features.shape[1], len(CLASSES))
-    objective = build_objective(params, counts, features.shape[1])
-    optimizer = build_optimizer(
-        [*classifier.parameters(), *objective.parameters()], params.optimizer.lr_backbone, params
-    )
-    head, balance = None, {}
-    if params.has_head:
-        head = CCLHead(features.shape[1], len(CLASSES))
-        freezing = FreezingRule(head, params.head.freeze_patience, params.head.freeze_at)
-        head_optimizer = build_optimizer(head.parameters(), PAPER_RATE, params)
-        balance = {"class_weights": balancing_weights(counts)} if params.head_balance == "weights" else {}
-    generator = torch.Generator().manual_seed(fold)
+    torch.manual_seed(settings["fold"])
+    learner = Learner(params, features.shape[1], torch.bincount(labels, minlength=len(CLASSES)))
+    generator = torch.Generator().manual_seed(settings["fold"])
     draws = minibatches(torch.ones(len(labels)), PAPER_BATCH, generator, replacement=False)
-    steps = len(labels) // PAPER_BATCH
     for epoch in range(1, EPOCHS + 1):
-        set_learning_rate(optimizer, epoch, MILESTONES)
-        if head:
-            set_learning_rate(head_optimizer, epoch, MILESTONES)
-        for _ in range(steps):
+        learner.start_epoch(epoch)
+        for _ in range(len(labels) // PAPER_BATCH):
             rows = next(draws)
-            inputs, own = features[rows], labels[rows]
-            logits = classifier(inputs)
-            if head:
-                loss = classification_loss(logits, own, head.soft_labels())
-                if not head.frozen:  # what a frozen dictionary's embedding learns changes nothing
-                    loss = loss + head.loss(inputs, own, ALPHA_CC, **balance)
-            else:
-                loss = objective.from_features(inputs, logits, own)
-            loss.backward()
-            for each in (optimizer, head_optimizer) if head and not head.frozen else (optimizer,):
-                for group in each.param_groups:
-                    nn.utils.clip_grad_norm_(group["params"], CLIP_NORM)
-                each.step()
-                each.zero_grad()
-        objective.end_epoch()
-        if head:
-            freezing.end_epoch(head)
+            learner.step(features[rows], labels[rows])
+        learner.end_epoch()
     with torch.inference_mode():
-        probabilities = classifier(data.features[validation]).double().softmax(dim=1).numpy()
+        probabilities = learner.classifier(data.features[validation]).double().softmax(dim=1).numpy()
     scores = evaluate(data.labels[validation].numpy(), probabilities)
-    found: Results = {name: round(float(scores[name]), 5) for name in SCORES}
+    found: Results = {name: round(value, 5) for name in SCORES if (value := scores[name]) is not None}
     found["images"] = len(validation)
-    if head:
-        found["distances"] = rounded(distances_of(head))
-        found["frozen_after"] = freezing.convergence.converged_epoch
-    return found
+    return found | learner.head_results()
+
+
+class Learner:
+    """A linear classifier, with a CCL head beside it if the method has one."""
+
+    def __init__(self, params: TrainParams, num_features: int, counts: Int[Tensor, " k"]) -> None:
+        self.classifier = nn.Linear(num_features, len(counts))
+        self.objective = build_objective(params, counts, num_features)
+        learning = [*self.classifier.parameters(), *self.objective.parameters()]
+        self.optimizers = [build_optimizer(learning, params.optimizer.lr_backbone, params)]
+        self.head, self.freezing, self.balance = None, None, {}
+        if params.has_head:
+            self.head = CCLHead(num_features, len(counts))
+            self.freezing = FreezingRule(self.head, params.head.freeze_patience, params.head.freeze_at)
+            self.optimizers.append(build_optimizer(self.head.parameters(), PAPER_RATE, params))
+            self.balance = {"class_weights": balancing_weights(counts)} if params.head_balance == "weights" else {}
+
+    def start_epoch(self, epoch: int) -> None:
+        """Set the learning rates."""
+        for optimizer in self.optimizers:
+            set_learning_rate(optimizer, epoch, MILESTONES)
+
+    def step(self, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> None:
+        """One minibatch of Algorithm 1; the head stops with its dictionary, since nothing else of it is used."""
+        logits = self.classifier(features)
+        if self.head:
+            loss = classification_loss(logits, labels, self.head.soft_labels())
+            if not self.head.frozen:
+                loss = loss + self.head.loss(features, labels, ALPHA_CC, **self.balance)
+        else:
+            loss = self.objective.from_features(features, logits, labels)
+        loss.backward()
+        for optimizer in self.optimizers[:1] if self.head and self.head.frozen else self.optimizers:
+            clip_and_step(optimizer, CLIP_NORM)
+
+    def end_epoch(self) -> None:
+        """Update labels that depend on the epoch, and freeze the dictionary by the paper's rule."""
+        self.objective.end_epoch()
+        if self.head and self.freezing:
+            self.freezing.end_epoch(self.head)
+
+    def head_results(self) -> Results:
+        """The head's matrix and the epoch of its freeze."""
+        if not (self.head and self.freezing):
+            return {}
+        return {
+            "distances": rounded(distances_of(self.head)),
+            "frozen_after": self.freezing.convergence.converged_epoch,
+        }

@@ -141,7 +141,9 @@ def counts_sections(folder: Path) -> Iterator[str]:
         f"learned from images. {AGREEMENT}"
     )
     yield markdown_table(agreement_table(table, ("from counts", "compared with"), CLASSES))
-    shown = {f"{SOURCES[kind]}".capitalize(): np.mean(predicted, axis=0) for kind, predicted in found.items()}
+    shown = {
+        SOURCES[kind][0].upper() + SOURCES[kind][1:]: np.mean(predicted, axis=0) for kind, predicted in found.items()
+    }
     shown |= {
         "Learned, true labels": np.mean(matrices(looks(), "none-original"), axis=0),
         "Learned, shuffled": np.mean(matrices(looks(), "none-shuffled"), axis=0),
@@ -200,7 +202,8 @@ def pair_interval(found: Sequence[Matrix]) -> str:
         return f"{table[0, -1]:.2f}"
     times = np.random.default_rng(0).multinomial(len(found), [1 / len(found)] * len(found), size=RESAMPLES)
     pairs = times.sum(axis=1) ** 2 - (times**2).sum(axis=1)
-    means = np.einsum("ra,ab,rb->r", times, table, times, optimize=True) / np.maximum(pairs, 1)
+    times, pairs = times[pairs > 0], pairs[pairs > 0]  # not the same matrix throughout
+    means = np.einsum("ra,ab,rb->r", times, table, times, optimize=True) / pairs
     low, high = np.quantile(means, [0.025, 0.975])
     return f"{table[np.triu_indices(len(found), 1)].mean():.2f} ({low:.2f} to {high:.2f})"
 
@@ -306,7 +309,8 @@ def estimator_sections(_: Path) -> Iterator[str]:
     for name, title in ESTIMATORS.items():
         if cells := found.get((name,)):
             agreements = [rank_correlation(soft_ranks(cell), fair_confusions()) for cell in cells]
-            without = np.mean([leave_one_class_out(soft_ranks(cell), fair_confusions()) for cell in cells], axis=0)
+            left_out = [leave_one_class_out(soft_ranks(cell), fair_confusions()) for cell in cells]
+            without = np.array(left_out, dtype=np.float64).mean(axis=0)
             lowest = int(np.argmin(without))
             rows.append(
                 {

@@ -1,0 +1,47 @@
+"""Tables of the study of features, against hand-computed values."""
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from studies.features.records import rounded
+from studies.features.report import difference, pair_interval, sizes_row
+
+
+def test_equal_matrices_agree_wholly():
+    matrix = np.random.default_rng(0).random((7, 7))
+    assert pair_interval([matrix, matrix, matrix]) == "1.00 (1.00 to 1.00)"
+
+
+def test_a_matrix_of_the_sizes_follows_the_size_and_not_the_class():
+    cells = []
+    for order in range(8):
+        sizes = np.random.default_rng(order).permutation([64, 32, 16, 8, 4, 2, 1])
+        distances = np.log(np.outer(sizes, sizes)) + 1
+        cells.append({"sizes": sizes.tolist(), "distances": rounded(distances)})
+    row = sizes_row("made up", cells, lambda cell: cell["distances"])
+    assert row["by size"] == "1.00 (1.00 to 1.00)"
+    assert row["by class"] != row["by size"]
+    assert float(row["counts explain"].split()[0]) > 0.8
+
+
+def test_a_matrix_of_the_classes_follows_the_class_and_not_the_size():
+    distances = np.random.default_rng(1).random((7, 7))
+    distances = rounded(distances + distances.T)
+    cells = [
+        {"sizes": np.random.default_rng(order).permutation(7).tolist(), "distances": distances} for order in range(8)
+    ]
+    cells = [cell | {"sizes": [size + 1 for size in cell["sizes"]]} for cell in cells]
+    row = sizes_row("made up", cells, lambda cell: cell["distances"])
+    assert row["by class"] == "1.00 (1.00 to 1.00)"
+    assert row["by size"] != row["by class"]
+
+
+def test_the_interval_of_a_difference_is_that_of_nadeau_and_bengio():
+    reference = {fold: {"accuracy": 0.5} for fold in range(5)}
+    values = [0.01, 0.02, 0.03, 0.04, 0.05]
+    folds = {fold: {"accuracy": 0.5 + value} for fold, value in enumerate(values)}
+    half = student.ppf(0.975, 4) * np.std(values, ddof=1) * np.sqrt(1 / 5 + 1 / 4)
+    assert difference(folds, reference, "accuracy") == f"+0.030 ({0.03 - half:+.3f}, {0.03 + half:+.3f})"
+    assert half == pytest.approx(0.02945, abs=1e-4)
+    assert difference({0: folds[0]}, reference, "accuracy") == "+0.010"
