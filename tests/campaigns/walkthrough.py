@@ -28,6 +28,7 @@ from tests.campaigns.golden import PROJECT, small_params
 FIRST = ("README.md", "docs/use/tutorial.md", "docs/use/how-to.md")
 BLOCK = re.compile(r"(?P<above>^.*\n)?^ *```(?P<language>.*)\n(?P<lines>(?:.*\n)*?)^ *```$", re.MULTILINE)
 NOT_RUN = re.compile(r" *<!-- not run: \S.* -->\n")
+FAR_FUTURE = 4_102_444_800  # 2100
 OTHER_SHELLS = ("sh", "shell", "console", "zsh")
 
 # the first line of a script, in place of the document's title: say what fails, and what runs, when and where
@@ -81,11 +82,16 @@ def reader_s_environment(home: Path, clone: Path) -> dict[str, str]:
 def clone_of(origin: Path, clone: Path) -> None:
     """Clone a repository and let it use the environment of this checkout as one that is up to date."""
     subprocess.run(["git", "clone", "--quiet", str(origin), str(clone)], check=True)
-    (clone / ".venv").symlink_to(PROJECT / ".venv")
+    environment = clone / ".venv"
+    environment.mkdir()
+    for entry in (PROJECT / ".venv").iterdir():
+        if entry.name != "installed":
+            (environment / entry.name).symlink_to(entry)
+    # newer than whatever a command checks out, else make would install the clone in the place of this checkout
+    (environment / "installed").touch()
+    os.utime(environment / "installed", (FAR_FUTURE, FAR_FUTURE))
     with (clone / ".git" / "info" / "exclude").open("a", encoding="utf-8") as file:
         file.write(".venv\n")
-    for name in ("requirements.lock", "pyproject.toml"):
-        os.utime(clone / name, (0, 0))
 
 
 def commit_small_results(clone: Path, environment: dict[str, str]) -> None:
