@@ -1,7 +1,8 @@
-"""The features of a network in training, after every epoch, on the sample whose similarity is known."""
+"""The features of a network in training, after every epoch, against a known similarity or an independent network's."""
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from cclnet.metrics.likeness import rank_correlation
 from cclnet.metrics.scores import evaluate
 from cclnet.metrics.similarity import ClassSimilarity
 from cclnet.params import Params, TrainParams
+from cclnet.system.errors import CCLNetError
 from cclnet.training.trainer import Trainer
 from studies.data import prepare_data
 from studies.features.data import FixedFeatures
-from studies.features.records import Plan, Results, Settings, rounded
+from studies.features.records import Matrix, Plan, Results, Settings, fair_confusions, rounded
 from studies.running.grid import base
 from studies.running.record import PREPARED
-from studies.running.settings import ROOT, data_params, experiment_params, params_with
+from studies.running.settings import ROOT, as_text, data_params, experiment_params, params_with
 
 EPOCHS = 48  # three times the studies' usual length
 FIRST_EPOCH = 10
@@ -41,7 +43,7 @@ MEASURED = {
 """Part of the images → estimators."""
 
 RUNS = (("baseline", "original"), ("none", "original"), ("weights", "original"), ("baseline", "shuffled"))
-PLAN: Plan = {
+ON_THE_SAMPLE: Plan = {
     f"network-{method}-{labels}-{imbalance}-{data}-{seed}": {
         "method": method,
         "labels": labels,
@@ -49,87 +51,129 @@ PLAN: Plan = {
         "data": data,
         "seed": seed,
     }
-    for imbalance, data, seed in ((50, 0, 0), (50, 0, 1), (50, 1, 0), (1, 0, 0), (50, 2, 0))
+    for imbalance, data, seed in ((50, 0, 0), (50, 0, 1), (50, 1, 0), (1, 0, 0))
     for method, labels in RUNS
     if labels == "original" or (imbalance, data) == (50, 0)
 }
+REAL = "isic2018_64"
+ON_REAL_IMAGES: Plan = {
+    f"network-{method}-original-{REAL}-0-0": {
+        "method": method,
+        "labels": "original",
+        "imbalance": REAL,
+        "data": 0,
+        "seed": 0,
+    }
+    for method in METHODS
+}
+PLAN: Plan = ON_THE_SAMPLE | ON_REAL_IMAGES
+
+
+@dataclass(frozen=True)
+class Part:
+    """The training or the validation images, with the class and the lesion of each."""
+
+    images: Subset
+    names: list[str]
+    lesions: list[str]
 
 
 def run(settings: Settings, _: FixedFeatures) -> Results:
-    """Train on the sample; after every epoch, compare features and soft labels with the known similarity."""
+    """Train a network; after every epoch, compare its features and soft labels with the known similarity."""
     chosen = all_settings(settings)
-    folder = data_folder(chosen)
-    if not (folder / PREPARED).is_file():
-        prepare_data(folder, chosen | {"processor": "portable"})
     params = Params.model_validate(params_with(chosen)).stage(TrainParams)
-    classes = read_class_names(folder / "data" / "classes.json")
-    split = read_split(folder / "data" / "split.csv", classes)
-    cache = ImageCache.open(folder / "data" / "images.npy", folder / "data" / "images.csv")
-    training, validation = (Subset.of_split(cache, split, subset, classes) for subset in ("train", "validation"))
-    learned = training.with_shuffled_labels(params.seed) if settings["labels"] == "shuffled" else training
-    lesion_of = dict(zip(split["image"], split["lesion"], strict=True))
-    names, lesions = (
-        [[read(part, row) for row in range(len(part))] for part in (training, validation)]
-        for read in (
-            lambda part, row: classes[part.labels[row]],
-            lambda part, row: lesion_of[cache.images[part.rows[row]]],
-        )
-    )
-    trainer = Trainer(params, training.class_counts(len(classes)), torch.device("cpu"))
-    found: Results = {"accuracy": [], "training_accuracy": [], "soft_labels": [], "distances": []}
-    found |= {f"{estimator}_{part}": [] for part, estimators in MEASURED.items() for estimator in estimators}
-    for _epoch in range(EPOCHS):
+    training, validation = opened(prepared(chosen))
+    reference = fair_confusions() if settings["imbalance"] == REAL else np.array(PLANTED_SIMILARITY)
+    shuffled = settings["labels"] == "shuffled"
+    learned = training.images.with_shuffled_labels(params.seed) if shuffled else training.images
+    trainer = Trainer(params, training.images.class_counts(len(CLASSES)), torch.device("cpu"))
+    found: Results = {}
+    for _epoch in range(params.epochs):
         trainer.train_epoch(learned)
-        features, probabilities = zip(
-            *(
-                features_and_probabilities(trainer.model, part, params.crop, trainer.device, trainer.normalization)
-                for part in (training, validation)
-            ),
-            strict=True,
+        for name, value in measured(trainer, training, learned, validation, reference).items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def measured(trainer: Trainer, training: Part, learned: Subset, validation: Part, reference: Matrix) -> Results:
+    """What is recorded after an epoch: accuracies, agreement with the reference, distances of the classes."""
+    (features, probabilities), (others, others_probabilities) = (
+        features_and_probabilities(
+            trainer.model, part.images, trainer.params.crop, trainer.device, trainer.normalization
         )
-        found["training_accuracy"].append(_score(evaluate(learned.labels, probabilities[0])["accuracy"]))
-        found["accuracy"].append(_score(evaluate(validation.labels, probabilities[1])["accuracy"]))
-        labels = trainer.label_matrix().double().numpy() if trainer.head else None
-        found["soft_labels"].append(None if labels is None else _score(rank_correlation(labels, PLANTED_SIMILARITY)))
-        parts = {
-            "validation": (features[1], names[1], lesions[1]),
-            "all": (np.concatenate(features), names[0] + names[1], lesions[0] + lesions[1]),
-        }
-        for part, estimators in MEASURED.items():
-            for estimator in estimators:
-                similarity = ClassSimilarity(estimator, resamples=0, shuffles=0, classes=CLASSES).fit(*parts[part])
-                agreement = rank_correlation(similarity.similarity_, PLANTED_SIMILARITY)
-                found[f"{estimator}_{part}"].append(_score(agreement))
-                if (estimator, part) == ("predictions", "all"):
-                    found["distances"].append(rounded(similarity.distances_))
+        for part in (training, validation)
+    )
+    labels = trainer.label_matrix().double().numpy() if trainer.head else None
+    found: Results = {
+        "training_accuracy": _rounded(evaluate(learned.labels, probabilities)["accuracy"]),
+        "accuracy": _rounded(evaluate(validation.images.labels, others_probabilities)["accuracy"]),
+        "soft_labels": None if labels is None else _rounded(rank_correlation(labels, reference)),
+    }
+    parts = {
+        "validation": (others, validation.names, validation.lesions),
+        "all": (
+            np.concatenate([features, others]),
+            training.names + validation.names,
+            training.lesions + validation.lesions,
+        ),
+    }
+    for part, estimators in MEASURED.items():
+        for estimator in estimators:
+            similarity = ClassSimilarity(estimator, resamples=0, shuffles=0, classes=CLASSES).fit(*parts[part])
+            found[f"{estimator}_{part}"] = _rounded(rank_correlation(similarity.similarity_, reference))
+            if (estimator, part) == ("predictions", "all"):
+                found["distances"] = rounded(similarity.distances_)
     return found
 
 
 def all_settings(settings: Settings) -> dict[str, Any]:
     """The settings of the pipeline for one cell."""
-    return (
-        base().settings
-        | base().datasets["sample"].settings
-        | METHODS[settings["method"]]
-        | {
+    shared = {"seed": settings["seed"], "split_seed": settings["data"], "training_labels": settings["labels"]}
+    if settings["imbalance"] == REAL:
+        own = {"dataset": REAL, "split": "lesion"}
+    else:
+        own = {
             "dataset": "sample",
             "sample.separation": 1.3,
             "sample.imbalance": settings["imbalance"],
-            "training_labels": settings["labels"],
-            "epochs": EPOCHS,
-            "seed": settings["seed"],
-            "split_seed": settings["data"],
             "sample.seed": settings["data"],
+            "epochs": EPOCHS,
         }
-    )
+    return base().settings | base().datasets[own["dataset"]].settings | METHODS[settings["method"]] | shared | own
 
 
-def data_folder(settings: Settings) -> Path:
-    """Where the sample of these settings lies; the same folder as in the other studies."""
+def prepared(settings: Settings) -> Path:
+    """The folder of the data, drawn on the way if they are a sample; the same folder as in the other studies.
+
+    Raises:
+        CCLNetError: real images are missing.
+    """
     values = data_params(experiment_params(settings))
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
-    return ROOT / "studies" / "data" / f"{values['dataset']}-{values['split']}-{digest}"
+    folder = ROOT / "studies" / "data" / f"{values['dataset']}-{values['split']}-{digest}"
+    if not (folder / PREPARED).is_file():
+        if settings["dataset"] == REAL:
+            chosen = " ".join(as_text({name: settings[name] for name in ("dataset", "split", "split_seed")}))
+            place = folder.relative_to(ROOT)
+            raise CCLNetError(f"{place} holds no data: python -m studies.data {place} {chosen} source=FOLDER")
+        prepare_data(folder, {**settings, "processor": "portable"})
+    return folder / "data"
 
 
-def _score(value: float | None) -> float | None:
+def opened(data: Path) -> tuple[Part, Part]:
+    """The training and the validation images."""
+    classes = read_class_names(data / "classes.json")
+    split = read_split(data / "split.csv", classes)
+    cache = ImageCache.open(data / "images.npy", data / "images.csv")
+    lesion = dict(zip(split["image"], split["lesion"], strict=True))
+
+    def part(name: str) -> Part:
+        images = Subset.of_split(cache, split, name, classes)
+        lesions = [lesion[cache.images[row]] for row in images.rows]
+        return Part(images, [classes[label] for label in images.labels], lesions)
+
+    return part("train"), part("validation")
+
+
+def _rounded(value: float | None) -> float | None:
     return None if value is None else round(float(value), 4)

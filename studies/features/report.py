@@ -21,9 +21,8 @@ from studies.features.classifiers import METHODS as CLASSIFIERS
 from studies.features.classifiers import SCORES
 from studies.features.curves import course_sections, network_sections
 from studies.features.data import COMMAND, FOLDS
-from studies.features.reading import Cell, Matrix, cells_by, fair_confusions, looks
-from studies.features.records import soft_labels_of_distances, square
-from studies.features.running import finished
+from studies.features.records import Matrix, Results, fair_confusions, looks, soft_labels_of_distances, square
+from studies.features.running import finished, results_by
 from studies.reporting.matrices import EXPLANATION as AGREEMENT
 from studies.reporting.matrices import agreement, agreement_table, matrices
 from studies.reporting.tables import markdown_table, spread, write_report
@@ -87,7 +86,7 @@ def counts_sections(folder: Path) -> Iterator[str]:
     """No image: the minimum of the loss and heads on noise, against learned matrices."""
     found = {
         kind: [soft_labels_of_distances(cell["distances"]) for cell in cells]
-        for (kind,), cells in cells_by("counts", "kind").items()
+        for (kind,), cells in results_by("counts", "kind").items()
     }
     if not found:
         return
@@ -121,7 +120,7 @@ def sizes_sections(_: Path) -> Iterator[str]:
     cells = [cell["results"] for _, cell in finished("sizes")]
     if not cells:
         return
-    kinds: dict[str, Callable[[Cell], ArrayLike]] = {}
+    kinds: dict[str, Callable[[Results], ArrayLike]] = {}
     for balance, step in product(("none", "weights"), sizes.READ_AT):
         title = f"{'paper' if balance == 'none' else 'balanced'} head after {step:,} steps"
         kinds[title] = lambda cell, balance=balance, step=step: cell[balance][str(step)]
@@ -138,7 +137,7 @@ def sizes_sections(_: Path) -> Iterator[str]:
     yield markdown_table([sizes_row(title, cells, read) for title, read in kinds.items()])
 
 
-def sizes_row(title: str, cells: Sequence[Cell], read: Callable[[Cell], ArrayLike]) -> dict[str, str]:
+def sizes_row(title: str, cells: Sequence[Results], read: Callable[[Results], ArrayLike]) -> dict[str, str]:
     """A row of the table of exchanged sizes."""
     by_class = [soft_labels_of_distances(read(cell)) for cell in cells]
     orders = [np.argsort(cell["sizes"]) for cell in cells]
@@ -170,7 +169,7 @@ def pair_interval(found: Sequence[Matrix]) -> str:
 
 def estimator_sections(_: Path) -> Iterator[str]:
     """The estimators of ``cclnet similar``."""
-    found = cells_by("estimators", "estimator")
+    found = results_by("estimators", "estimator")
     if not found:
         return
     yield "## Which classes look alike: the estimators"
@@ -199,7 +198,7 @@ def estimator_sections(_: Path) -> Iterator[str]:
     yield markdown_table(rows)
 
 
-def soft_ranks(cell: Cell) -> Matrix:
+def soft_ranks(cell: Results) -> Matrix:
     """The similarities as a square matrix; only their ranks are used."""
     return square(cell["similarity"], diagonal=1.0)
 
@@ -237,7 +236,7 @@ def classifier_sections(_: Path) -> Iterator[str]:
     yield markdown_table(rows)
 
 
-def difference(folds: Mapping[int, Cell], reference: Mapping[int, Cell], score: str) -> str:
+def difference(folds: Mapping[int, Results], reference: Mapping[int, Results], score: str) -> str:
     """The mean difference on common folds, with the interval of the corrected resampled t-test."""
     common = sorted(folds.keys() & reference.keys())
     values = [folds[fold][score] - reference[fold][score] for fold in common]

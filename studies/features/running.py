@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -78,6 +79,14 @@ def finished(name: str) -> Iterator[tuple[str, Results]]:
     for cell in EXPERIMENTS[name].PLAN:
         if path_of(cell).is_file():
             yield cell, read_json(path_of(cell))
+
+
+def results_by(experiment: str, *keys: str) -> dict[tuple[Any, ...], list[Results]]:
+    """The results of the finished cells, grouped by some of their settings."""
+    found: dict[tuple[Any, ...], list[Results]] = {}
+    for _, cell in finished(experiment):
+        found.setdefault(tuple(cell["settings"][key] for key in keys), []).append(cell["results"])
+    return found
 
 
 def progress() -> tuple[int, int]:

@@ -112,7 +112,7 @@ def test_network_in_small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     small = {"sample.images": 140, "short_side": 18, "crop": 16, "batch_size": 40}
     every = network.all_settings
     monkeypatch.setattr(network, "all_settings", lambda settings: every(settings) | small)
-    monkeypatch.setattr(network, "data_folder", lambda settings: tmp_path / "sample")
+    monkeypatch.setattr(network, "ROOT", tmp_path)
     monkeypatch.setattr(network, "EPOCHS", 1)
     place = {"method": "weights", "labels": "original", "imbalance": 2, "data": 0, "seed": 0}
     found = network.run(place, FixedFeatures(None))
