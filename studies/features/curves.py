@@ -119,7 +119,7 @@ def network_sections(folder: Path) -> Iterator[str]:
         "of the similarity (`ClassSimilarity`) in the features of the validation images alone, and of all images. On "
         "ISIC 2018 (64 pixels, 16 epochs, split by lesion), where nobody knows the truth: the agreement with the fair "
         "confusions of the independent network. "
-        f"*Lowest* and *mean*: over the epochs from {network.FIRST_EPOCH} to the last; mean ± standard deviation over "
+        f"Lowest / mean over the epochs from {network.FIRST_EPOCH} to the last; mean ± standard deviation over "
         "n runs. *Between seeds*: the agreement of the similarities of two trainings on the same data, predictions of "
         "all images, lowest over the same epochs."
     )
@@ -140,8 +140,8 @@ def network_row(place: tuple[Any, ...], cells: Sequence[Results]) -> dict[str, s
     }
     for column, title in titles.items():
         courses = [later(cell[column]) for cell in cells if cell[column][-1] is not None]
-        row[f"{title}: lowest"] = spread([values.min() for values in courses], 2)
-        row[f"{title}: mean"] = spread([values.mean() for values in courses], 2)
+        lowest, mean = ([read(values) for values in courses] for read in (np.min, np.mean))
+        row[title] = f"{spread(lowest, 2)} / {spread(mean, 2)}" if courses else "–"
     return row | {
         "between seeds": between_seeds(imbalance, method, labels),
         "accuracy": spread([cell["accuracy"][-1] for cell in cells]),
