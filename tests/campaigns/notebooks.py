@@ -40,10 +40,10 @@ def execute(notebook: dict[str, Any]) -> tuple[dict[str, Any], list[list[dict[st
 def _run(code: str, number: int, names: dict[str, Any]) -> Iterator[dict[str, Any]]:
     shown: list[dict[str, Any]] = []
     body = ast.parse(code).body
-    last = body.pop() if isinstance(body[-1], ast.Expr) else None
+    last = body[-1].value if isinstance(body[-1], ast.Expr) else None
     with redirect_stdout(io.StringIO()) as printed, _figures_to(shown):
-        exec(compile(ast.Module(body, []), f"cell {number}", "exec"), names)  # noqa: S102 - the project's own notebooks
-        value = eval(compile(ast.Expression(last.value), f"cell {number}", "eval"), names) if last else None  # noqa: S307
+        exec(compile(ast.Module(body[:-1] if last else body, []), f"cell {number}", "exec"), names)  # noqa: S102 - the project's own notebooks
+        value = eval(compile(ast.Expression(last), f"cell {number}", "eval"), names) if last else None  # noqa: S307
     if printed.getvalue():
         yield {"name": "stdout", "output_type": "stream", "text": printed.getvalue().splitlines(keepends=True)}
     yield from shown
