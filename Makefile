@@ -7,8 +7,9 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 OFFICIAL := .venv-official/installed
 HOSTS := .venv-hosts/installed
+SITE := .venv-site/installed
 
-.PHONY: repro test check browser everywhere walkthrough official-score hosts faults fuzz bench audit golden lock clean
+.PHONY: repro test check browser everywhere walkthrough official-score hosts site faults fuzz bench audit golden lock clean
 .DELETE_ON_ERROR:
 
 repro: $(INSTALLED)
@@ -47,6 +48,11 @@ hosts: $(HOSTS)
 	rm -rf build
 	OMP_WAIT_POLICY=PASSIVE .venv-hosts/bin/python -m pytest tests/campaigns/hosts.py
 
+# the documentation as a site in build/site, with pages made of the docstrings; a broken link fails
+site: $(SITE)
+	.venv-site/bin/python -m mkdocs build
+	.venv-site/bin/python docs/site/links.py build/site
+
 # plant faults of every kind, kill and spoil runs, and count what survives; some twelve minutes
 faults: $(INSTALLED)
 	$(BIN)/python -m tests.campaigns.faults
@@ -77,9 +83,12 @@ lock: $(INSTALLED)
 	printf 'accelerate\nlightning\npytest\nsetuptools\ntransformers\n' | $(BIN)/uv pip compile pyproject.toml - \
 		--extra timm --constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--no-header --fork-strategy fewest -o tests/campaigns/hosts.lock
+	printf 'mkdocs<2\nmkdocs-material\nmkdocstrings[python]\nruff\n' | $(BIN)/uv pip compile - \
+		--constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		--fork-strategy fewest -o docs/site/requirements.lock
 
 clean:
-	rm -rf .venv .venv-official .venv-hosts
+	rm -rf .venv .venv-official .venv-hosts .venv-site
 
 # installs again only when the lock or the project's own metadata changes
 $(INSTALLED): requirements.lock pyproject.toml
@@ -99,4 +108,9 @@ $(HOSTS): tests/campaigns/hosts.lock
 	@echo "Installing into .venv-hosts: some minutes and 5 GB, once"
 	$(PYTHON) -m venv .venv-hosts
 	.venv-hosts/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	touch $@
+
+$(SITE): docs/site/requirements.lock
+	$(PYTHON) -m venv .venv-site
+	.venv-site/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	touch $@

@@ -460,7 +460,11 @@ class CCLLoss(nn.Module):
         freeze_at: ``best``, ``current`` or ``never``, see ``FreezingRule``.
         class_weights: K factors that balance the head's loss over the classes, see ``balancing_weights``.
         log_prior: K numbers added to the head's −d, see ``CCLHead.loss``.
-        hidden_dim, embedding_dim, margin, temperature, dictionary_init: of ``CCLHead``.
+        hidden_dim: of ``CCLHead``.
+        embedding_dim: the same.
+        margin: the same.
+        temperature: the same.
+        dictionary_init: the same.
 
     Attributes:
         head: the CCL head.
