@@ -28,7 +28,7 @@ def export(
     preserving the aspect ratio) and cropped to its central `crop`.
     """
     from cclnet.inference.onnx import to_onnx
-    from cclnet.networks.model_file import load_model
+    from cclnet.networks.model import load_model
     from cclnet.system.files import write_bytes
     from cclnet.system.writing import is_standard_output, require_writable
 

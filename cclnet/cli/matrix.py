@@ -32,7 +32,7 @@ def matrix(
     ] = None,
 ) -> None:
     """Show the soft labels that a model has learned, that is, which classes it finds similar."""
-    from cclnet.networks.model_file import load_model
+    from cclnet.networks.model import load_model
     from cclnet.system.files import write_csv
     from cclnet.system.writing import is_standard_output, require_writable
     from cclnet.views.figures import save_figure, soft_label_figure

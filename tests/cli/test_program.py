@@ -24,8 +24,8 @@ from cclnet import __version__
 from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 from cclnet.inference.onnx import to_onnx
 from cclnet.inference.probabilities import class_probabilities
-from cclnet.networks.model import CCLNet
-from cclnet.networks.model_file import build_model, load_model, save_model
+from cclnet.networks.model import CCLNet, build_model, load_model
+from cclnet.networks.model_file import save_model
 from tests.dataset.builders import HEADER, row
 from tests.images.builders import bomb, encoded, noise, png_of_16_bits, rgba
 from tests.networks.builders import description
@@ -592,7 +592,7 @@ def test_an_output_that_cannot_be_written_is_found_out_before_the_work(
     Path("protected").write_bytes(b"precious")
     Path("protected").chmod(0o444)
     before = {path: path.read_bytes() for path in Path.cwd().iterdir()}
-    monkeypatch.setattr("cclnet.networks.model_file.load_model", None)  # the work
+    monkeypatch.setattr("cclnet.networks.model.load_model", None)  # the work
     ended = run(*command, output)
     said = f"cclnet: {problem.replace('FOLDER', str(Path.cwd()))}: choose another file to write\n"
     assert ended == (1, "", said)
