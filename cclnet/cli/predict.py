@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from cclnet.cli.matrix import similar_classes
+from cclnet.cli.model import similar_classes
 from cclnet.cli.options import BatchSize, Device, DeviceOption, JsonFile, ModelFile
 from cclnet.cli.terminal import say, screen, show_table, with_progress
 

@@ -9,8 +9,7 @@ from cclnet import __version__
 from cclnet.cli.check import check
 from cclnet.cli.compare import compare
 from cclnet.cli.evaluate import evaluate
-from cclnet.cli.export import export
-from cclnet.cli.matrix import matrix
+from cclnet.cli.model import export, info, matrix
 from cclnet.cli.predict import predict
 from cclnet.cli.similar import similar
 from cclnet.system.errors import errors_in_one_line
@@ -46,6 +45,7 @@ app.command(
     epilog="Example: cclnet evaluate models/model.safetensors --images ISIC2018_Task3_Test_Input.zip "
     "--labels ISIC2018_Task3_Test_GroundTruth.zip -o metrics.json"
 )(evaluate)
+app.command(epilog="Example: cclnet info models/model.safetensors --json -")(info)
 app.command(epilog="Example: cclnet matrix models/model.safetensors --csv matrix.csv --figure matrix.png")(matrix)
 app.command(epilog="Example: cclnet similar features.npz --page similar.html --json similar.json")(similar)
 app.command(epilog="Example: cclnet compare HEAD muggy-tuna --json difference.json")(compare)

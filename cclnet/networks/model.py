@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cclnet.networks.model_description import ModelDescription
+    from cclnet.networks.model_file import ModelContents
 
 
 class CCLNet(nn.Module):
@@ -89,14 +90,20 @@ def load_model(path: "Path") -> "tuple[CCLNet, ModelDescription]":
     from cclnet.networks.model_file import model_errors, read_model_file
 
     with model_errors(path):
-        description, tensors, _ = read_model_file(path)
-        num_classes, with_head = len(description.classes), description.has_head
-        head = description.head_settings if with_head else {}
-        model = build_model(description.backbone, None, description.crop, num_classes, with_head, **head)
-        model.load_state_dict(tensors)
+        contents = read_model_file(path)
+        return rebuild_model(contents), contents.description
+
+
+def rebuild_model(contents: "ModelContents") -> CCLNet:
+    """The network that a model file contains; to be called in ``model_file.model_errors``."""
+    description = contents.description
+    head = description.head_settings if description.has_head else {}
+    num_classes = len(description.classes)
+    model = build_model(description.backbone, None, description.crop, num_classes, description.has_head, **head)
+    model.load_state_dict(contents.tensors)
     if model.head and description.converged_epoch is not None:
         model.head.freeze_dictionary()
-    return model.eval(), description
+    return model.eval()
 
 
 def build_model(

@@ -124,7 +124,7 @@ def read_model_file(path: Path) -> ModelContents:
             raise CCLNetError("it says nothing about the model that it holds")
         values = json.loads(metadata[_METADATA_KEY])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-    digest = values.pop(_DIGEST, None) if isinstance(values, dict) else None
+    digest = str(values.pop(_DIGEST, None)) if isinstance(values, dict) else ""
     if problems := description_problems(values):
         raise CCLNetError("; ".join(problems))
     if digest != _digest(values, tensors):

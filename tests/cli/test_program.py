@@ -49,6 +49,7 @@ def test_help_names_the_commands(run, arguments: list[str]):
         ("check", "cclnet check data/raw --json problems.json"),
         ("predict", "cclnet predict models/model.safetensors photos/ more.zip one.png -o predictions.csv"),
         ("evaluate", "cclnet evaluate models/model.safetensors --images ISIC2018_Task3_Test_Input.zip --labels"),
+        ("info", "cclnet info models/model.safetensors --json -"),
         ("matrix", "cclnet matrix models/model.safetensors --csv matrix.csv --figure matrix.png"),
         ("compare", "cclnet compare HEAD muggy-tuna --json difference.json"),
     ],
@@ -59,7 +60,7 @@ def test_help_of_a_command_has_an_example(run, command: str, example: str):
     assert example in out
 
 
-@pytest.mark.parametrize("command", ["check", "predict", "evaluate", "matrix", "compare", "export", "similar"])
+@pytest.mark.parametrize("command", ["check", "predict", "evaluate", "info", "matrix", "compare", "export", "similar"])
 def test_h_is_short_for_help(run, command: str):
     assert run(command, "-h") == run(command, "--help")
     assert f"Usage: cclnet {command}" in run(command, "-h").out
@@ -647,7 +648,7 @@ def test_ctrl_c_and_a_reader_that_is_gone_end_without_a_traceback(run, model: Pa
         def fail(*_: object, error: type[BaseException] = error) -> None:
             raise error
 
-        monkeypatch.setattr("cclnet.cli.matrix.show_matrix", fail)
+        monkeypatch.setattr("cclnet.cli.model.show_matrix", fail)
         assert run("matrix", model, "--csv", "m.csv") == (status, "", said)
         assert Path("m.csv").exists()
 
