@@ -9,6 +9,7 @@ from cclnet import __version__
 from cclnet.cli.check import check
 from cclnet.cli.compare import compare
 from cclnet.cli.evaluate import evaluate
+from cclnet.cli.init import init
 from cclnet.cli.model import export, info, matrix
 from cclnet.cli.predict import predict
 from cclnet.cli.similar import similar
@@ -38,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(epilog="Example: cclnet check data/raw --json problems.json")(check)
+app.command(epilog="Example: cclnet init my-project --data photos")(init)
 app.command(epilog="Example: cclnet predict models/model.safetensors photos/ more.zip one.png -o predictions.csv")(
     predict
 )

@@ -47,6 +47,7 @@ def test_help_names_the_commands(run, arguments: list[str]):
     ("command", "example"),
     [
         ("check", "cclnet check data/raw --json problems.json"),
+        ("init", "cclnet init my-project --data photos"),
         ("predict", "cclnet predict models/model.safetensors photos/ more.zip one.png -o predictions.csv"),
         ("evaluate", "cclnet evaluate models/model.safetensors --images ISIC2018_Task3_Test_Input.zip --labels"),
         ("info", "cclnet info models/model.safetensors --json -"),
@@ -60,7 +61,9 @@ def test_help_of_a_command_has_an_example(run, command: str, example: str):
     assert example in out
 
 
-@pytest.mark.parametrize("command", ["check", "predict", "evaluate", "info", "matrix", "compare", "export", "similar"])
+@pytest.mark.parametrize(
+    "command", ["check", "init", "predict", "evaluate", "info", "matrix", "compare", "export", "similar"]
+)
 def test_h_is_short_for_help(run, command: str):
     assert run(command, "-h") == run(command, "--help")
     assert f"Usage: cclnet {command}" in run(command, "-h").out
