@@ -35,7 +35,6 @@ app = typer.Typer(
     help="CCL-Net: soft labels learned from interclass visual correlations.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command(epilog="Example: cclnet check data/raw --json problems.json")(check)

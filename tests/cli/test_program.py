@@ -79,6 +79,26 @@ def test_the_version(run):
 
 
 @pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("cclnet in", ["info", "init"]), ("cclnet export m --on", ["--onnx"]), ("cclnet info --j", ["--json"])],
+)
+def test_a_shell_completes_commands_and_options(run, monkeypatch: pytest.MonkeyPatch, typed: str, offered: list[str]):
+    monkeypatch.setenv("_CCLNET_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+    status, out, err = run()
+    assert (status, sorted(out.split()), err) == (0, offered, "")
+
+
+@pytest.mark.parametrize(("shell", "line"), [("bash", "complete -o default -F"), ("zsh", "#compdef cclnet")])
+def test_completion_can_be_shown_for_a_shell(run, monkeypatch: pytest.MonkeyPatch, shell: str, line: str):
+    monkeypatch.setattr("shellingham.detect_shell", lambda: (shell, f"/bin/{shell}"))
+    status, out, err = run("--show-completion")
+    assert (status, err) == (0, "")
+    assert line in out
+
+
+@pytest.mark.parametrize(
     "arguments", [["check", ""], ["predict", "model", ""], ["compare", "", "b"], ["compare", "a", "b", "--labels="]]
 )
 def test_an_empty_argument_is_not_taken_for_the_current_folder(run, arguments: list[str]):
