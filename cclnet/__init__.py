@@ -65,7 +65,7 @@ _MOVED = {
     "backbones": ["networks.catalogue", "networks.backbones"],
     "batches": ["images.subset", "images.transfer", "inference.probabilities", "training.batches"],
     "charts": ["views.charts"],
-    "checkpoint": ["training.states", "networks.model_description", "networks.model_file"],
+    "checkpoint": ["training.states", "networks.model_description", "networks.model", "networks.model_file"],
     "checks": ["dataset.checks"],
     "comparison": ["experiments.comparison"],
     "download": ["dataset.download"],

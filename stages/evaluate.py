@@ -24,8 +24,8 @@ from cclnet.metrics.predictions import prediction_table
 from cclnet.metrics.score_table import Score, headline, score_predictions, score_soft_labels, write_scores
 from cclnet.metrics.scores import class_table, confusion_counts, confusion_table
 from cclnet.metrics.similarity import ClassSimilarity
+from cclnet.networks.model import load_model
 from cclnet.networks.model_description import ModelDescription
-from cclnet.networks.model_file import load_model
 from cclnet.params import EvaluateParams, Params
 from cclnet.system.errors import DataError, errors_in_one_line
 from cclnet.system.files import write_csv, write_json

@@ -1,1 +1,1 @@
-"""The command line, with one module per command."""
+"""The command line: a module for each command, and one for the commands about a model file alone."""

@@ -51,7 +51,7 @@ def evaluate(
     prepare_processor("native", None)  # before NumPy and torch are imported
     from cclnet.dataset.tables import require_none
     from cclnet.inference.labelled import evaluate_predictions, labelled_pictures
-    from cclnet.networks.model_file import load_model
+    from cclnet.networks.model import load_model
     from cclnet.system.files import write_csv, write_json
 
     model, description = load_model(model_file)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from cclnet.cli.matrix import similar_classes
+from cclnet.cli.model import similar_classes
 from cclnet.cli.options import BatchSize, Device, DeviceOption, JsonFile, ModelFile
 from cclnet.cli.terminal import say, screen, show_table, with_progress
 
@@ -53,7 +53,7 @@ def predict(
     if others := passed_over(images):
         typer.echo(f"passed over, because their suffix is no image's: {others}", err=True)
 
-    from cclnet.networks.model_file import load_model
+    from cclnet.networks.model import load_model
     from cclnet.system.files import write_csv, write_json
 
     model, description = load_model(model_file)

@@ -9,8 +9,8 @@ from cclnet import __version__
 from cclnet.cli.check import check
 from cclnet.cli.compare import compare
 from cclnet.cli.evaluate import evaluate
-from cclnet.cli.export import export
-from cclnet.cli.matrix import matrix
+from cclnet.cli.init import init
+from cclnet.cli.model import export, info, matrix
 from cclnet.cli.predict import predict
 from cclnet.cli.similar import similar
 from cclnet.system.errors import errors_in_one_line
@@ -35,10 +35,10 @@ app = typer.Typer(
     help="CCL-Net: soft labels learned from interclass visual correlations.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command(epilog="Example: cclnet check data/raw --json problems.json")(check)
+app.command(epilog="Example: cclnet init my-project --data photos")(init)
 app.command(epilog="Example: cclnet predict models/model.safetensors photos/ more.zip one.png -o predictions.csv")(
     predict
 )
@@ -46,6 +46,7 @@ app.command(
     epilog="Example: cclnet evaluate models/model.safetensors --images ISIC2018_Task3_Test_Input.zip "
     "--labels ISIC2018_Task3_Test_GroundTruth.zip -o metrics.json"
 )(evaluate)
+app.command(epilog="Example: cclnet info models/model.safetensors --json -")(info)
 app.command(epilog="Example: cclnet matrix models/model.safetensors --csv matrix.csv --figure matrix.png")(matrix)
 app.command(epilog="Example: cclnet similar features.npz --page similar.html --json similar.json")(similar)
 app.command(epilog="Example: cclnet compare HEAD muggy-tuna --json difference.json")(compare)

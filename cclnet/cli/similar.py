@@ -178,7 +178,7 @@ def _of_model(
 ) -> tuple["LabelledFeatures", list[str] | None]:
     from cclnet.inference.features import picture_features
     from cclnet.inference.labelled import labelled_pictures
-    from cclnet.networks.model_file import load_model
+    from cclnet.networks.model import load_model
     from cclnet.system.machine import select_device
 
     model, description = load_model(model_file)

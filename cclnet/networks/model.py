@@ -1,11 +1,17 @@
 """The whole network of Fig. 1: a backbone, its classifier and the CCL head."""
 
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from cclnet.ccl import CCLHead
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cclnet.networks.model_description import ModelDescription
+    from cclnet.networks.model_file import ModelContents
 
 
 class CCLNet(nn.Module):
@@ -16,6 +22,9 @@ class CCLNet(nn.Module):
         num_features: n1.
         num_classes: K.
         head: the CCL head, or None for a plain classifier. Prediction is the same with and without it.
+
+    Attributes:
+        description: what the model file says about a network of ``from_pretrained``; None for any other network.
     """
 
     def __init__(self, backbone: nn.Module, num_features: int, num_classes: int, head: CCLHead | None = None) -> None:
@@ -23,6 +32,24 @@ class CCLNet(nn.Module):
         self.backbone = backbone
         self.classifier = nn.Linear(num_features, num_classes)
         self.head = head
+        self.description: ModelDescription | None = None
+
+    @staticmethod
+    def from_pretrained(source: "str | Path") -> "CCLNet":
+        """Load a trained network on the CPU, in evaluation mode; its ``description`` has classes and preprocessing.
+
+        Args:
+            source: a model file of the pipeline, or a folder with ``model.safetensors`` or
+                ``models/model.safetensors``.
+
+        Raises:
+            cclnet.system.errors.CCLNetError: there is no model, or it is damaged or foreign, or needs timm, which is
+                not installed.
+        """
+        from cclnet.networks.model_file import find_model
+
+        model, model.description = load_model(find_model(source))
+        return model
 
     @overload
     def forward(self, images: Tensor, with_features: Literal[False] = False) -> Tensor: ...
@@ -51,3 +78,42 @@ class CCLNet(nn.Module):
     def classifying_parameters(self) -> list[nn.Parameter]:
         """θ1 and θ_fc, the parameters that L_cls updates (line 6 of Algorithm 1)."""
         return [*self.backbone.parameters(), *self.classifier.parameters()]
+
+
+def load_model(path: "Path") -> "tuple[CCLNet, ModelDescription]":
+    """Rebuild the network of ``model_file.save_model``, on the CPU and in evaluation mode.
+
+    Raises:
+        cclnet.system.errors.CCLNetError: the file is missing, damaged, or not such a model, or needs timm, which is not
+            installed.
+    """
+    from cclnet.networks.model_file import model_errors, read_model_file
+
+    with model_errors(path):
+        contents = read_model_file(path)
+        return rebuild_model(contents), contents.description
+
+
+def rebuild_model(contents: "ModelContents") -> CCLNet:
+    """The network that a model file contains; to be called in ``model_file.model_errors``."""
+    description = contents.description
+    head = description.head_settings if description.has_head else {}
+    num_classes = len(description.classes)
+    model = build_model(description.backbone, None, description.crop, num_classes, description.has_head, **head)
+    model.load_state_dict(contents.tensors)
+    if model.head and description.converged_epoch is not None:
+        model.head.freeze_dictionary()
+    return model.eval()
+
+
+def build_model(
+    backbone: str, weights: str | None, image_size: int, num_classes: int, with_head: bool, **head: Any
+) -> CCLNet:
+    """Build a backbone by name with its classifier and, optionally, a CCL head (with the arguments ``head``)."""
+    from cclnet.networks.backbones import build_backbone  # here, because the network itself needs no torchvision
+
+    network, num_features = build_backbone(backbone, weights, image_size)
+    model = CCLNet(network, num_features, num_classes)
+    if with_head:  # initialised last, so that with one seed all methods start from the same backbone and classifier
+        model.head = CCLHead(num_features, num_classes, **head)
+    return model

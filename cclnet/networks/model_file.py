@@ -3,17 +3,17 @@
 import hashlib
 import json
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import nn
 
-from cclnet.ccl import CCLHead
-from cclnet.networks.backbones import build_backbone
-from cclnet.networks.model import CCLNet
 from cclnet.networks.model_description import ModelDescription, description_problems
 from cclnet.system.errors import CCLNetError, MissingPackageError, exhausted
 from cclnet.system.files import write_bytes
@@ -22,7 +22,7 @@ _METADATA_KEY = "cclnet"  # a single key: safetensors writes several in random o
 _DIGEST = "sha256"  # safetensors itself does not detect a flipped bit
 
 
-def save_model(path: Path, model: CCLNet, description: ModelDescription) -> None:
+def save_model(path: Path, model: nn.Module, description: ModelDescription) -> None:
     """Write the network and its description to a safetensors file; the same content gives the same bytes."""
     tensors = _own_tensors(model)
     values = asdict(description)
@@ -30,7 +30,7 @@ def save_model(path: Path, model: CCLNet, description: ModelDescription) -> None
     write_bytes(path, save(tensors, metadata={_METADATA_KEY: metadata}))
 
 
-def _own_tensors(model: CCLNet) -> dict[str, torch.Tensor]:
+def _own_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """All weights and statistics by name, each with its own memory, because safetensors refuses tied weights.
 
     Whether the dictionary is frozen is left out; the description's ``converged_epoch`` contains it.
@@ -51,8 +51,28 @@ def _digest(description: dict[str, Any], tensors: dict[str, torch.Tensor]) -> st
     return hashlib.sha256(text.encode() + save(tensors)).hexdigest()
 
 
-def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
-    """Rebuild the network of ``save_model``, on the CPU and ready for prediction.
+def find_model(source: str | Path) -> Path:
+    """The model file: the source itself, or ``model.safetensors`` or ``models/model.safetensors`` in a folder.
+
+    Raises:
+        CCLNetError: the folder has neither.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        return path
+    for name in MODEL_NAMES:
+        if (path / name).is_file():
+            return path / name
+    raise CCLNetError(f"{path} has no model: {' and '.join(MODEL_NAMES)} are missing; train one first")
+
+
+MODEL_NAMES = ("model.safetensors", "models/model.safetensors")
+"""A model file's place in the folder of a model, and in a project."""
+
+
+@contextmanager
+def model_errors(path: Path) -> Iterator[None]:
+    """Report whatever a missing, damaged or foreign file raises in one line.
 
     Raises:
         MissingPackageError: its backbone needs timm, which is not installed.
@@ -61,14 +81,7 @@ def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
     if path.exists() and not path.is_file():  # opening a pipe could wait for ever
         raise CCLNetError(f"{path} is no file, but a model of this package is one")
     try:
-        description, tensors = _read(path)
-        num_classes, with_head = len(description.classes), description.has_head
-        head = description.head_settings if with_head else {}
-        model = build_model(description.backbone, None, description.crop, num_classes, with_head, **head)
-        model.load_state_dict(tensors)
-        _require_numbers(model)
-        if model.head and description.converged_epoch is not None:
-            model.head.freeze_dictionary()
+        yield
     except MissingPackageError:
         raise
     except FileNotFoundError:
@@ -78,15 +91,28 @@ def load_model(path: Path) -> tuple[CCLNet, ModelDescription]:
             raise
         reason = textwrap.shorten(str(error), width=LONGEST_REASON)
         raise CCLNetError(f"{path} is not a model of this package, or is damaged: {reason}") from None
-    return model.eval(), description
 
 
 LONGEST_REASON = 400
 """Characters of what is said to be wrong with a file."""
 
 
-def _read(path: Path) -> tuple[ModelDescription, dict[str, torch.Tensor]]:
-    """What a file says of its model, once that is known to make sense, and the tensors, once they are those saved.
+class ModelContents(NamedTuple):
+    """The checked contents of a model file.
+
+    Attributes:
+        description: what it says about its model.
+        tensors: the weights and statistics by name.
+        digest: the SHA-256 of both, as 64 hexadecimal digits.
+    """
+
+    description: ModelDescription
+    tensors: dict[str, torch.Tensor]
+    digest: str
+
+
+def read_model_file(path: Path) -> ModelContents:
+    """Read the file of ``save_model``; to be called in ``model_errors``.
 
     Raises:
         CCLNetError: with everything that is wrong with the description, or the digest is another.
@@ -98,27 +124,16 @@ def _read(path: Path) -> tuple[ModelDescription, dict[str, torch.Tensor]]:
             raise CCLNetError("it says nothing about the model that it holds")
         values = json.loads(metadata[_METADATA_KEY])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-    digest = values.pop(_DIGEST, None) if isinstance(values, dict) else None
+    digest = str(values.pop(_DIGEST, None)) if isinstance(values, dict) else ""
     if problems := description_problems(values):
         raise CCLNetError("; ".join(problems))
     if digest != _digest(values, tensors):
         raise CCLNetError("its contents are not those that were saved")
-    return ModelDescription(**values), tensors
+    _require_numbers(tensors)
+    return ModelContents(ModelDescription(**values), tensors, digest)
 
 
-def _require_numbers(model: CCLNet) -> None:
+def _require_numbers(tensors: dict[str, torch.Tensor]) -> None:
     """Refuse weights from which nothing can be predicted: every image would be of the first class."""
-    weights = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)}
-    if odd := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+    if odd := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise CCLNetError(f"{len(odd)} of its tensors are not finite, such as {odd[0]}")
-
-
-def build_model(
-    backbone: str, weights: str | None, image_size: int, num_classes: int, with_head: bool, **head: Any
-) -> CCLNet:
-    """Build a backbone by name with its classifier and, optionally, a CCL head (with the arguments ``head``)."""
-    network, num_features = build_backbone(backbone, weights, image_size)
-    model = CCLNet(network, num_features, num_classes)
-    if with_head:  # initialised last, so that with one seed all methods start from the same backbone and classifier
-        model.head = CCLHead(num_features, num_classes, **head)
-    return model

@@ -12,8 +12,7 @@ from cclnet.ccl import FreezingRule, balancing_weights, classification_loss
 from cclnet.images.augmentation import IMAGENET, Normalization, memory_layout
 from cclnet.images.subset import Subset
 from cclnet.networks.backbones import compile_backbone, pretrained_constants, synchronise_batch_norm
-from cclnet.networks.model import CCLNet
-from cclnet.networks.model_file import build_model
+from cclnet.networks.model import CCLNet, build_model
 from cclnet.params import TrainParams
 from cclnet.targets import class_frequencies
 from cclnet.training.batches import training_batches

@@ -41,8 +41,8 @@ from cclnet.dataset.download import CHUNK
 from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP
 from cclnet.networks.backbones import build_backbone
 from cclnet.networks.catalogue import name_problems
-from cclnet.networks.model import CCLNet
-from cclnet.networks.model_file import load_model, save_model
+from cclnet.networks.model import CCLNet, load_model
+from cclnet.networks.model_file import save_model
 from cclnet.params import Params
 from cclnet.system.errors import CCLNetError, ParamsError
 from cclnet.training.states import StateStore

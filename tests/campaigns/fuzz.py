@@ -454,7 +454,8 @@ def model_file() -> tuple[dict[str, Any], dict[str, Any], bytes]:
 
     import torch
 
-    from cclnet.networks.model_file import build_model, save_model
+    from cclnet.networks.model import build_model
+    from cclnet.networks.model_file import save_model
     from tests.networks.builders import BACKBONE, description
 
     torch.manual_seed(0)
@@ -472,7 +473,8 @@ def use_model(number_of: Chance, folder: Path) -> None:
     import torch
     from safetensors.torch import save
 
-    from cclnet.networks.model_file import _DIGEST, _METADATA_KEY, _digest, load_model
+    from cclnet.networks.model import load_model
+    from cclnet.networks.model_file import _DIGEST, _METADATA_KEY, _digest
 
     values, tensors, data = model_file()
     path = folder / "model.safetensors"

@@ -24,8 +24,8 @@ from cclnet import __version__
 from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 from cclnet.inference.onnx import to_onnx
 from cclnet.inference.probabilities import class_probabilities
-from cclnet.networks.model import CCLNet
-from cclnet.networks.model_file import build_model, load_model, save_model
+from cclnet.networks.model import CCLNet, build_model, load_model
+from cclnet.networks.model_file import save_model
 from tests.dataset.builders import HEADER, row
 from tests.images.builders import bomb, encoded, noise, png_of_16_bits, rgba
 from tests.networks.builders import description
@@ -47,8 +47,10 @@ def test_help_names_the_commands(run, arguments: list[str]):
     ("command", "example"),
     [
         ("check", "cclnet check data/raw --json problems.json"),
+        ("init", "cclnet init my-project --data photos"),
         ("predict", "cclnet predict models/model.safetensors photos/ more.zip one.png -o predictions.csv"),
         ("evaluate", "cclnet evaluate models/model.safetensors --images ISIC2018_Task3_Test_Input.zip --labels"),
+        ("info", "cclnet info models/model.safetensors --json -"),
         ("matrix", "cclnet matrix models/model.safetensors --csv matrix.csv --figure matrix.png"),
         ("compare", "cclnet compare HEAD muggy-tuna --json difference.json"),
     ],
@@ -59,7 +61,9 @@ def test_help_of_a_command_has_an_example(run, command: str, example: str):
     assert example in out
 
 
-@pytest.mark.parametrize("command", ["check", "predict", "evaluate", "matrix", "compare", "export", "similar"])
+@pytest.mark.parametrize(
+    "command", ["check", "init", "predict", "evaluate", "info", "matrix", "compare", "export", "similar"]
+)
 def test_h_is_short_for_help(run, command: str):
     assert run(command, "-h") == run(command, "--help")
     assert f"Usage: cclnet {command}" in run(command, "-h").out
@@ -72,6 +76,26 @@ def test_the_command_is_installed():
 
 def test_the_version(run):
     assert run("--version") == (0, f"cclnet {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("cclnet in", ["info", "init"]), ("cclnet export m --on", ["--onnx"]), ("cclnet info --j", ["--json"])],
+)
+def test_a_shell_completes_commands_and_options(run, monkeypatch: pytest.MonkeyPatch, typed: str, offered: list[str]):
+    monkeypatch.setenv("_CCLNET_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split()) - 1))
+    status, out, err = run()
+    assert (status, sorted(out.split()), err) == (0, offered, "")
+
+
+@pytest.mark.parametrize(("shell", "line"), [("bash", "complete -o default -F"), ("zsh", "#compdef cclnet")])
+def test_completion_can_be_shown_for_a_shell(run, monkeypatch: pytest.MonkeyPatch, shell: str, line: str):
+    monkeypatch.setattr("shellingham.detect_shell", lambda: (shell, f"/bin/{shell}"))
+    status, out, err = run("--show-completion")
+    assert (status, err) == (0, "")
+    assert line in out
 
 
 @pytest.mark.parametrize(
@@ -592,7 +616,7 @@ def test_an_output_that_cannot_be_written_is_found_out_before_the_work(
     Path("protected").write_bytes(b"precious")
     Path("protected").chmod(0o444)
     before = {path: path.read_bytes() for path in Path.cwd().iterdir()}
-    monkeypatch.setattr("cclnet.networks.model_file.load_model", None)  # the work
+    monkeypatch.setattr("cclnet.networks.model.load_model", None)  # the work
     ended = run(*command, output)
     said = f"cclnet: {problem.replace('FOLDER', str(Path.cwd()))}: choose another file to write\n"
     assert ended == (1, "", said)
@@ -647,7 +671,7 @@ def test_ctrl_c_and_a_reader_that_is_gone_end_without_a_traceback(run, model: Pa
         def fail(*_: object, error: type[BaseException] = error) -> None:
             raise error
 
-        monkeypatch.setattr("cclnet.cli.matrix.show_matrix", fail)
+        monkeypatch.setattr("cclnet.cli.model.show_matrix", fail)
         assert run("matrix", model, "--csv", "m.csv") == (status, "", said)
         assert Path("m.csv").exists()
 

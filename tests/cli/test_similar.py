@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cclnet.networks.model_file import build_model, save_model
+from cclnet.networks.model import build_model
+from cclnet.networks.model_file import save_model
 from tests.images.builders import encoded, noise
 from tests.networks.builders import BACKBONE, description
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from cclnet.cli import terminal as screen
 from cclnet.cli.evaluate import show_evaluation
-from cclnet.cli.matrix import matrix_table, show_matrix, similar_classes
+from cclnet.cli.model import matrix_table, show_matrix, similar_classes
 from cclnet.cli.predict import show_predictions
 from cclnet.inference.labelled import evaluate_predictions
 from cclnet.inference.prediction import Predictions

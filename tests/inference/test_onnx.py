@@ -14,8 +14,8 @@ from scipy.special import softmax
 from torch import Tensor, nn
 
 from cclnet.inference.onnx import TOLERANCE, to_onnx
-from cclnet.networks.model import CCLNet
-from cclnet.networks.model_file import build_model, save_model
+from cclnet.networks.model import CCLNet, build_model
+from cclnet.networks.model_file import save_model
 from cclnet.system.errors import CCLNetError, MissingPackageError
 from tests.networks.builders import description
 

@@ -9,7 +9,8 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from cclnet.networks.model_file import build_model, load_model, save_model
+from cclnet.networks.model import CCLNet, build_model, load_model
+from cclnet.networks.model_file import save_model
 from cclnet.system.errors import CCLNetError
 from tests.networks.builders import BACKBONE, description
 
@@ -80,3 +81,52 @@ def test_a_pipe_is_no_model_and_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model")
     with pytest.raises(CCLNetError, match=r"model is no file, but a model of this package is one$"):
         load_model(tmp_path / "model")
+
+
+# CCLNet.from_pretrained
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "models/model.safetensors"])
+def test_a_network_loads_from_its_file_and_from_its_folder(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build_model(BACKBONE, None, 32, len(CLASSES), with_head=True).eval()
+    save_model(tmp_path / name, model, description())
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = nn.functional.linear(model.backbone(images), model.classifier.weight, model.classifier.bias)
+    for source in (tmp_path / name, str(tmp_path), tmp_path):
+        loaded = CCLNet.from_pretrained(source)
+        assert not loaded.training
+        assert loaded.description == description()
+        with torch.no_grad():
+            assert torch.equal(loaded(images), expected)
+
+
+def test_the_folder_s_own_model_comes_before_that_of_models(tmp_path: Path) -> None:
+    model = build_model(BACKBONE, None, 32, len(CLASSES), with_head=True)
+    for name, version in (("model.safetensors", "1"), ("models/model.safetensors", "2")):
+        save_model(tmp_path / name, model, replace(description(), version=version))
+    described = CCLNet.from_pretrained(tmp_path).description
+    assert described and described.version == "1"
+
+
+def test_what_cannot_be_loaded_is_an_error_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no model", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    for name, message in (
+        ("none", f"there is no model {tmp_path / 'none'}; train one first"),
+        ("text", f"{tmp_path / 'text'} is not a model of this package, or is damaged: "),
+        (
+            "empty",
+            f"{tmp_path / 'empty'} has no model: model.safetensors and models/model.safetensors are missing; "
+            "train one first",
+        ),
+    ):
+        with pytest.raises(CCLNetError) as caught:
+            CCLNet.from_pretrained(tmp_path / name)
+        assert str(caught.value).startswith(message)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_network_of_the_user_s_own_has_no_description() -> None:
+    assert CCLNet(nn.Flatten(), 12, 3).description is None

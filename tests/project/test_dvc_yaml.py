@@ -161,3 +161,9 @@ def test_every_template_is_there_and_in_use():
     assert used == set(templates)
     for path in templates.values():
         assert "vega-lite" in json.loads(path.read_text(encoding="utf-8"))["$schema"]
+
+
+def test_the_model_is_an_artifact():
+    ((name, artifact),) = PIPELINE["artifacts"].items()
+    assert (name, artifact["type"]) == ("cclnet", "model")
+    assert artifact["path"] in outputs(STAGES["train"])

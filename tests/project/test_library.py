@@ -23,7 +23,8 @@ from cclnet.ccl import classification_loss
 from cclnet.images.augmentation import to_network
 from cclnet.images.decoding import resize
 from cclnet.inference.onnx import to_onnx
-from cclnet.networks.model_file import build_model
+from cclnet.networks.model import build_model
+from cclnet.networks.model_file import save_model
 from tests.networks.builders import description
 
 PROJECT = Path(__file__).parents[2]
@@ -95,9 +96,10 @@ def exported() -> CCLNet:
 
 @pytest.fixture(scope="module")
 def after_page(exported: CCLNet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """What the page's blocks leave behind, in a folder with the two files that the last one reads."""
+    """What the page's blocks leave behind, in a folder with the files that the last ones read."""
     folder = tmp_path_factory.mktemp("page")
     described = replace(description(), backbone="timm/test_vit", short_side=37)
+    save_model(folder / "model.safetensors", exported, described)
     (folder / "model.onnx").write_bytes(to_onnx(exported, described, with_preprocessing=True).content)
     pixels = np.random.default_rng(0).integers(256, size=(60, 91, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "lesion.jpg")
@@ -121,6 +123,8 @@ def test_the_page_s_onnxruntime_sees_what_the_pipeline_sees(after_page: dict[str
     with torch.inference_mode():
         expected = exported(to_network(crop[None])).softmax(dim=1).numpy()
     np.testing.assert_allclose(after_page["probabilities"], expected, atol=1e-4)
+    np.testing.assert_allclose(after_page["prediction"], expected, atol=1e-6)
+    assert after_page["best"] == ["MEL", "NV", "BCC"][expected.argmax()]
 
 
 def test_completion_shows_the_public_names_and_nothing_that_the_package_imports():

@@ -9,9 +9,12 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 from cclnet import __version__
+from cclnet.experiments.project import create_project
+from tests.experiments.builders import write_photos
 
 PROJECT = Path(__file__).parents[2]
 BATCHES = "import torch\nbatches = iter([(torch.randn(14, 3, 32, 32), torch.arange(14) % 7)])\n"
@@ -33,8 +36,9 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment that has the wheel and what it declares, and nothing else."""
     folder = tmp_path_factory.mktemp("wheel")
     source, environment = folder / "source", folder / "environment"
-    shutil.copytree(PROJECT / "cclnet", source / "cclnet", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("cclnet", "stages", ".dvc/plots"):
+        shutil.copytree(PROJECT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "dvc.yaml", "params.yaml", "README.md", "LICENSE"):
         shutil.copy(PROJECT / name, source)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     build = [*pip, "wheel", source, "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", folder]
@@ -52,10 +56,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def run(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(python: Path, *arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run it in an empty folder, with nothing of this process's environment that names a place for modules."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    folder = python.parents[2] / "empty"
+    folder = folder or python.parents[2] / "empty"
     folder.mkdir(exist_ok=True)
     return subprocess.run([python, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
@@ -67,11 +71,41 @@ def test_the_environment_has_the_wheel_s_package_and_no_other(python: Path):
     assert (timm, stages) == ("None", "None")
 
 
-def test_the_wheel_holds_the_package_and_its_type_marker(python: Path):
+def files_in(folder: Path) -> dict[str, bytes]:
+    """The contents of all files but those that Python or git make."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not {"__pycache__", ".git"} & set(path.parts)
+    }
+
+
+def test_the_wheel_holds_the_package_and_the_pipeline(python: Path):
     (installed,) = python.parents[1].glob("lib/python*/site-packages/cclnet")
-    shipped = {file.name for file in installed.iterdir() if file.name != "__pycache__"}
-    assert shipped == {file.name for file in (PROJECT / "cclnet").iterdir() if file.name != "__pycache__"}
-    assert "py.typed" in shipped
+    shipped = files_in(installed)
+    pipeline = {name: data for name, data in shipped.items() if name.startswith("template/")}
+    assert {name: data for name, data in shipped.items() if name not in pipeline} == files_in(PROJECT / "cclnet")
+    assert {"py.typed", "views/pages/style.css"} <= set(shipped)
+    copied = [PROJECT / "dvc.yaml", PROJECT / "params.yaml", *(PROJECT / "stages").glob("*.py")]
+    copied += (PROJECT / ".dvc" / "plots").glob("*.json")
+    assert pipeline == {f"template/{path.relative_to(PROJECT).as_posix()}": path.read_bytes() for path in copied}
+
+
+def test_a_project_of_the_wheel_is_that_of_the_checkout_and_trains(python: Path, tmp_path: Path):
+    photos = write_photos(tmp_path / "photos")
+    made = run(python, "-m", "cclnet", "init", str(tmp_path / "it"), "--data", str(photos))
+    assert (made.returncode, made.stderr) == (0, "")
+    create_project(tmp_path / "own", photos)
+    assert files_in(tmp_path / "it") == files_in(tmp_path / "own")
+    params = (tmp_path / "it" / "params.yaml").read_text(encoding="utf-8")
+    small = {"short_side: 64": "short_side: 36", "crop: 56": "crop: 32", "epochs: 32": "epochs: 1"}
+    for before, after in {**small, "batch_size: 32": "batch_size: 8"}.items():
+        params = params.replace(before, after)
+    (tmp_path / "it" / "params.yaml").write_text(params, encoding="utf-8")
+    for stage in yaml.safe_load((tmp_path / "it" / "dvc.yaml").read_text(encoding="utf-8"))["stages"]:
+        ended = run(python, "-m", f"stages.{stage}", folder=tmp_path / "it")
+        assert ended.returncode == 0, ended.stderr
+    assert "cat" in (tmp_path / "it" / "metrics" / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_program_runs(python: Path):

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from cclnet.ccl import CCLHead
 from cclnet.images.cache import ImageCache
 from cclnet.images.subset import Subset
-from cclnet.networks.model import CCLNet
-from cclnet.networks.model_file import build_model
+from cclnet.networks.model import CCLNet, build_model
 from cclnet.params import TrainParams
 
 CPU = torch.device("cpu")

@@ -22,8 +22,7 @@ from torch.multiprocessing.spawn import start_processes
 from torch.testing import assert_close
 
 from cclnet.networks.backbones import synchronise_batch_norm
-from cclnet.networks.model import CCLNet
-from cclnet.networks.model_file import build_model
+from cclnet.networks.model import CCLNet, build_model
 from cclnet.system.errors import CCLNetError
 from cclnet.system.interruption import InterruptionError, interruptible
 from cclnet.system.machine import select_device

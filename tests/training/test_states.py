@@ -21,8 +21,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cclnet.networks.model import CCLNet
-from cclnet.networks.model_file import build_model, load_model, save_model
+from cclnet.networks.model import CCLNet, build_model, load_model
+from cclnet.networks.model_file import save_model
 from cclnet.system.errors import CCLNetError, MissingPackageError
 from cclnet.training.states import StateStore
 from tests.networks.builders import BACKBONE, description
