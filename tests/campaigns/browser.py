@@ -262,7 +262,7 @@ function look() {
     width: view.innerWidth,
     needed: page.documentElement.scrollWidth,
     paper: style(page.body).backgroundColor,
-    texts: [...page.querySelectorAll("h1, p, caption, th, td, dt, dd, figcaption, strong, code, summary")].map(
+    texts: [...page.querySelectorAll("h1, p, a, caption, th, td, dt, dd, figcaption, strong, code, summary")].map(
       element => [style(element).color, style(element).backgroundColor]
     ),
     charts: [...page.querySelectorAll(".chart")].map(chart => ({
@@ -278,7 +278,7 @@ function look() {
         ),
       })),
     })),
-  });
+  }).replaceAll("<", "\\\\u003c");
 }
 </script>
 <iframe style="width: WIDTHpx; height: 900px; border: 0" srcdoc="PAGE" onload="look()"></iframe>
@@ -318,7 +318,7 @@ def test_report_is_drawn_within_its_window_and_stands_out_from_its_paper(tmp_pat
     assert seen["width"] == width
     assert seen["needed"] == width
     charts = [chart for place in seen["charts"] for chart in place["drawn"]]
-    assert len(charts) == len(seen["charts"]) == 5
+    assert len(charts) == len(seen["charts"]) == 7
     for place, chart in zip(seen["charts"], charts, strict=True):
         assert 0.9 * place["place"] < chart["width"] <= place["place"]
         assert place["role"] == "graphics-document"
@@ -326,11 +326,13 @@ def test_report_is_drawn_within_its_window_and_stands_out_from_its_paper(tmp_pat
         assert chart["marks"]
         assert min(contrast(colour, seen["paper"]) for colours in chart["marks"] for colour in colours) >= 3
         assert min(contrast(colour, seen["paper"]) for colour in chart["writing"]) >= 4.5
-    losses, validation, softness, _, bins = charts
+    losses, validation, softness, _, bins, roc, _ = charts
     assert {"classification", "CCL head", "class correlation"} <= set(losses["words"])
     assert {"accuracy", "macro F1", "Cohen's kappa"} <= set(validation["words"])
     assert {"lowest, epoch 2", "frozen, epoch 5", "epoch", "1", "6"} <= set(softness["words"])
     assert {"confidence", "images"} <= set(bins["words"])
+    assert {"sensitivity", "1 − specificity"} <= set(roc["words"])
+    assert len([word for word in roc["words"] if ", AUC " in word]) == 7
     transparent = "rgba(0, 0, 0, 0)"
     for ink, ground in seen["texts"]:
         assert contrast(ink, seen["paper"] if ground == transparent else ground) >= 4.5
@@ -358,6 +360,6 @@ def test_report_of_a_method_without_a_head_and_of_one_epoch(tmp_path):
     report = made_up_report(method="baseline")
     seen = look(tmp_path, report_page(replace(report, history=report.history.head(1))), "light", DESK)
     charts = [chart for place in seen["charts"] for chart in place["drawn"]]
-    assert len(charts) == len(seen["charts"]) == 4
+    assert len(charts) == len(seen["charts"]) == 6
     assert all(chart["marks"] for chart in charts)
     assert "1" in charts[0]["words"]
