@@ -77,6 +77,33 @@ def curves_chart(history: pd.DataFrame, labels: Mapping[str, str], description: 
     return chart(description, data=rows(points), mark=line(history), encoding=encoding)
 
 
+def histories_chart(histories: Mapping[str, pd.DataFrame], labels: Mapping[str, str], description: str) -> Chart:
+    """The given columns (column → label) of several histories (name → table): a colour each, and a dash per column."""
+    shown = [column for column in labels if any(has_numbers(history, column) for history in histories.values())]
+    points = [
+        {"epoch": epoch, "experiment": name, "curve": labels[column], "value": value}
+        for name, history in histories.items()
+        for column in shown
+        for epoch, value in pd.DataFrame(history, columns=["epoch", column]).dropna().itertuples(index=False)
+    ]
+    longest, legend = max(histories.values(), key=len), {"columns": 1}
+    dashes = {"domain": [labels[column] for column in shown], "range": [[1, 0], [6, 3], [2, 2]]}
+    encoding = {
+        "x": epochs(longest),
+        "y": numbers("value", scale={"zero": False}),
+        "color": {"field": "experiment", "type": "nominal", "scale": {"domain": list(histories)}, "legend": legend},
+        "strokeDash": {"field": "curve", "type": "nominal", "scale": dashes, "legend": legend},
+        "tooltip": [
+            numbers("epoch", "epoch"),
+            *({"field": name, "type": "nominal"} for name in ("experiment", "curve")),
+            numbers("value", "value", format=".4f"),
+        ],
+    }
+    if len(shown) == 1:
+        del encoding["strokeDash"]
+    return chart(description, data={"values": points}, mark=line(longest), encoding=encoding)
+
+
 def softness_chart(history: pd.DataFrame, lowest_epoch: int | None, frozen_epoch: int | None) -> Chart:
     """p̄ by epoch, with marks at its minimum and at the epoch in which the dictionary was frozen, if any."""
     description = "Softness p̄ of the soft labels by epoch"

@@ -41,7 +41,7 @@ from cclnet.views.class_curves import SPECIFICITIES, ClassCurves, average_precis
 from cclnet.views.figures import has_numbers
 from cclnet.views.image_pairs import ImagePair, image_pair
 from cclnet.views.matrix_view import MatrixView, matrix_view
-from cclnet.views.rendering import decimals, drawing_libraries, flat, page_environment, png, script_sources
+from cclnet.views.rendering import decimals, drawing_libraries, flat, full_names, page_environment, png, script_sources
 
 METHODS = {
     "ccl": "CCL-Net",
@@ -146,8 +146,8 @@ class Report:
 
     @property
     def full_names(self) -> dict[str, str]:
-        """The names of the classes in captions: the meaning of an abbreviation."""
-        return {name: CLASS_NAMES.get(name, name) for name in self.run.classes}
+        """The names of the classes in captions."""
+        return full_names(self.run.classes)
 
     @cached_property
     def curves(self) -> list[ClassCurves]:

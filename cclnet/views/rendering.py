@@ -6,12 +6,14 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
+
+from cclnet.dataset.isic import CLASS_NAMES
 
 PAGES = Path(__file__).parent / "pages"
 
@@ -26,8 +28,14 @@ def page_environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"decimals": decimals, "setting": setting, "signed": signed}
+    formats = (decimals, probability, setting, signed)
+    environment.filters |= {function.__name__: function for function in formats}
     return environment
+
+
+def full_names(classes: Iterable[str]) -> dict[str, str]:
+    """The names of classes for captions: the meaning of an abbreviation, if it is known."""
+    return {name: CLASS_NAMES.get(name, name) for name in classes}
 
 
 def decimals(value: float | None, places: int = 3) -> str:
@@ -41,6 +49,11 @@ def signed(value: float | None, places: int = 3) -> str:
         return "–"
     rounded = round(value, places)
     return f"{rounded:+.{places}f}".replace("-", "−") if rounded else f"{0:.{places}f}"
+
+
+def probability(p: float | None) -> str:
+    """Format a p-value with four decimals, never as 0; a dash if not tested."""
+    return "<0.0001" if p is not None and p < 0.0001 else decimals(p, 4)
 
 
 def setting(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Draws the plots of ``dvc.yaml``, the report and the page of similar classes from made-up numbers in a browser.
+"""Draws the plots of ``dvc.yaml`` and all pages, made of made-up numbers, in a browser.
 
     pytest tests/campaigns/browser.py
 
@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cclnet.experiments.comparison import compare_experiments
+from cclnet.experiments.records import Record
 from cclnet.inference.examples import with_examples
 from cclnet.metrics.calibration import reliability_table
 from cclnet.metrics.matrices import write_confusion, write_soft_labels
@@ -28,6 +30,7 @@ from cclnet.metrics.score_table import score_predictions, write_scores
 from cclnet.metrics.scores import class_table, confusion_table
 from cclnet.metrics.similarity import ClassSimilarity
 from cclnet.system.files import write_csv
+from cclnet.views.comparison_page import comparison_page
 from cclnet.views.image_pairs import image_pair, jpeg_source
 from cclnet.views.page import report_page
 from cclnet.views.similarity_page import similarity_page
@@ -352,6 +355,26 @@ def test_similar_classes_are_shown_within_the_window_and_stand_out_from_the_pape
     seen = look(tmp_path, similarity_page("it", model, features, labels, None, [shown]), scheme, width)
     assert seen["dark"] == (scheme == "dark")
     assert seen["width"] == seen["needed"] == width
+    for ink, ground in seen["texts"]:
+        assert contrast(ink, seen["paper"] if ground == "rgba(0, 0, 0, 0)" else ground) >= 4.5
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_comparison_is_drawn_within_its_window_and_stands_out_from_its_paper(tmp_path, scheme, width):
+    report = made_up_report([*HOSTILE, "a long name of a class", "F", "G"], images=140)
+    sure = report.run.probabilities**2
+    runs = report.run, replace(report.run, probabilities=sure / sure.sum(axis=1, keepdims=True))
+    record = Record({"dataset": "sample"}, report.history)
+    source = comparison_page(compare_experiments(*runs), runs, (record, record))
+    seen = look(tmp_path, source, scheme, width)
+    assert seen["dark"] == (scheme == "dark")
+    assert seen["width"] == seen["needed"] == width
+    charts = [chart for place in seen["charts"] for chart in place["drawn"]]
+    assert len(charts) == 3
+    for chart in charts:
+        assert {"A workspace", "B workspace"} <= set(chart["words"])
+        assert min(contrast(colour, seen["paper"]) for colours in chart["marks"] for colour in colours) >= 3
     for ink, ground in seen["texts"]:
         assert contrast(ink, seen["paper"] if ground == "rgba(0, 0, 0, 0)" else ground) >= 4.5
 

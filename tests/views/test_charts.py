@@ -9,6 +9,7 @@ from cclnet.views.charts import (
     confidence_chart,
     curves_chart,
     epochs,
+    histories_chart,
     precision_recall_chart,
     reliability_chart,
     roc_chart,
@@ -49,6 +50,20 @@ def test_a_curve_for_each_column_with_numbers_and_none_for_one_without():
     ]
     assert chart["encoding"]["color"]["sort"] is None  # the order of the labels, not of the alphabet
     assert chart["description"] == "Losses"
+
+
+def test_two_histories_have_a_colour_each_and_a_dash_for_each_column():
+    other = HISTORY.head(2).assign(loss=[1.0, np.nan])
+    chart = histories_chart({"A": HISTORY, "B": other}, {"loss": "loss", "softness": "p̄", "head": "head"}, "Both")
+    found = [(point["experiment"], point["curve"], point["epoch"], point["value"]) for point in values(chart)]
+    assert found == [
+        *(("A", "loss", epoch, value) for epoch, value in [(1, 2.0), (2, 1.5), (3, 1.25)]),
+        *(("A", "p̄", epoch, value) for epoch, value in [(1, 0.5), (2, 0.25), (3, 0.375)]),
+        *[("B", "loss", 1, 1.0), ("B", "p̄", 1, 0.5), ("B", "p̄", 2, 0.25)],
+    ]
+    assert chart["encoding"]["color"]["scale"]["domain"] == ["A", "B"]
+    assert chart["encoding"]["strokeDash"]["scale"]["domain"] == ["loss", "p̄"]
+    assert "strokeDash" not in histories_chart({"A": HISTORY}, {"loss": "loss"}, "One")["encoding"]
 
 
 def test_an_epoch_that_lacks_a_number_leaves_a_gap():
@@ -126,6 +141,7 @@ def test_colours_are_those_of_the_page():
         reliability_chart(RELIABILITY),
         confidence_chart(RELIABILITY, 5),
         roc_chart(CURVES, {name: name for name in "abcdefgh"}),
+        histories_chart({"A": HISTORY}, {"loss": "loss"}, ""),
     ]
     used = set(re.findall(r"var\((--\w+)\)", str(charts)))
     light, dark = re.search(r":root \{(.*?)\}", page, re.DOTALL), re.search(r"dark\) \{(.*?)\}", page, re.DOTALL)
