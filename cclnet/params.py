@@ -360,7 +360,7 @@ class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
         Raises:
             ParamsError: lists all mistakes in the file, one per line.
         """
-        values = _read(path)
+        values = read_values(path)
         try:
             params, problems = cls.model_validate(values), []
         except ValidationError as error:
@@ -383,7 +383,12 @@ class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
         return self.datasets[self.dataset]
 
 
-def _read(path: Path) -> Any:
+def read_values(path: Path) -> Any:
+    """Read a params file without checking its keys and values, such as that of an older version.
+
+    Raises:
+        ParamsError: there is no such file, or it is not YAML that every reader understands in the same way.
+    """
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError:

@@ -5,8 +5,11 @@ if __name__ == "__main__":
 
     start("train")
 
+import time
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,6 +31,7 @@ from cclnet.system.machine import conditions, keep_freed_memory, select_device
 from cclnet.system.progress import progress, silent
 from cclnet.system.workspace import run_key, state_folder
 from cclnet.system.writing import require_writable
+from cclnet.training.callback import epoch_callback, ignore
 from cclnet.training.description import describe
 from cclnet.training.distributed import Processes, joined_processes, processes_to_start, start_processes
 from cclnet.training.loop import fit
@@ -78,6 +82,8 @@ def train(params: TrainParams, device: torch.device, processes: Processes) -> No
     decides = [CLASSES, INDEX, RECORD, SPLIT, *files.values()]
     states = StateStore(state_folder("training"), run_key(params, *decides))
     first = processes.rank == 0  # only the first process writes and reports
+    after_epoch = epoch_callback() if first else ignore
+    started = time.monotonic()
     if first and (note := content_leakage_note(split, read_copies(PIXELS).groups())):
         print(note)
     with (
@@ -85,13 +91,15 @@ def train(params: TrainParams, device: torch.device, processes: Processes) -> No
         progress() if first else nullcontext(silent) as report,
         interruptible(processes.largest, insist=processes.count == 1) as end_if_asked_to,
     ):
-        history = fit(trainer, training, validation, store, ran_on, report, end_if_asked_to)
+        # after every epoch, so that the curves can be watched
+        write_history = partial(write_csv, HISTORY)
+        fit(trainer, training, validation, store, ran_on, report, end_if_asked_to, write_history, after_epoch)
         if not store:
             return
-        write_csv(HISTORY, history)
         write_json(CONDITIONS, ran_on)
         save_model(MODEL, trainer.model, describe(trainer, classes, cache.short_side, ran_on))
         store.clear()
+    print(f"training took {timedelta(seconds=round(time.monotonic() - started))}")
 
 
 if __name__ == "__main__":

@@ -23,15 +23,31 @@ def compare(
         Path,
         typer.Option(metavar="FILE", help="The split that prediction files are scored with; revisions contain theirs."),
     ] = Path("data/split.csv"),
+    html_file: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page with tables, curves and matrices to FILE."),
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
     """Test whether two experiments differ by more than chance on the same validation images. Differences are B − A."""
     from cclnet.experiments.comparison import compare_experiments, load_experiment
-    from cclnet.system.writing import require_writable
+    from cclnet.system.writing import is_standard_output, require_writable
 
-    require_writable([json_file], [Path(a), Path(b), labels])
-    comparison = compare_experiments(load_experiment(a, labels), load_experiment(b, labels))
-    give(comparison.as_dict(), lambda: show_comparison(screen(), comparison), json_file)
+    require_writable([html_file, json_file], [Path(a), Path(b), labels])
+    runs = load_experiment(a, labels), load_experiment(b, labels)
+    comparison = compare_experiments(*runs)
+    if html_file:
+        from cclnet.experiments.records import load_record
+        from cclnet.system.files import write_bytes
+        from cclnet.views.comparison_page import comparison_page
+
+        write_bytes(html_file, comparison_page(comparison, runs, (load_record(a), load_record(b))).encode())
+
+    def show() -> None:
+        if not is_standard_output(html_file):
+            show_comparison(screen(), comparison)
+
+    give(comparison.as_dict(), show, json_file)
 
 
 def show_comparison(console: Console, comparison: "Comparison") -> None:

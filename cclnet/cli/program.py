@@ -49,7 +49,7 @@ app.command(
 app.command(epilog="Example: cclnet info models/model.safetensors --json -")(info)
 app.command(epilog="Example: cclnet matrix models/model.safetensors --csv matrix.csv --figure matrix.png")(matrix)
 app.command(epilog="Example: cclnet similar features.npz --page similar.html --json similar.json")(similar)
-app.command(epilog="Example: cclnet compare HEAD muggy-tuna --json difference.json")(compare)
+app.command(epilog="Example: cclnet compare HEAD muggy-tuna --html difference.html --json difference.json")(compare)
 app.command(epilog="Example: cclnet export models/model.safetensors --onnx model.onnx --with-preprocessing")(export)
 
 

@@ -66,6 +66,11 @@ class Run:
         return confusion_counts(self.labels, self.predicted, len(self.classes))
 
     @property
+    def confusion_shares(self) -> NDArray[np.float64]:
+        """The confusion matrix as shares of each true class's images, K×K; 0 for a class without images."""
+        return self.confusion / np.maximum(self.confusion.sum(axis=1, keepdims=True), 1)
+
+    @property
     def learned_soft_labels(self) -> NDArray[np.float64] | None:
         """The soft labels if a CCL head learned them, otherwise None."""
         epoch = self.scores.get("softness_epoch")

@@ -30,6 +30,8 @@ def fit(
     ran_on: dict[str, Any],
     report: Report = silent,
     between_steps: Callable[[], None] = lambda: None,
+    write_history: Callable[[list[Row]], None] = lambda history: None,
+    after_epoch: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
     """Train for all epochs and save the state after each; an interrupted run resumes where it stopped.
 
@@ -59,6 +61,8 @@ def fit(
         logger.warning("going on after image %d of epoch %d", trainer.seen or len(training), trainer.epoch)
         if changed:
             logger.warning("the result may differ from an uninterrupted run's: another %s", ", ".join(changed))
+        if store and history:
+            write_history(history)
 
     def save() -> None:
         content = {"trainer": trainer.state_dict(), "row": row, "history": history, "ran_on": ran_on}
@@ -73,6 +77,9 @@ def fit(
             history.append(row | {f"validation_{name}": scores[name] for name in SHOWN_SCORES})
             row = None
             save()
+            if store:
+                write_history(history)
+                after_epoch(history[-1])
     except InterruptionError:
         save()
         if store:

@@ -3,17 +3,23 @@
 Colours are the page's CSS variables, so that charts adapt to light and dark mode and to printing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from cclnet.views.class_curves import ClassCurves
 from cclnet.views.figures import has_numbers
 
 Chart = dict[str, Any]
 
-HEIGHT, HISTOGRAM_HEIGHT = 220, 80  # pixels
+HEIGHT, HISTOGRAM_HEIGHT, CURVE_HEIGHT = 220, 80, 320  # pixels
 MOST_MARKED_EPOCHS = 60
+COLOURS = ("blue", "vermillion", "green", "purple", "ink")
+DASHES = ([1, 0], [6, 3])
+"""Curves beyond the number of colours have the same colours in dashes."""
 
 CONFIG = {
     "background": "transparent",
@@ -45,7 +51,7 @@ CONFIG = {
     "bar": {"color": "var(--blue)"},
     "rule": {"color": "var(--quiet)", "strokeDash": [4, 4]},
     "text": {"color": "var(--ink)", "fontSize": 12},
-    "range": {"category": [f"var(--{name})" for name in ("blue", "vermillion", "green", "purple", "ink")]},
+    "range": {"category": [f"var(--{name})" for name in COLOURS]},
 }
 
 
@@ -69,6 +75,33 @@ def curves_chart(history: pd.DataFrame, labels: Mapping[str, str], description: 
         ],
     }
     return chart(description, data=rows(points), mark=line(history), encoding=encoding)
+
+
+def histories_chart(histories: Mapping[str, pd.DataFrame], labels: Mapping[str, str], description: str) -> Chart:
+    """The given columns (column → label) of several histories (name → table): a colour each, and a dash per column."""
+    shown = [column for column in labels if any(has_numbers(history, column) for history in histories.values())]
+    points = [
+        {"epoch": epoch, "experiment": name, "curve": labels[column], "value": value}
+        for name, history in histories.items()
+        for column in shown
+        for epoch, value in pd.DataFrame(history, columns=["epoch", column]).dropna().itertuples(index=False)
+    ]
+    longest, legend = max(histories.values(), key=len), {"columns": 1}
+    dashes = {"domain": [labels[column] for column in shown], "range": [[1, 0], [6, 3], [2, 2]]}
+    encoding = {
+        "x": epochs(longest),
+        "y": numbers("value", scale={"zero": False}),
+        "color": {"field": "experiment", "type": "nominal", "scale": {"domain": list(histories)}, "legend": legend},
+        "strokeDash": {"field": "curve", "type": "nominal", "scale": dashes, "legend": legend},
+        "tooltip": [
+            numbers("epoch", "epoch"),
+            *({"field": name, "type": "nominal"} for name in ("experiment", "curve")),
+            numbers("value", "value", format=".4f"),
+        ],
+    }
+    if len(shown) == 1:
+        del encoding["strokeDash"]
+    return chart(description, data={"values": points}, mark=line(longest), encoding=encoding)
 
 
 def softness_chart(history: pd.DataFrame, lowest_epoch: int | None, frozen_epoch: int | None) -> Chart:
@@ -134,6 +167,59 @@ def confidence_chart(reliability: pd.DataFrame, bins: int) -> Chart:
     ]
     description = "Images by the confidence of their prediction"
     return chart(description, data=rows(edges), layer=layers, height=HISTOGRAM_HEIGHT)
+
+
+def roc_chart(curves: Sequence[ClassCurves], names: Mapping[str, str]) -> Chart:
+    """Sensitivity by false-positive rate of each class, with the diagonal of chance and the areas in the legend.
+
+    ``names`` maps a class to its name in the legend.
+    """
+    points = {f"{names[curve.name]}, AUC {curve.auc:.3f}": curve.roc for curve in curves}
+    axes = {"x": unit_axis("x", "1 − specificity"), "y": unit_axis("y", "sensitivity")}
+    chance = {
+        "data": {"values": [{"x": 0, "y": 0}, {"x": 1, "y": 1}]},
+        "mark": {"type": "line", "color": "var(--quiet)", "strokeDash": [4, 4], "strokeWidth": 1},
+        "encoding": axes,
+    }
+    description = "ROC curves of each class against the rest"
+    return chart(description, layer=[chance, curve_lines(points, axes, "linear")], height=CURVE_HEIGHT)
+
+
+def precision_recall_chart(curves: Sequence[ClassCurves], names: Mapping[str, str]) -> Chart:
+    """Precision by recall of each class, with the average precisions in the legend; ``names`` as for ``roc_chart``."""
+    points = {f"{names[curve.name]}, AP {curve.average_precision:.3f}": curve.precision_recall for curve in curves}
+    axes = {"x": unit_axis("x", "recall (sensitivity)"), "y": unit_axis("y", "precision")}
+    description = "Precision-recall curves of each class against the rest"
+    return chart(description, **curve_lines(points, axes, "step-before"), height=CURVE_HEIGHT)
+
+
+def curve_lines(curves: Mapping[str, NDArray[np.float64]], axes: dict[str, Any], interpolate: str) -> Chart:
+    """A line for each entry of the legend, through its points (points × 2) in the given order."""
+    values = [
+        {"curve": name, "x": round(float(across), 4), "y": round(float(up), 4)}
+        for name, points in curves.items()
+        for across, up in points
+    ]
+    names, places = list(curves), range(len(curves))
+    looks = {
+        "color": [f"var(--{COLOURS[place % len(COLOURS)]})" for place in places],
+        "strokeDash": [DASHES[place // len(COLOURS) % len(DASHES)] for place in places],
+    }
+    encoding = axes | {
+        "order": {"value": None},  # the order of the data: a step has several points with the same x
+        "tooltip": [{"field": "curve", "type": "nominal"}, *(numbers(axis, axes[axis]["title"]) for axis in axes)],
+    }
+    for channel, range_ in looks.items():
+        scale = {"domain": names, "range": range_}
+        legend = {"columns": 1, "labelLimit": 0}
+        encoding[channel] = {"field": "curve", "type": "nominal", "scale": scale, "legend": legend}
+    mark = {"type": "line", "interpolate": interpolate, "strokeWidth": 1.5}
+    return {"data": {"values": values}, "mark": mark, "encoding": encoding}
+
+
+def unit_axis(field: str, title: str) -> dict[str, Any]:
+    """An axis from 0 to 1."""
+    return numbers(field, title, scale={"domain": [0, 1]}, axis={"tickCount": 5})
 
 
 def chart(description: str, **view: Any) -> Chart:

@@ -3,22 +3,13 @@
 The page is self-contained. It does not depend on the time, the place or the user.
 """
 
-import base64
-import hashlib
-import io
-import json
-import math
-import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
@@ -42,13 +33,15 @@ from cclnet.metrics.likeness import (
 from cclnet.metrics.names import HIGHER_IS_BETTER, LOSSES, LOWER_IS_BETTER, METRICS, VALIDATION_METRICS, Metric
 from cclnet.metrics.resampling import RESAMPLES
 from cclnet.metrics.score_table import Score
+from cclnet.metrics.scores import evaluate
 from cclnet.params import Peers, ReportParams
 from cclnet.system.errors import DataError
 from cclnet.views import charts
-from cclnet.views.figures import LEGIBLE_CLASSES, has_numbers
+from cclnet.views.class_curves import SPECIFICITIES, ClassCurves, average_precisions, class_curves
+from cclnet.views.figures import has_numbers
 from cclnet.views.image_pairs import ImagePair, image_pair
-
-PAGES = Path(__file__).parent / "pages"
+from cclnet.views.matrix_view import MatrixView, matrix_view
+from cclnet.views.rendering import decimals, drawing_libraries, flat, full_names, page_environment, png, script_sources
 
 METHODS = {
     "ccl": "CCL-Net",
@@ -64,9 +57,19 @@ METHODS = {
 }
 MISTAKES = 12
 SHOWN_IMAGE_PAIRS = 3
-PAIRS = 20  # of classes that are listed for a matrix that is too large to print
 THUMBNAIL = 128  # pixels
-CELL_COLOUR = (86, 180, 233)  # of the cells of a matrix that is too large to print, for light and dark mode
+
+SECTIONS = {
+    "metrics": "Validation metrics",
+    "training": "Training",
+    "soft-labels": "Soft labels",
+    "confusion": "Confusion and calibration",
+    "classes": "Each class against the rest",
+    "similar": "Images of the most similar classes",
+    "mistakes": "Most confident mistakes",
+    "params": "Params and provenance",
+}
+"""Anchor of each section → title."""
 
 
 class Likeness(NamedTuple):
@@ -87,21 +90,14 @@ class Mistake(NamedTuple):
     thumbnail: str
 
 
-class Matrix(NamedTuple):
-    """A K×K matrix for display on the page.
+class Baseline(NamedTuple):
+    """The scores of a prediction that looks at no image: the shares of the training classes as probabilities.
 
-    Attributes:
-        shares: the cells in [0, 1], which determine the colours.
-        numbers: the printed values of the cells.
-        picture: for matrices that are too large to print, the off-diagonal shares relative to the largest as a PNG in
-            base64; otherwise empty.
-        pairs: for such matrices, the largest off-diagonal cells: the row's class, the column's class, the number.
+    ``predicts`` is its predicted class, the majority class.
     """
 
-    shares: NDArray[np.float64]
-    numbers: ArrayLike
-    picture: str
-    pairs: list[tuple[str, str, float]]
+    predicts: str
+    scores: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -148,6 +144,16 @@ class Report:
         """The meaning of abbreviated class names."""
         return {name: CLASS_NAMES[name] for name in self.run.classes if name in CLASS_NAMES}
 
+    @property
+    def full_names(self) -> dict[str, str]:
+        """The names of the classes in captions."""
+        return full_names(self.run.classes)
+
+    @cached_property
+    def curves(self) -> list[ClassCurves]:
+        """The ROC and precision-recall curves of the classes."""
+        return class_curves(self.run.labels, self.run.probabilities, self.run.classes)
+
     def score(self, name: str) -> float | None:
         """The value of a metric, None if it is undefined.
 
@@ -172,8 +178,10 @@ def report_page(report: Report) -> str:
         .render(
             report=report,
             run=report.run,
+            sections=SECTIONS,
             method=METHODS[report.params.method],
             scores=_scores(report),
+            baseline=_baseline(report),
             resamples=RESAMPLES,
             training_charts=_training_charts(report),
             epochs=_epoch_table(report),
@@ -187,40 +195,37 @@ def report_page(report: Report) -> str:
                 "Images in each bin": charts.confidence_chart(report.reliability, CALIBRATION_BINS),
             },
             bins=CALIBRATION_BINS,
+            average_precisions=average_precisions(report.run.labels, report.run.probabilities),
+            curve_charts=_curve_charts(report),
+            curves_note=_curves_note(report),
+            specificities=SPECIFICITIES,
             mistakes=_confident_mistakes(report),
             image_pairs=_image_pairs(report),
             settings=_settings(report.params),
-            conditions=_flat({"cclnet": __version__} | report.conditions),
-            libraries=_drawing_libraries(),
-            script_sources=_script_sources(),
+            conditions=flat({"cclnet": __version__} | report.conditions),
+            libraries=drawing_libraries(),
+            script_sources=script_sources(),
         )
     )
 
 
-def page_environment() -> Environment:
-    """What fills the templates of pages: everything is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(PAGES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"decimals": _decimals, "setting": _setting}
-    return environment
-
-
-def _scores(report: Report) -> dict[str, list[tuple[Metric, Score]]]:
+def _scores(report: Report) -> dict[str, list[tuple[str, Metric, Score]]]:
     """The scores of the predictions, grouped by higher or lower is better."""
     return {
         group: [
-            (metric, report.run.scores[name])
+            (name, metric, report.run.scores[name])
             for name, metric in METRICS.items()
             if metric.group == group and name in report.run.scores
         ]
         for group in (HIGHER_IS_BETTER, LOWER_IS_BETTER)
     }
+
+
+def _baseline(report: Report) -> Baseline:
+    """The prediction without images, scored on the validation images."""
+    shares = np.array(report.training_counts) / sum(report.training_counts)
+    scores = evaluate(report.run.labels, np.tile(shares, (len(report.run.labels), 1)))
+    return Baseline(report.run.classes[int(shares.argmax())], scores)
 
 
 def _training_charts(report: Report) -> dict[str, charts.Chart]:
@@ -249,34 +254,40 @@ def _epoch_table(report: Report) -> pd.DataFrame:
     return pd.DataFrame(report.history.set_index("epoch"), columns=list(shown)).rename(columns=shown)
 
 
-def _soft_label_matrix(report: Report) -> Matrix | None:
+def _soft_label_matrix(report: Report) -> MatrixView | None:
     """The learned soft labels, None for a method that learns none."""
     soft_labels = report.run.learned_soft_labels
-    return None if soft_labels is None else _matrix(soft_labels, soft_labels, report.run.classes)
+    return None if soft_labels is None else matrix_view(soft_labels, report.run.classes, lambda cell: decimals(cell, 2))
 
 
-def _confusion_matrix(report: Report) -> Matrix:
+def _confusion_matrix(report: Report) -> MatrixView:
     """The number of images of each true and predicted class, coloured by their share of the true class."""
-    counts = report.run.confusion
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return _matrix(shares, counts, report.run.classes)
+    return matrix_view(report.run.confusion_shares, report.run.classes, str, report.run.confusion)
 
 
-def _matrix(shares: NDArray[np.float64], numbers: NDArray[Any], classes: Sequence[str]) -> Matrix:
-    if len(classes) <= LEGIBLE_CLASSES:
-        return Matrix(shares, numbers, "", [])
-    beside = np.where(np.eye(len(classes), dtype=bool), 0, shares)
-    largest = np.argsort(-beside, axis=None, kind="stable")[:PAIRS]
-    places = zip(*np.unravel_index(largest, shares.shape), strict=True)
-    pairs = [(classes[int(row)], classes[int(column)], float(numbers[row, column])) for row, column in places]
-    return Matrix(shares, numbers, _matrix_picture(beside), pairs)
+def _curve_charts(report: Report) -> dict[str, charts.Chart]:
+    """Title → chart; empty if no class has curves."""
+    if not report.curves:
+        return {}
+    legend = {name: name if full == name else f"{full} ({name})" for name, full in report.full_names.items()}
+    return {
+        "ROC: sensitivity by false-positive rate": charts.roc_chart(report.curves, legend),
+        "Precision by recall": charts.precision_recall_chart(report.curves, legend),
+    }
 
 
-def _matrix_picture(shares: NDArray[np.float64]) -> str:
-    """An image with one pixel per cell, whose opacity increases with the value."""
-    opacity = np.rint(255 * shares / (shares.max() or 1)).astype(np.uint8)
-    pixels = np.dstack([*(np.full_like(opacity, channel) for channel in CELL_COLOUR), opacity])
-    return png(Image.fromarray(pixels))
+def _curves_note(report: Report) -> str:
+    """Which classes the charts omit and why; empty if they omit none."""
+    drawn = {curve.name for curve in report.curves}
+    images = dict(zip(report.run.classes, report.run.confusion.sum(axis=1), strict=True))
+    undefined = [name for name, count in images.items() if count in (0, len(report.run.labels))]
+    words: list[str] = []
+    if undefined:
+        reason = "a curve needs validation images of the class and of others"
+        words.append(f"Without {', '.join(undefined)}: {reason}.")
+    if others := len(images) - len(drawn) - len(undefined):
+        words.append(f"The {len(drawn)} classes with the most validation images are drawn, {others} are not.")
+    return " ".join(words)
 
 
 def _likenesses(report: Report) -> list[Likeness]:
@@ -322,7 +333,7 @@ def _confident_mistakes(report: Report, most: int = MISTAKES) -> list[Mistake]:
     chosen = surest[~run.hits[surest]][:most]
     images = [str(run.truth.index[row]) for row in chosen]
     crops = [central_crop(report.cache[row], report.params.crop) for row in report.cache.rows(images)]
-    names = run.classes
+    names = [report.full_names[name] for name in run.classes]
     return [
         Mistake(
             image, names[int(run.labels[row])], names[int(run.predicted[row])], float(confidence[row]), _thumbnail(crop)
@@ -338,8 +349,10 @@ def _image_pairs(report: Report, most: int = SHOWN_IMAGE_PAIRS) -> list[ImagePai
         [row] = report.cache.rows([image])
         return f"data:image/png;base64,{_thumbnail(central_crop(report.cache[row], report.params.crop))}"
 
+    names = report.full_names
     chosen = [pair for pair in report.similarity["pairs"][:most] if "nearest" in pair]
-    return [image_pair(pair, source_of) for pair in chosen]
+    full = [pair | {side: names.get(pair[side], pair[side]) for side in ("a", "b")} for pair in chosen]
+    return [image_pair(pair, source_of) for pair in full]
 
 
 def _thumbnail(pixels: NDArray[np.uint8]) -> str:
@@ -347,52 +360,9 @@ def _thumbnail(pixels: NDArray[np.uint8]) -> str:
     return png(Image.fromarray(resize(Image.fromarray(pixels), min(THUMBNAIL, len(pixels)))))
 
 
-def png(image: Image.Image) -> str:
-    """An image as PNG in base64."""
-    picture = io.BytesIO()
-    image.save(picture, format="PNG")
-    return base64.b64encode(picture.getvalue()).decode("ascii")
-
-
 def _settings(params: ReportParams) -> dict[str, Any]:
     """The params by name; those of the generated sample and of related methods only if they were used."""
     unused = set() if params.dataset == "sample" else {"sample"}
     if params.method not in Peers.model_fields:
         unused.add("peers")
-    return dict(sorted(_flat(params.model_dump(exclude=unused)).items()))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings: ``{"sample": {"seed": 0}}`` becomes ``{"sample.seed": 0}``."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
-
-
-def _setting(value: Any) -> str:
-    """A param in the notation of ``params.yaml``."""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _decimals(value: float | None, places: int = 3) -> str:
-    """Format a number; a dash for None and NaN."""
-    return "–" if value is None or math.isnan(value) else f"{value:.{places}f}".replace("-", "−")
-
-
-def _drawing_libraries() -> str:
-    """The script elements of Vega, Vega-Lite and Vega-Embed with their licences, from the page of DVC's plots."""
-    return "\n".join(re.findall(r"<!-- Vega.*?-->|<script data-file=.*?</script>", _page("plots.html"), re.DOTALL))
-
-
-def _script_sources() -> str:
-    """The hashes of all allowed scripts for the Content-Security-Policy: the libraries and the page's own scripts."""
-    scripts = re.findall(
-        r"<script(?: data-file=[^>]*)?>(.*?)</script>", _drawing_libraries() + _page("report.html"), re.DOTALL
-    )
-    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    return " ".join(f"'sha256-{digest}'" for digest in digests)
-
-
-def _page(name: str) -> str:
-    return (PAGES / name).read_text(encoding="utf-8")
+    return dict(sorted(flat(params.model_dump(exclude=unused)).items()))

@@ -13,7 +13,8 @@ from cclnet.metrics.estimators import discriminant_plane
 from cclnet.metrics.similarity import ClassSimilarity, reduced
 from cclnet.views.figures import LEGIBLE_CLASSES
 from cclnet.views.image_pairs import ImagePair
-from cclnet.views.page import CELL_COLOUR, page_environment, png
+from cclnet.views.matrix_view import CELL_COLOUR
+from cclnet.views.rendering import page_environment, png
 
 SHOWN_PAIRS = 30
 DRAWN_IMAGES = 1500

@@ -1,4 +1,4 @@
-"""Draws the plots of ``dvc.yaml``, the report and the page of similar classes from made-up numbers in a browser.
+"""Draws the plots of ``dvc.yaml`` and all pages, made of made-up numbers, in a browser.
 
     pytest tests/campaigns/browser.py
 
@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cclnet.experiments.comparison import compare_experiments
+from cclnet.experiments.records import Record
 from cclnet.inference.examples import with_examples
 from cclnet.metrics.calibration import reliability_table
 from cclnet.metrics.matrices import write_confusion, write_soft_labels
@@ -28,6 +30,7 @@ from cclnet.metrics.score_table import score_predictions, write_scores
 from cclnet.metrics.scores import class_table, confusion_table
 from cclnet.metrics.similarity import ClassSimilarity
 from cclnet.system.files import write_csv
+from cclnet.views.comparison_page import comparison_page
 from cclnet.views.image_pairs import image_pair, jpeg_source
 from cclnet.views.page import report_page
 from cclnet.views.similarity_page import similarity_page
@@ -262,7 +265,7 @@ function look() {
     width: view.innerWidth,
     needed: page.documentElement.scrollWidth,
     paper: style(page.body).backgroundColor,
-    texts: [...page.querySelectorAll("h1, p, caption, th, td, dt, dd, figcaption, strong, code, summary")].map(
+    texts: [...page.querySelectorAll("h1, p, a, caption, th, td, dt, dd, figcaption, strong, code, summary")].map(
       element => [style(element).color, style(element).backgroundColor]
     ),
     charts: [...page.querySelectorAll(".chart")].map(chart => ({
@@ -278,7 +281,7 @@ function look() {
         ),
       })),
     })),
-  });
+  }).replaceAll("<", "\\\\u003c");
 }
 </script>
 <iframe style="width: WIDTHpx; height: 900px; border: 0" srcdoc="PAGE" onload="look()"></iframe>
@@ -318,7 +321,7 @@ def test_report_is_drawn_within_its_window_and_stands_out_from_its_paper(tmp_pat
     assert seen["width"] == width
     assert seen["needed"] == width
     charts = [chart for place in seen["charts"] for chart in place["drawn"]]
-    assert len(charts) == len(seen["charts"]) == 5
+    assert len(charts) == len(seen["charts"]) == 7
     for place, chart in zip(seen["charts"], charts, strict=True):
         assert 0.9 * place["place"] < chart["width"] <= place["place"]
         assert place["role"] == "graphics-document"
@@ -326,11 +329,13 @@ def test_report_is_drawn_within_its_window_and_stands_out_from_its_paper(tmp_pat
         assert chart["marks"]
         assert min(contrast(colour, seen["paper"]) for colours in chart["marks"] for colour in colours) >= 3
         assert min(contrast(colour, seen["paper"]) for colour in chart["writing"]) >= 4.5
-    losses, validation, softness, _, bins = charts
+    losses, validation, softness, _, bins, roc, _ = charts
     assert {"classification", "CCL head", "class correlation"} <= set(losses["words"])
     assert {"accuracy", "macro F1", "Cohen's kappa"} <= set(validation["words"])
     assert {"lowest, epoch 2", "frozen, epoch 5", "epoch", "1", "6"} <= set(softness["words"])
     assert {"confidence", "images"} <= set(bins["words"])
+    assert {"sensitivity", "1 − specificity"} <= set(roc["words"])
+    assert len([word for word in roc["words"] if ", AUC " in word]) == 7
     transparent = "rgba(0, 0, 0, 0)"
     for ink, ground in seen["texts"]:
         assert contrast(ink, seen["paper"] if ground == transparent else ground) >= 4.5
@@ -354,10 +359,30 @@ def test_similar_classes_are_shown_within_the_window_and_stand_out_from_the_pape
         assert contrast(ink, seen["paper"] if ground == "rgba(0, 0, 0, 0)" else ground) >= 4.5
 
 
+@pytest.mark.parametrize("width", [PHONE, DESK])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_comparison_is_drawn_within_its_window_and_stands_out_from_its_paper(tmp_path, scheme, width):
+    report = made_up_report([*HOSTILE, "a long name of a class", "F", "G"], images=140)
+    sure = report.run.probabilities**2
+    runs = report.run, replace(report.run, probabilities=sure / sure.sum(axis=1, keepdims=True))
+    record = Record({"dataset": "sample"}, report.history)
+    source = comparison_page(compare_experiments(*runs), runs, (record, record))
+    seen = look(tmp_path, source, scheme, width)
+    assert seen["dark"] == (scheme == "dark")
+    assert seen["width"] == seen["needed"] == width
+    charts = [chart for place in seen["charts"] for chart in place["drawn"]]
+    assert len(charts) == 3
+    for chart in charts:
+        assert {"A workspace", "B workspace"} <= set(chart["words"])
+        assert min(contrast(colour, seen["paper"]) for colours in chart["marks"] for colour in colours) >= 3
+    for ink, ground in seen["texts"]:
+        assert contrast(ink, seen["paper"] if ground == "rgba(0, 0, 0, 0)" else ground) >= 4.5
+
+
 def test_report_of_a_method_without_a_head_and_of_one_epoch(tmp_path):
     report = made_up_report(method="baseline")
     seen = look(tmp_path, report_page(replace(report, history=report.history.head(1))), "light", DESK)
     charts = [chart for place in seen["charts"] for chart in place["drawn"]]
-    assert len(charts) == len(seen["charts"]) == 4
+    assert len(charts) == len(seen["charts"]) == 6
     assert all(chart["marks"] for chart in charts)
     assert "1" in charts[0]["words"]

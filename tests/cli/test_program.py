@@ -52,7 +52,7 @@ def test_help_names_the_commands(run, arguments: list[str]):
         ("evaluate", "cclnet evaluate models/model.safetensors --images ISIC2018_Task3_Test_Input.zip --labels"),
         ("info", "cclnet info models/model.safetensors --json -"),
         ("matrix", "cclnet matrix models/model.safetensors --csv matrix.csv --figure matrix.png"),
-        ("compare", "cclnet compare HEAD muggy-tuna --json difference.json"),
+        ("compare", "cclnet compare HEAD muggy-tuna --html difference.html --json difference.json"),
     ],
 )
 def test_help_of_a_command_has_an_example(run, command: str, example: str):
@@ -746,6 +746,26 @@ def test_compare_prints_and_writes_what_it_finds(run, predictions: Path):
     assert found["conclusion"] == lines[-1]
     alone = run("compare", "a.csv", "b.csv", "--labels", "labels.csv", "--json", "-")
     assert (alone.status, alone.out) == (0, written)
+
+
+def test_compare_writes_a_page(run, predictions: Path):
+    printed = run("compare", "a.csv", "b.csv", "--labels", "labels.csv")
+    arguments = ("compare", "a.csv", "b.csv", "--labels", "labels.csv", "--html")
+    assert run(*arguments, "new/difference.html") == printed
+    page = (predictions / "new" / "difference.html").read_text(encoding="utf-8")
+    assert "<h1>a.csv and b.csv</h1>" in page
+    assert printed.out.splitlines()[-1].replace("<", "&lt;").replace("'", "&#39;") in page
+    command = [sys.executable, "-m", "cclnet", *arguments, "-", "--json", "difference.json"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    alone = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (alone.returncode, alone.stdout, alone.stderr) == (0, page, "")
+    assert json.loads((predictions / "difference.json").read_text(encoding="utf-8"))["images"] == 3
+
+
+def test_compare_does_not_write_over_its_input(run, predictions: Path):
+    status, out, err = run("compare", "a.csv", "b.csv", "--labels", "labels.csv", "--html", "b.csv")
+    assert (status, out) == (1, "")
+    assert err == "cclnet: b.csv is also read: choose another file to write\n"
 
 
 def test_compare_of_what_cannot_be_read_ends_with_1(run, predictions: Path):

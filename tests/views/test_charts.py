@@ -9,10 +9,14 @@ from cclnet.views.charts import (
     confidence_chart,
     curves_chart,
     epochs,
+    histories_chart,
+    precision_recall_chart,
     reliability_chart,
+    roc_chart,
     softness_chart,
 )
-from cclnet.views.page import PAGES
+from cclnet.views.class_curves import ClassCurves
+from cclnet.views.rendering import PAGES
 
 RELIABILITY = pd.DataFrame(
     {"bin": [2, 4, 5], "confidence": [0.35, 0.7, 0.95], "accuracy": [0.5, 0.6, 0.9], "count": [2, 5, 9]}
@@ -20,6 +24,10 @@ RELIABILITY = pd.DataFrame(
 HISTORY = pd.DataFrame(
     {"epoch": [1, 2, 3], "loss": [2.0, 1.5, 1.25], "head": [np.nan] * 3, "softness": [0.5, 0.25, 0.375]}
 )
+
+
+POINTS = np.array([[0.0, 0.0], [0.0, 0.123456], [1.0, 1.0]])
+CURVES = [ClassCurves(name, 0.75, 0.5, POINTS, 1 - POINTS, []) for name in "abcdefgh"]
 
 
 def values(chart: dict) -> list[dict]:
@@ -42,6 +50,20 @@ def test_a_curve_for_each_column_with_numbers_and_none_for_one_without():
     ]
     assert chart["encoding"]["color"]["sort"] is None  # the order of the labels, not of the alphabet
     assert chart["description"] == "Losses"
+
+
+def test_two_histories_have_a_colour_each_and_a_dash_for_each_column():
+    other = HISTORY.head(2).assign(loss=[1.0, np.nan])
+    chart = histories_chart({"A": HISTORY, "B": other}, {"loss": "loss", "softness": "p̄", "head": "head"}, "Both")
+    found = [(point["experiment"], point["curve"], point["epoch"], point["value"]) for point in values(chart)]
+    assert found == [
+        *(("A", "loss", epoch, value) for epoch, value in [(1, 2.0), (2, 1.5), (3, 1.25)]),
+        *(("A", "p̄", epoch, value) for epoch, value in [(1, 0.5), (2, 0.25), (3, 0.375)]),
+        *[("B", "loss", 1, 1.0), ("B", "p̄", 1, 0.5), ("B", "p̄", 2, 0.25)],
+    ]
+    assert chart["encoding"]["color"]["scale"]["domain"] == ["A", "B"]
+    assert chart["encoding"]["strokeDash"]["scale"]["domain"] == ["loss", "p̄"]
+    assert "strokeDash" not in histories_chart({"A": HISTORY}, {"loss": "loss"}, "One")["encoding"]
 
 
 def test_an_epoch_that_lacks_a_number_leaves_a_gap():
@@ -84,6 +106,26 @@ def test_reliability_runs_over_the_whole_unit_square():
     assert [chart["encoding"][axis]["scale"]["domain"] for axis in ("x", "y")] == [[0, 1], [0, 1]]
 
 
+def test_curves_of_classes_have_their_points_in_order_and_their_areas_in_the_legend():
+    names = {name: f"class {name}" for name in "abcdefgh"}
+    chance, lines = roc_chart(CURVES, names)["layer"]
+    assert [list(point.values()) for point in values(chance)] == [[0, 0], [1, 1]]
+    assert values(lines)[:3] == [
+        {"curve": "class a, AUC 0.750", "x": x, "y": y} for x, y in [(0, 0), (0, 0.1235), (1, 1)]
+    ]
+    assert lines["encoding"]["order"] == {"value": None}
+    chart = precision_recall_chart(CURVES, names)
+    assert [point["y"] for point in values(chart)[:3]] == [1, 0.8765, 0]
+    assert chart["mark"]["interpolate"] == "step-before"
+    assert chart["encoding"]["color"]["scale"]["domain"] == [f"class {name}, AP 0.500" for name in "abcdefgh"]
+
+
+def test_eight_curves_have_eight_looks():
+    encoding = precision_recall_chart(CURVES, {name: name for name in "abcdefgh"})["encoding"]
+    colours, dashes = (encoding[channel]["scale"]["range"] for channel in ("color", "strokeDash"))
+    assert len({(colour, tuple(dash)) for colour, dash in zip(colours, dashes, strict=True)}) == 8
+
+
 @pytest.mark.parametrize("last", [1, 2, 3, 4, 5, 6, 7, 16, 200])
 def test_epochs_are_ticked_at_whole_numbers(last):
     count = epochs(pd.DataFrame({"epoch": range(1, last + 1)}))["axis"]["tickCount"]
@@ -98,6 +140,8 @@ def test_colours_are_those_of_the_page():
         softness_chart(HISTORY, 2, 3),
         reliability_chart(RELIABILITY),
         confidence_chart(RELIABILITY, 5),
+        roc_chart(CURVES, {name: name for name in "abcdefgh"}),
+        histories_chart({"A": HISTORY}, {"loss": "loss"}, ""),
     ]
     used = set(re.findall(r"var\((--\w+)\)", str(charts)))
     light, dark = re.search(r":root \{(.*?)\}", page, re.DOTALL), re.search(r"dark\) \{(.*?)\}", page, re.DOTALL)

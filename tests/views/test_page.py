@@ -62,19 +62,53 @@ def test_metrics_and_their_intervals_are_those_of_resampled_lesions(report: Repo
             resampled.append((hits.mean(), -np.log(probabilities[images, labels[images]]).mean()))
     (accuracy_low, nll_low), (accuracy_high, nll_high) = np.quantile(resampled, [0.025, 0.975], axis=0)
     accuracy = accuracy_score(labels, predicted)
-    assert page.row("Model of the last", "accuracy") == [
+    assert page.row("Model of the last", "accuracy")[:2] == [
         f"{accuracy:.3f}",
         f"{accuracy_low:.3f} to {accuracy_high:.3f}",
     ]
     nll = log_loss(labels, probabilities)
-    assert page.row("Model of the last", "NLL") == [f"{nll:.3f}", f"{nll_low:.3f} to {nll_high:.3f}"]
+    assert page.row("Model of the last", "NLL")[:2] == [f"{nll:.3f}", f"{nll_low:.3f} to {nll_high:.3f}"]
     kappa = cohen_kappa_score(labels, predicted)
     assert page.row("Model of the last", "Cohen's kappa")[0] == f"{kappa:.3f}".replace("-", "−")
     assert page.row("Model of the last", "AUC")[1] == "–"
 
 
+def test_the_baseline_looks_at_no_image(report: Report, page: Page):
+    labels, _, _ = truth(report)
+    trained = report.split[report.split["subset"] == "train"]
+    shares = np.array([(trained["label"] == name).mean() for name in report.run.classes])
+    assert shares.argmax() == 0
+    images = (labels == 0).sum()
+    number, others = len(labels), len(labels) - images
+    expected = {
+        "accuracy": images / number,
+        "balanced accuracy": 1 / 4,
+        "macro F1": 2 * images / (2 * images + others) / 4,
+        "Cohen's kappa": 0,
+        "macro Jaccard": images / number / 4,
+        "AUC": 1 / 2,
+        "NLL": -np.log(shares[labels]).mean(),
+        "Brier score": ((shares - np.eye(4)[labels]) ** 2).sum(axis=1).mean(),
+        "ECE": abs(images / number - shares[0]),
+        "classwise ECE": np.abs(np.eye(4)[labels].mean(axis=0) - shares).mean(),
+    }
+    header, *_ = page.table("Model of the last")
+    assert header[-1] == f"always {report.run.classes[0]}"
+    for name, value in expected.items():
+        assert page.row("Model of the last", name)[-1] == f"{value:.3f}", name
+
+
+def test_the_baseline_predicts_the_largest_class_of_training_and_not_of_validation():
+    report = made_up_report(["A", "B"])
+    split = report.split.assign(label=["A"] * 50 + ["B"] * 50)  # 50 images to validate, then 50 to train
+    page = Page(report_page(replace(report, split=split)))
+    assert page.table("Model of the last")[0][-1] == "always B"
+    share = (np.asarray(report.run.truth["label"]) == "B").mean()
+    assert page.row("Model of the last", "accuracy")[-1] == f"{share:.3f}"
+
+
 def test_the_table_has_all_figures_of_merit(page: Page):
-    rows = [cells for cells in page.table("Model of the last") if len(cells) == 3]
+    rows = [cells for cells in page.table("Model of the last") if len(cells) == 4]
     assert len(rows) - 1 == len(evaluate([0, 1], np.eye(2)))
 
 
@@ -91,7 +125,9 @@ def test_images_lesions_and_leakage(report: Report, page: Page):
 
 def test_an_undefined_metric_says_why():
     page = Page(report_page(made_up_report(["A", "B", "C"], lacking="C")))
-    assert page.row("Model of the last", "AUC") == ["–", "–"]
+    assert page.row("Model of the last", "AUC") == ["–", "–", "–"]
+    assert "Without C: a curve needs validation images of the class and of others." in page.text
+    assert {line["curve"].split(",")[0] for line in page.charts()[-1]["data"]["values"]} == {"A", "B"}
     assert "undefined: no image of C" in page.text
     assert "without C: no image" in page.text
     assert page.row("Agreement of the off", "the model's own confusions") == ["–", "–"]
@@ -111,9 +147,20 @@ def test_matrices_hold_their_numbers_in_the_order_of_the_data(report: Report, pa
     counts = np.zeros((len(names), len(names)), dtype=int)
     np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
     assert [row[1:] for row in page.table("Confusion matrix")[2:]] == counts.astype(str).tolist()
-    shares = [attrs["style"] for attrs in page.all("td") if "style" in attrs]
-    expected = [*soft.ravel(), *(counts / counts.sum(axis=1, keepdims=True)).ravel()]
-    assert shares == [f"--share: {value:.3f}" for value in expected]
+
+
+def test_colours_are_scaled_to_the_cells_off_the_diagonal_which_is_grey(report: Report, page: Page):
+    labels, probabilities, _ = truth(report)
+    rates = np.array([np.eye(4)[probabilities.argmax(axis=1)][labels == k].mean(axis=0) for k in range(4)])
+    coloured = [attrs for attrs in page.all("td") if "style" in attrs]
+    kinds = ["own" if cell % 5 == 0 else None for cell in range(16)]
+    assert [attrs.get("class") for attrs in coloured] == kinds * 2
+    expected: list[float] = []
+    for shares in (np.asarray(report.run.soft_labels), rates):
+        largest = off_diagonal(shares).max()
+        expected += [float(share) if kind else share / largest for share, kind in zip(shares.flat, kinds, strict=True)]
+        assert f"from 0 to {largest:.2f}, the largest off the diagonal" in page.text
+    assert [attrs["style"] for attrs in coloured] == [f"--share: {value:.3f}" for value in expected]
 
 
 def off_diagonal(matrix: np.ndarray) -> np.ndarray:
@@ -168,10 +215,13 @@ def test_classes_and_bins_are_tabled(report: Report, page: Page):
         said, true = probabilities.argmax(axis=1) == number, labels == number
         hits = (said & true).sum()
         area = roc_auc_score(true, probabilities[:, number])
+        order = np.argsort(-probabilities[:, number], kind="stable")
+        tied = [(probabilities[:, number] >= probabilities[image, number]) for image in order[true[order]]]
+        precision = np.mean([true[above].mean() for above in tied])
         assert page.row("Each class", name) == [
             str(true.sum()),
             *(f"{value:.3f}" for value in (hits / true.sum(), (~said & ~true).sum() / (~true).sum())),
-            *(f"{value:.3f}" for value in (hits / said.sum(), 2 * hits / (said.sum() + true.sum()), area)),
+            *(f"{value:.3f}" for value in (hits / said.sum(), 2 * hits / (said.sum() + true.sum()), area, precision)),
         ]
     confidence = probabilities.max(axis=1)
     for number, images, mean, accuracy in page.table("Confidence and accuracy in 15 bins")[1:]:
@@ -185,7 +235,7 @@ def test_classes_and_bins_are_tabled(report: Report, page: Page):
 
 
 def test_epochs_are_drawn_and_tabled(report: Report, page: Page):
-    losses, validation, softness, _, bins = page.charts()
+    losses, validation, softness, _, bins, *_ = page.charts()
     assert len(losses["data"]["values"]) == 3 * 6
     assert len(validation["data"]["values"]) == 5 * 6
     assert [point["softness"] for point in softness["data"]["values"]] == list(report.history["softness"])
@@ -249,7 +299,7 @@ def test_a_method_without_a_head_has_no_learned_matrix(method: str):
     page = Page(report_page(made_up_report(method=method)))
     assert "There is no learned matrix: this method has no CCL head." in page.text
     assert not [caption for caption in page.tables if caption.startswith(("Learned", "What the matrix"))]
-    assert len(page.charts()) == 4
+    assert len(page.charts()) == 6
     assert "p̄" not in page.text
     assert {point["curve"] for point in page.charts()[0]["data"]["values"]} == {"classification"}
 
@@ -305,7 +355,7 @@ def test_nothing_depends_on_when_where_and_as_whom(report: Report, source: str):
 def test_hostile_names_are_text(page: Page):
     libraries = 3
     assert len(page.scripts) == libraries + len(page.charts()) + 1
-    assert not [script for script in page.scripts if "alert(1)" in script]
+    assert not [script for script in page.scripts if "alert(1)" in script and "<" in script]
     for name in HOSTILE:
         assert page.row("Each class", name)
 
@@ -313,7 +363,8 @@ def test_hostile_names_are_text(page: Page):
 def test_page_loads_nothing_and_forbids_to(page: Page):
     loading = {"src", "href", "srcset", "data", "action", "poster"}
     attributes = [value for _, attrs in page.elements for name, value in attrs.items() if name in loading]
-    assert all(str(value).startswith("data:image/png;base64,") for value in attributes)
+    elsewhere = [value for value in map(str, attributes) if not value.startswith("#")]
+    assert all(value.startswith("data:image/png;base64,") for value in elsewhere)
     [policy] = [attrs["content"] for attrs in page.all("meta") if "http-equiv" in attrs]
     assert str(policy).startswith("default-src 'none';")
     assert "http" not in str(policy)
@@ -340,9 +391,21 @@ def test_the_policy_allows_the_page_s_own_scripts_alone(page: Page):
     assert allowed.split() == [f"'sha256-{digest}'" for digest in digests]
 
 
+def test_every_section_is_in_the_contents(page: Page):
+    links = [str(attrs["href"]) for attrs in page.all("a")]
+    sections = [f"#{attrs['id']}" for attrs in page.all("section")]
+    assert links == sections == list(dict.fromkeys(sections))
+    assert len(sections) == len(page.all("h2")) == 8
+
+
 def test_abbreviations_of_classes_are_explained():
     page = Page(report_page(made_up_report(["MEL", "NV", "other"])))
     assert "MEL: melanoma; NV: melanocytic nevus." in page.text
+    assert page.row("Each class", "MELmelanoma")
+    assert {(attrs["title"]) for attrs in page.all("abbr")} >= {"melanoma", "melanocytic nevus"}
+    curves = {str(line["curve"]).partition(",")[0] for line in page.charts()[-1]["data"]["values"]}
+    assert curves == {"melanoma (MEL)", "melanocytic nevus (NV)", "other"}
+    assert re.search(r"(melanoma|melanocytic nevus), predicted as ", str(page.all("img")[0]["alt"]))
     assert "melanoma" not in Page(report_page(made_up_report(["cat", "dog"]))).text
 
 
@@ -355,7 +418,7 @@ def test_many_classes_are_a_picture_and_the_largest_cells():
     opacity = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))[..., 3]
     beside = np.where(np.eye(50, dtype=bool), 0, np.asarray(report.run.soft_labels))
     np.testing.assert_allclose(opacity / 255, beside / beside.max(), atol=0.5 / 255 + 1e-9)
-    _, *rows = page.table("Learned soft labels, coloured from 0 to 1: the largest off-diagonal cells")
+    _, *rows = page.table("Learned soft labels")
     order = np.argsort(-beside, axis=None)[:20]
     assert rows == [[classes[cell // 50], classes[cell % 50], f"{beside.flat[cell]:.2f}"] for cell in order]
     assert not [attrs for attrs in page.all("td") if "style" in attrs]
