@@ -9,7 +9,8 @@ OFFICIAL := .venv-official/installed
 HOSTS := .venv-hosts/installed
 SITE := .venv-site/installed
 
-.PHONY: repro test check browser everywhere walkthrough official-score hosts site faults fuzz bench audit golden lock clean
+.PHONY: repro test check browser everywhere walkthrough official-score hosts site faults fuzz growth \
+	bench audit golden lock clean
 .DELETE_ON_ERROR:
 
 repro: $(INSTALLED)
@@ -61,6 +62,12 @@ faults: $(INSTALLED)
 fuzz: INPUTS ?= 500000
 fuzz: $(INSTALLED)
 	$(BIN)/python -m tests.campaigns.fuzz --inputs $(INPUTS)
+
+# every stage on IMAGES small images of CLASSES classes: the time and memory of each
+growth: IMAGES ?= 100000
+growth: CLASSES ?= 1000
+growth: $(INSTALLED)
+	$(BIN)/python -m tests.campaigns.growth $(IMAGES) $(CLASSES)
 
 # how fast it is, beside bare torch, Pillow, torchvision and timm; a quarter of an hour on a machine that is left alone
 bench: $(INSTALLED)

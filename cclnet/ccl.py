@@ -394,7 +394,15 @@ class FreezingRule(nn.Module):
         self.register_buffer("best_dictionary", head.class_embeddings.detach().clone())
 
     def end_epoch(self, head: CCLHead) -> bool:
-        """Count one more epoch; True in the one epoch at whose end the dictionary freezes."""
+        """Count one more epoch; True in the one epoch at whose end the dictionary freezes.
+
+        Where several processes train together, every one of them has to call it.
+
+        Raises:
+            RuntimeError: the heads of the processes differ.
+        """
+        if distributed.is_available() and distributed.is_initialized():
+            _check_equal_over_processes(head.class_embeddings.detach())
         if self.freeze_at == "never":
             return False
         converged = self.convergence.update(softness(head.soft_labels()).item())
@@ -531,13 +539,7 @@ class CCLLoss(nn.Module):
         return self.head.soft_labels()
 
     def end_epoch(self) -> bool:
-        """Count one more epoch; True in the one epoch at whose end the dictionary freezes.
-
-        Raises:
-            RuntimeError: the heads of the processes that train together differ.
-        """
-        if distributed.is_available() and distributed.is_initialized():
-            _check_equal_over_processes(self.head.class_embeddings.detach())
+        """As ``FreezingRule.end_epoch``."""
         return self.freezing.end_epoch(self.head)
 
     def _check_wrapper(self) -> None:
@@ -560,6 +562,6 @@ def _check_equal_over_processes(class_embeddings: Float[Tensor, "k d"]) -> None:
     distributed.all_reduce(largest, distributed.ReduceOp.MAX)
     if not torch.equal(largest, own):
         raise RuntimeError(
-            "the CCL heads of the processes differ: wrap the CCLLoss in DistributedDataParallel and call it through "
-            "the wrapper, not through .module"
+            "the CCL heads of the processes differ: wrap the CCLLoss, or the CCLHead, in DistributedDataParallel and "
+            "call it through the wrapper, not through .module"
         )

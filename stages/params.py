@@ -11,20 +11,20 @@ if __name__ == "__main__":
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cclnet.networks.catalogue import PAPER_BACKBONES, name_problems
+from cclnet.dataset.sources import output_problem, source_problems
+from cclnet.networks.catalogue import PAPER_BACKBONES, name_problems, weights_file
 from cclnet.params import Params
 from cclnet.system.errors import CCLNetError, ParamsError, errors_in_one_line
 from cclnet.system.files import write_bytes
-from cclnet.system.workspace import user_path
 
-RAW = Path("data/raw")
 ON_A_PROCESSOR = ("auto", "cpu")
 
 
 def main() -> None:
     params = Params.load(name_problems=name_problems)
     refuse_problems(
-        params, [check_source, check_sample, check_backbone, check_soft_labels, check_processes, check_compiler]
+        params,
+        [check_source, check_files, check_sample, check_backbone, check_soft_labels, check_processes, check_compiler],
     )
     write_bytes(Path("data/params_checked.txt"), b"params.yaml can be used\n")
 
@@ -42,9 +42,17 @@ def refuse_problems(params: Params, checks: Sequence[Callable[[Params], None]]) 
 
 
 def check_source(params: Params) -> None:
-    """Check that the source is not the folder whose files DVC removes before the download."""
-    if user_path(params.block.source).resolve().is_relative_to(user_path(str(RAW)).resolve()):
-        raise CCLNetError(f"datasets.{params.dataset}.source: {RAW} is the project's own; move the files elsewhere")
+    """Check that DVC would not remove files of the user, as source or in the place of an output."""
+    if problems := source_problems(params.block.source):
+        raise CCLNetError("\n  ".join(f"{where}: {what}" for where, what in problems))
+
+
+def check_files(params: Params) -> None:
+    """Check that a file of weights or of soft labels is not an output, which DVC removes before training."""
+    named = {"weights": weights_file(params.weights), "soft_label_source": params.soft_labels_file}
+    problems = [f"{key}: {made}" for key, file in named.items() if file and (made := output_problem(file))]
+    if problems:
+        raise CCLNetError("\n  ".join(problems))
 
 
 def check_sample(params: Params) -> None:

@@ -364,6 +364,20 @@ def wrap_the_network_alone(model: CCLNet, criterion: CCLLoss) -> Callable[[Tenso
     return lambda images, labels: criterion(*network(images, with_features=True), labels)
 
 
+def train_a_bare_head(share: slice) -> str:
+    """A step on a head that is called past the wrapper of the network around it."""
+    torch.manual_seed(0)
+    head = DistributedDataParallel(CCLHead(16, 7)).module
+    features, labels = torch.randn(14, 16), torch.arange(14) % 7
+    head.loss(features[share], labels[share]).backward()
+    torch.optim.SGD(head.parameters(), lr=0.1).step()
+    try:
+        FreezingRule(head).end_epoch(head)
+    except RuntimeError as error:
+        return str(error)
+    return "unnoticed"
+
+
 def in_both_processes(rank: int, folder: Path, port: int) -> None:
     """What each of the two processes does; it leaves what it has found in a file."""
     torch.set_num_threads(1)
@@ -377,6 +391,7 @@ def in_both_processes(rank: int, folder: Path, port: int) -> None:
         except (RuntimeError, ValueError) as error:
             found[prepare.__name__] = f"{type(error).__name__}: {error}"
         distributed.barrier()
+    found["bare head"] = train_a_bare_head(share)
     torch.save(found, folder / f"found by {rank}")
     distributed.destroy_process_group()
 
@@ -417,3 +432,4 @@ def test_heads_that_drift_apart_are_refused_at_the_end_of_the_first_epoch(found:
     for here in found:
         assert here["wrap_the_network_alone"].startswith("RuntimeError: the CCL heads of the processes differ: wrap")
         assert "\n" not in here["wrap_the_network_alone"]
+        assert here["bare head"].startswith("the CCL heads of the processes differ: wrap")

@@ -111,10 +111,10 @@ def similar(
     found, classes = features_of(what, images, labels, lesions, backbone, weights, size, device)
     model = ClassSimilarity(estimator.value, softness=softness, classes=classes, seed=seed)
     groups = None if found.groups is None else len(set(found.groups))
+    if features_file:
+        write_features(features_file, found)  # first: a refusal of what follows does not cost the features
     with report_on_standard_error() as report:
         model.fit(found.features, found.labels, found.groups, report)
-    if features_file:
-        write_features(features_file, found)
     if csv_file:
         write_csv(csv_file, model.pairs_)
     if soft_labels_file:

@@ -31,8 +31,9 @@ from typing import NamedTuple, TextIO
 from cclnet.dataset.archives import zip_directory
 from cclnet.dataset.isic import CHALLENGE_ORDER
 from cclnet.dataset.tables import NOTES, absent, class_faults, header_in, label_table_in, number, rows_in
-from cclnet.images.finding import IMAGE_SUFFIXES, file_fault, hidden, visible_files
+from cclnet.images.finding import IMAGE_SUFFIXES, hidden, visible_files
 from cclnet.system.errors import Problem
+from cclnet.system.files import file_fault
 from cclnet.system.names import IS_FORMULA, UNPRINTABLE, connected, is_formula, normalised, spelling_notes
 
 LABELS = "labels.csv"

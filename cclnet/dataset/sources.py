@@ -71,6 +71,13 @@ def source_problems(source: str, project: Path = Path()) -> list[Problem]:
     ]
 
 
+def output_problem(file: Path, project: Path = Path()) -> str:
+    """Why a file cannot be an input of a stage, because it is among the outputs; empty if it is not."""
+    if any(_reached(file, project / output) for output in OUTPUTS):
+        return f"{shown(file)} is a file that this pipeline removes and writes anew: copy it to a folder of its own"
+    return ""
+
+
 def _reached(folder: Path, output: Path) -> bool:
     """Whether an output is inside a folder, or the folder inside the output, or a file of the folder links to it."""
     source = Path(os.path.realpath(folder))

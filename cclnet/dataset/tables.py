@@ -17,8 +17,9 @@ import pandas as pd
 
 from cclnet.dataset.archives import damaged_members, zip_directory
 from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE, class_order
-from cclnet.images.finding import IMAGE_SUFFIXES, file_fault
+from cclnet.images.finding import IMAGE_SUFFIXES
 from cclnet.system.errors import DataError, Problem
+from cclnet.system.files import file_fault
 from cclnet.system.names import IS_FORMULA, UNPRINTABLE, is_formula, normalised, spelling_notes
 from cclnet.system.progress import silent
 

@@ -28,18 +28,6 @@ def hidden(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _SYSTEM_NAMES
 
 
-LARGEST_FILE = 2**28
-"""Largest size in bytes of a file that is read as a whole (an image or a table)."""
-
-
-def file_fault(path: Path) -> str:
-    """Why a file cannot be read as a whole; empty if it can. Reading a pipe or a device might never end."""
-    if not path.is_file():
-        return "is not a regular file" if path.exists() else "is missing"
-    size = path.stat().st_size
-    return f"has {size:,} bytes, more than {LARGEST_FILE:,}" if size > LARGEST_FILE else ""
-
-
 def visible_files(folder: Path) -> tuple[list[Path], list[Problem]]:
     """Find all files below a folder, following links and ignoring ``hidden`` names.
 

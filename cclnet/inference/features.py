@@ -1,7 +1,9 @@
 """Features of labelled images: computed by a network, or read from a file; and the file itself."""
 
 import io
+import textwrap
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,18 +15,24 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cclnet.dataset.tables import class_faults
 from cclnet.images.augmentation import IMAGENET, Normalization
 from cclnet.inference.labelled import LabelledPictures
 from cclnet.inference.pictures import Picture
 from cclnet.inference.prediction import picture_crops
 from cclnet.inference.probabilities import crops_to_network
 from cclnet.system.errors import CCLNetError, DataError, MissingPackageError, Problem
-from cclnet.system.files import write_bytes
+from cclnet.system.files import file_fault, read_text_table, write_bytes
+from cclnet.system.machine import physical_memory
+from cclnet.system.names import listed, normalised
 from cclnet.system.progress import Report, silent
 
 FEATURE_SUFFIXES = (".npz", ".npy", ".parquet")
 LABEL, GROUP, IMAGE = "label", "group", "image"
 """Columns of a table of labels, and of a parquet file beside its features."""
+COLUMNS = {LABEL: "labels", GROUP: "groups", IMAGE: "images"}
+"""The arrays of an .npz file that hold them."""
+ARRAYS = ("features", *COLUMNS.values())
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,10 @@ def read_features(path: Path, table: Path | None = None) -> LabelledFeatures:
         MissingPackageError: what reads parquet is not installed.
         CCLNetError: a file cannot be read.
     """
+    if path.suffix.lower() not in FEATURE_SUFFIXES:
+        raise DataError(f"{path.name} does not end in one of {', '.join(FEATURE_SUFFIXES)}")
+    if fault := file_fault(path, physical_memory()):
+        raise CCLNetError(f"{path} cannot be read: it {fault}")
     try:
         match path.suffix.lower():
             case ".npz":
@@ -132,47 +144,59 @@ def read_features(path: Path, table: Path | None = None) -> LabelledFeatures:
             case ".npy":
                 if not table:
                     raise DataError(f"{path.name} holds no labels: name a CSV table with a column {LABEL}")
-                return _with_table(_from_npy(path), _table(table), table.name)
-            case ".parquet":
-                return _from_parquet(path, table)
+                return _labelled(_from_npy(path), read_text_table(table), table.name)
             case _:
-                raise DataError(f"{path.name} does not end in one of {', '.join(FEATURE_SUFFIXES)}")
+                return _from_parquet(path, table)
     except OSError as error:
         raise CCLNetError(f"{path} cannot be read: {error.strerror or error}") from None
+    except MemoryError:
+        raise CCLNetError(f"{path} holds more than fits into this machine's memory") from None
 
 
 def _from_npz(path: Path) -> LabelledFeatures:
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, TypeError, AttributeError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise DataError(f"{path.name} is not an .npz file of plain arrays: {error}") from None
+        with path.open("rb") as opened, zipfile.ZipFile(opened) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+            if size > physical_memory():
+                raise MemoryError
+            opened.seek(0)
+            with np.load(opened, allow_pickle=False) as file:
+                names, arrays = file.files, {name: file[name] for name in ARRAYS if name in file.files}
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # the decompressors and the parser of headers raise nearly any exception
+        raise DataError(f"{path.name} is not an .npz file of plain arrays: {_in_short(error)}") from None
     if missing := [name for name in ("features", "labels") if name not in arrays]:
-        raise DataError(
-            f"{path.name} has no array {' and no array '.join(missing)}; it holds {', '.join(arrays) or 'nothing'}"
-        )
-    features = _array(arrays["features"], path)
-    texts = {name: arrays[name] for name in ("labels", "groups", "images") if name in arrays}
-    faults = [
-        f"{name} have the shape {values.shape}, not one for each of the {len(features):,} rows of features"
-        for name, values in texts.items()
-        if values.shape != (len(features),)
-    ]
+        there = listed(names) or "nothing"
+        raise DataError(f"{path.name} has no array {' and no array '.join(missing)}; it holds {there}")
+    features = _array(arrays.pop("features"), path)
+    faults = [fault for name, values in arrays.items() if (fault := _names_fault(name, values, len(features)))]
     if faults:
         raise DataError(f"{path.name}: {'; '.join(faults)}")
-    labels, groups, images = (
-        [str(value) for value in texts[name].tolist()] if name in texts else None
-        for name in ("labels", "groups", "images")
-    )
-    return LabelledFeatures(features, labels or [], groups, images)
+    try:
+        columns = {column: arrays[name].tolist() for column, name in COLUMNS.items() if name in arrays}
+    except SystemError:
+        raise DataError(f"{path.name}: names are no text in Unicode") from None
+    return _labelled(features, pd.DataFrame(columns, dtype=object), path.name)
+
+
+def _names_fault(name: str, values: Any, count: int) -> str:
+    """Why an array does not hold a name or number for each row of features; empty if it does."""
+    if not isinstance(values, np.ndarray):
+        return f"{name} is no array"
+    if values.shape != (count,):
+        return f"{name} have the shape {values.shape}, not one for each of the {count:,} rows of features"
+    return "" if values.dtype.kind in "biufSU" else f"{name} must be names or numbers, not {values.dtype}"
 
 
 def _from_npy(path: Path) -> NDArray[np.floating]:
     try:
         with path.open("rb") as opened:
             return _array(np.load(opened, allow_pickle=False), path)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path.name} is not an .npy file of numbers: {error}") from None
+    except (OSError, MemoryError, CCLNetError):
+        raise
+    except Exception as error:  # the parser of headers raises nearly any exception
+        raise DataError(f"{path.name} is not an .npy file of numbers: {_in_short(error)}") from None
 
 
 def _from_parquet(path: Path, table: Path | None) -> LabelledFeatures:
@@ -181,32 +205,59 @@ def _from_parquet(path: Path, table: Path | None) -> LabelledFeatures:
     except ImportError:
         error = ModuleNotFoundError(name="pyarrow")
         raise MissingPackageError("a parquet file", error, "pyarrow") from None
-    except ValueError as error:
-        raise DataError(f"{path.name} is not a parquet file: {error}") from None
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # each engine has exceptions of its own
+        raise DataError(f"{path.name} is not a parquet file: {_in_short(error)}") from None
     named = [name for name in (LABEL, GROUP, IMAGE) if name in frame.columns]
-    known = _table(table) if table else pd.DataFrame(frame, columns=named).astype(str)
-    return _with_table(_array(frame.drop(columns=named).to_numpy(), path), known, table.name if table else path.name)
+    known = read_text_table(table) if table else pd.DataFrame(frame, columns=named)
+    return _labelled(_array(frame.drop(columns=named).to_numpy(), path), known, table.name if table else path.name)
 
 
-def _table(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, pd.errors.ParserError) as error:
-        raise DataError(f"{path.name} is not a CSV table: {error}") from None
+def _labelled(features: NDArray[np.floating], table: pd.DataFrame, name: str) -> LabelledFeatures:
+    """Take the names of the rows of features from a table; a row without a group gets a group of its own.
 
-
-def _with_table(features: NDArray[np.floating], table: pd.DataFrame, name: str) -> LabelledFeatures:
+    Raises:
+        DataError: with everything that is wrong with the table.
+    """
     if LABEL not in table.columns:
-        raise DataError(f"{name} has no column {LABEL}; its columns are {', '.join(map(str, table.columns))}")
+        raise DataError(
+            f"{name} has no column {LABEL}; its columns are {listed([str(name) for name in table.columns])}"
+        )
     if len(table) != len(features):
         raise DataError(f"{name} has {len(table):,} rows for {len(features):,} rows of features")
     labels, groups, images = (
-        table[column].tolist() if column in table.columns else None for column in (LABEL, GROUP, IMAGE)
+        [_text(value) for value in table[column]] if column in table.columns else None
+        for column in (LABEL, GROUP, IMAGE)
     )
+    faults = [
+        f"the {column} of {missing:,} rows is missing"
+        for column, names in ((LABEL, labels), (IMAGE, images))
+        if names and (missing := names.count(""))
+    ]
+    faults += class_faults(sorted({label for label in labels or [] if label}))
+    if images and (repeated := [image for image, count in Counter(images).items() if count > 1 and image]):
+        faults.append(f"has several rows of the image {listed(repeated)}")
+    if faults:
+        raise DataError(f"{name}: {'; '.join(faults)}")
+    if groups:
+        groups = [group or f" {row}" for row, group in enumerate(groups)]  # no other name begins with a blank
     return LabelledFeatures(features, labels or [], groups, images)
+
+
+def _text(value: Any) -> str:
+    """A name or number as text, as names are compared; empty if it is missing."""
+    if isinstance(value, bytes):
+        return normalised(value.decode("utf-8", "surrogateescape"))
+    return "" if pd.isna(value) else normalised(str(value))
 
 
 def _array(values: Any, path: Path) -> NDArray[np.floating]:
     if not isinstance(values, np.ndarray) or values.ndim != 2:
         raise DataError(f"{path.name}: features must be images × dimensions, not {getattr(values, 'shape', 'several')}")
     return values
+
+
+def _in_short(error: Exception) -> str:
+    """The first sentence: NumPy's second one advises to trust the file."""
+    return textwrap.shorten(str(error).split(". ")[0], width=200) or type(error).__name__

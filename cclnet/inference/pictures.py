@@ -8,9 +8,10 @@ from typing import NamedTuple, TypeVar
 
 from cclnet.dataset.archives import zip_directory
 from cclnet.dataset.layouts import id_of
-from cclnet.images.finding import IMAGE_SUFFIXES, file_fault, hidden, visible_files
+from cclnet.images.finding import IMAGE_SUFFIXES, hidden, visible_files
 from cclnet.images.reading import map_places
 from cclnet.system.errors import DataError, Problem
+from cclnet.system.files import file_fault
 from cclnet.system.names import IS_FORMULA, UNPRINTABLE, is_formula, shown
 
 Result = TypeVar("Result")

@@ -3,6 +3,7 @@
 Rows and columns are the classes in the order of the data; the entries are in row-major order.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -13,7 +14,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from cclnet.system.errors import DataError
-from cclnet.system.files import read_json, write_json
+from cclnet.system.files import read_json, read_text_table, write_json
+from cclnet.system.names import listed
 
 
 def write_soft_labels(path: Path, soft_labels: ArrayLike, classes: Sequence[str]) -> None:
@@ -68,24 +70,22 @@ def read_soft_label_table(path: Path, classes: Sequence[str] | None = None) -> N
     Raises:
         DataError: with everything that is wrong with the table.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise DataError(f"{path} is not a CSV table") from None
+    table = read_text_table(path)
     columns = [str(name) for name in table.columns]
     if columns[:1] != ["label"]:
         raise DataError(f"{path}: the first column must be label, and then one for each class")
-    wanted, rows = list(classes or columns[1:]), table["label"].tolist()
+    if len(columns) < 3:
+        raise DataError(f"{path}: a column for each of two classes or more is needed")
+    wanted, rows = list(columns[1:] if classes is None else classes), table["label"].tolist()
+    known, with_column, with_row = set(wanted), set(columns[1:]), Counter(rows)
     faults = [
-        f"{what} {', '.join(names)}"
+        f"{what} {listed(names)}"
         for what, names in {
-            "no column of class": [name for name in wanted if name not in columns[1:]],
-            "no row of class": [name for name in wanted if name not in rows],
-            "a column of no class:": [name for name in columns[1:] if name not in wanted],
-            "a row of no class:": [name for name in rows if name not in wanted],
-            "several rows of": sorted({name for name in rows if rows.count(name) > 1}),
+            "no column of class": [name for name in wanted if name not in with_column],
+            "no row of class": [name for name in wanted if name not in with_row],
+            "a column of no class:": [name for name in columns[1:] if name not in known],
+            "a row of no class:": [name for name in with_row if name not in known],
+            "several rows of": [name for name, count in with_row.items() if count > 1],
         }.items()
         if names
     ]
@@ -93,11 +93,13 @@ def read_soft_label_table(path: Path, classes: Sequence[str] | None = None) -> N
         raise DataError(f"{path}: {'; '.join(faults)}")
     ordered = table.set_index("label").loc[wanted, wanted]
     values = ordered.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
-    usable = np.isfinite(values).all(axis=1) & (values >= 0).all(axis=1) & (values.sum(axis=1) > 0)
+    with np.errstate(over="ignore"):
+        sums = values.sum(axis=1)
+    usable = np.isfinite(sums) & (values >= 0).all(axis=1) & (sums > 0)
     if not usable.all():
-        named = ", ".join(name for name, good in zip(wanted, usable, strict=True) if not good)
+        named = listed([name for name, good in zip(wanted, usable, strict=True) if not good])
         raise DataError(f"{path}: the row of {named} must hold numbers from 0, not all of them 0")
-    return values / values.sum(axis=1, keepdims=True)
+    return values / sums[:, None]
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

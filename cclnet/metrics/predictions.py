@@ -33,7 +33,8 @@ def checked_predictions(
     if classes is not None and len(classes) != rows.shape[1]:
         problems.append(f"{len(classes)} class names for {rows.shape[1]} columns of probabilities")
     finite = np.isfinite(rows).all(axis=1)
-    sums = rows[finite].sum(axis=1)
+    with np.errstate(over="ignore"):
+        sums = rows[finite].sum(axis=1)
     if not finite.all():
         problems.append(f"{(~finite).sum()} rows of probabilities are not finite (the first is row {finite.argmin()})")
     if (rows[finite] < 0).any():

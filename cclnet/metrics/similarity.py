@@ -25,6 +25,7 @@ from cclnet.metrics.estimators import ESTIMATORS, Array, Estimator, Labels
 from cclnet.metrics.likeness import CountShare, off_diagonal, share_explained_by_counts
 from cclnet.metrics.matrices import records
 from cclnet.system.errors import DataError
+from cclnet.system.names import listed
 from cclnet.system.progress import Report, silent
 
 DEFAULT_ESTIMATOR = "predictions"
@@ -38,6 +39,8 @@ MOST_KEPT = 20_000_000
 """Similarities of resampled pairs that are kept for the intervals: 160 MB."""
 AT_ONCE = 20_000_000
 """Numbers in a block of resamples: 160 MB."""
+LARGEST_FEATURE = 1e100
+"""Larger features are refused, because their squares would overflow."""
 
 ALIKE, DISTINCT, AVERAGE = "alike", "distinct", "about average"
 
@@ -160,21 +163,31 @@ class ClassSimilarity(BaseEstimator):
         faults = []
         if inputs.ndim != 2 or not inputs.size:
             faults.append(f"features must be images × dimensions, not of the shape {inputs.shape}")
-        elif not np.issubdtype(inputs.dtype, np.number) or np.iscomplexobj(inputs):
+        elif inputs.dtype.kind not in "iuf":
             faults.append(f"features must be numbers, not {inputs.dtype}")
-        elif not np.isfinite(inputs).all():
-            rows = np.flatnonzero(~np.isfinite(inputs).all(axis=1))
-            faults.append(f"features of {len(rows):,} images are not finite, the first in row {rows[0]}")
+        else:
+            with np.errstate(over="ignore"):
+                inputs = inputs.astype(np.float64)
+            usable = (np.abs(inputs) <= LARGEST_FEATURE).all(axis=1)  # a comparison with NaN is false
+            if not usable.all():
+                rows = np.flatnonzero(~usable)
+                faults.append(
+                    f"features of {len(rows):,} images are not finite or beyond {LARGEST_FEATURE:g}, the first in row "
+                    f"{rows[0]}"
+                )
         if inputs.ndim == 2 and len(names) != len(inputs):
             faults.append(f"there are {len(names):,} labels for the features of {len(inputs):,} images")
         given = list(range(len(names))) if groups is None else np.asarray(groups).ravel().tolist()
+        for what, values in {"labels": np.asarray(labels, dtype=object).ravel(), "groups": given}.items():
+            if missing := int(pd.isna(np.asarray(values, dtype=object)).sum()):
+                faults.append(f"{missing:,} {what} are missing")
         if len(given) != len(names):
             faults.append(f"there are {len(given):,} groups for {len(names):,} labels")
         if not faults:
             faults += self._class_faults(names, given)
         if faults:
             raise DataError("the similarity of classes cannot be measured: " + "; ".join(faults))
-        return inputs.astype(np.float64), names, np.unique([str(group) for group in given], return_inverse=True)[1]
+        return inputs, names, np.unique([str(group) for group in given], return_inverse=True)[1]
 
     def _class_faults(self, names: Sequence[str], groups: Sequence[object]) -> list[str]:
         known = set(names)
@@ -184,15 +197,17 @@ class ClassSimilarity(BaseEstimator):
         faults = []
         if self.classes is not None:
             if absent := [name for name in self.classes if name not in known]:
-                faults.append(f"no image of {', '.join(absent)}")
+                faults.append(f"no image of {listed(absent)}")
             if others := sorted(known - set(self.classes)):
-                faults.append(f"labels that are no class: {', '.join(others[:5])}")
+                faults.append(f"labels that are no class: {listed(others)}")
         if len(known) < 2:
             faults.append("there must be two classes or more")
+        elif fault := softness_fault(self.softness, len(known)):
+            faults.append(fault)
         single = sorted(name for name, own in groups_of.items() if len(own) < 2)
         if single and self.estimator in ("predictions", "confusions"):
             faults.append(
-                f"{', '.join(single[:5])}: one image or group, so none is left to learn the class from; leave the "
+                f"{listed(single)}: one image or group, so none is left to learn the class from; leave the "
                 "class out, or use the estimator class_means"
             )
         return faults
@@ -229,7 +244,10 @@ class ClassSimilarity(BaseEstimator):
         limits[:, undefined] = np.nan
         for target, values in zip((self.low_, self.high_), limits, strict=True):
             target[beside] = target[beside[::-1]] = values
-        excess = _limits(kept - np.nanmean(kept, axis=1, keepdims=True))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # about resamples in which no similarity is defined
+            means = np.nanmean(kept, axis=1, keepdims=True)
+        excess = _limits(kept - means)
         excess[:, undefined] = np.nan
         return excess
 
@@ -304,9 +322,9 @@ def soft_labels_of(distances: ArrayLike, softness: float | None = None) -> Array
     beside = off_diagonal(scores)
     if np.diagonal(scores).any() or not (beside < 0).all():
         raise DataError("distances of classes must be 0 on the diagonal and positive elsewhere")
+    if fault := softness_fault(softness, num_classes):
+        raise DataError(fault)
     wanted = right_angle_softness(num_classes) if softness is None else softness
-    if not 1 / num_classes < wanted < 1:
-        raise DataError(f"softness must lie between 1/K = {1 / num_classes:.4f} and 1, not be {wanted}")
     low, high = -40.0, 40.0  # log T
     for _ in range(200):
         middle = (low + high) / 2
@@ -315,6 +333,13 @@ def soft_labels_of(distances: ArrayLike, softness: float | None = None) -> Array
         else:
             high = middle
     return _softmax(scores / np.exp((low + high) / 2))
+
+
+def softness_fault(softness: float | None, num_classes: int) -> str:
+    """Why no soft labels of K classes have this softness; empty if there are some."""
+    if softness is None or 1 / num_classes < softness < 1:
+        return ""
+    return f"softness must lie between 1/K = {1 / num_classes:.4f} and 1, not be {softness}"
 
 
 def _softmax(scores: Array) -> Array:

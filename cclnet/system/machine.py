@@ -92,6 +92,14 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def physical_memory() -> int:
+    """The memory of this machine in bytes; without a known limit if the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return sys.maxsize
+
+
 def not_portable_because() -> str | None:
     """Why ``portable`` cannot guarantee identical results on this machine; None if it can."""
     machine = platform.machine()

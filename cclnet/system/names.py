@@ -15,6 +15,8 @@ IS_FORMULA = "reads as a formula, which a spreadsheet would compute as it opens 
 _BLANKS = "\u200b\u2060\ufeff"
 """Zero-width characters that ``str.strip`` does not remove."""
 _MOST_SPELLINGS = 3
+_MOST_LISTED = 5
+_LONGEST = 100
 
 Item = TypeVar("Item")
 
@@ -36,6 +38,12 @@ def shown(path: Path | str) -> str:
     """A path for printing, with control characters escaped."""
     text = str(path)
     return ascii(text) if UNPRINTABLE.search(text) else text
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, shortened and with control characters escaped, and the number of the others."""
+    first = [shown(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}…") for name in names[:_MOST_LISTED]]
+    return ", ".join(first) + (f" and {len(names) - _MOST_LISTED:,} more" if len(names) > _MOST_LISTED else "")
 
 
 def spelling_notes(spelt: Iterable[str], what: str) -> list[str]:

@@ -35,7 +35,10 @@ import yaml
 from cclnet.experiments.written import HEAD_COLUMNS, VALIDATION_COLUMNS
 from cclnet.system.errors import CCLNetError
 
-SHARES = {"images": 0.6, "tables": 0.26, "zips": 0.108, "folders": 0.016, "params": 0.008, "models": 0.008}
+SHARES = {
+    "images": 0.56, "tables": 0.24, "zips": 0.098, "features": 0.04, "soft-labels": 0.03, "folders": 0.016,
+    "params": 0.008, "models": 0.008,
+}  # fmt: skip
 """What part of all inputs each target gets, so that none takes much longer than the others."""
 BLOCK = 250
 """Inputs that a process works on at a time."""
@@ -496,10 +499,75 @@ def use_model(number_of: Chance, folder: Path) -> None:
         model(torch.zeros(1, 3, described.crop, described.crop))
 
 
+FEATURES_TABLE = "label,group,image\n" + "".join(f"{label},p{row // 2},{row}\n" for row, label in enumerate("abc" * 4))
+SOFT_LABELS = "label,MEL,NV,BCC\nMEL,0.75,0.25,0\nNV,3,9,1\nBCC,1e-3,0,1\n"
+
+
+@cache
+def features_files() -> dict[str, bytes]:
+    """Features of twelve images as an array, the arrays of their names, and a table of these."""
+    import numpy as np
+
+    values = np.random.default_rng(0).normal(size=(12, 3))
+    names = {"labels": list("abc" * 4), "groups": [f"p{row // 2}" for row in range(12)], "images": list(range(12))}
+    arrays = {"features": values, "features of halves": values.astype(np.float16)}
+    arrays |= {name: np.array(column) for name, column in names.items()}
+    files = {}
+    for name, array in arrays.items():
+        file = io.BytesIO()
+        np.save(file, array)
+        files[name] = file.getvalue()
+    return files | {"table": FEATURES_TABLE.encode()}
+
+
+def use_features(number_of: Chance, folder: Path) -> None:
+    """An array and a table of its labels; or the arrays zipped, the whole spoilt, or some of the arrays."""
+    from cclnet.inference.features import read_features
+    from cclnet.metrics.similarity import ClassSimilarity
+
+    files = features_files()
+    arrays = {name: files[name] for name in ("features", "labels", "groups", "images") if number_of.random() < 0.95}
+    if number_of.random() < 0.1 and "features" in arrays:
+        arrays["features"] = files["features of halves"]
+
+    def spoilt_now_and_then(data: bytes) -> bytes:
+        return spoilt_bytes(data, number_of, list(files.values())) if number_of.random() < 0.4 else data
+
+    table = folder / "names.csv"
+    if number_of.random() < 0.4:
+        path = folder / "features.npy"
+        path.write_bytes(spoilt_now_and_then(files["features"]))
+        table.write_bytes(spoilt_text(files["table"], number_of, list(files.values())))
+    else:
+        path = folder / "features.npz"
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", number_of.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
+            for name, data in arrays.items():
+                archive.writestr(f"{name}.npy", spoilt_now_and_then(data))
+        path.write_bytes(spoilt_now_and_then(file.getvalue()))
+    found = read_features(path, table if path.suffix == ".npy" else None)
+    similarity = ClassSimilarity("class_means", resamples=20, shuffles=2)
+    similarity.fit(found.features, found.labels, found.groups)
+    json.dumps(similarity.as_dict(), allow_nan=False)
+
+
+def use_soft_labels(number_of: Chance, folder: Path) -> None:
+    import numpy as np
+
+    from cclnet.metrics.matrices import read_soft_label_table
+
+    path = folder / "soft_labels.csv"
+    path.write_bytes(spoilt_text(SOFT_LABELS.encode(), number_of, [SOFT_LABELS.encode(), ONE_HOT.encode()]))
+    table = read_soft_label_table(path, number_of.choice((None, ["MEL", "NV", "BCC"])))
+    np.testing.assert_allclose(table.sum(axis=1), 1)
+
+
 TARGETS: dict[str, Callable[[Chance, Path], None]] = {
     "images": use_image,
     "tables": use_table,
     "zips": use_zip,
+    "features": use_features,
+    "soft-labels": use_soft_labels,
     "folders": use_folder,
     "params": use_params,
     "models": use_model,

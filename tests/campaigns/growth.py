@@ -1,11 +1,14 @@
-"""The stages from train on with many images and many classes: seconds and memory of each.
+"""Every stage, ``cclnet check`` and ``cclnet compare`` with many images and classes: seconds and memory of each.
 
+    make growth
     python -m tests.campaigns.growth [IMAGES] [CLASSES]
 
-100,000 images of 12 × 12 random pixels and 1,000 classes by default, a fifth of them for validation. Ends with status 1
-if a stage fails. Memory is the peak of resident memory of the stage's process.
+100,000 image files of 12 × 12 random pixels and 1,000 classes by default, a fifth of them for validation. Ends with
+status 1 if a step fails. Memory is the peak of resident memory of the step's process. Run it with half as many images,
+too: what takes twice the time for twice the images is linear.
 """
 
+import io
 import os
 import sys
 import tempfile
@@ -14,42 +17,43 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import yaml
+from PIL import Image
 
-from cclnet.system.files import write_csv, write_json
-from tests.campaigns.golden import PROJECT, small_params
+from cclnet.system.files import write_csv
+from tests.campaigns.golden import PROJECT, STAGES, small_params
 
 SIDE = 12  # pixels
-BLOCK = {"source": "nowhere", "short_side": SIDE, "crop": SIDE, "epochs": 1, "batch_size": 256, "threads": 2}
+OF_A_GROUP = 3
+BLOCK = {"source": "images", "short_side": SIDE, "crop": SIDE, "epochs": 1, "batch_size": 256, "threads": 2}
+COMPARE = ["compare", "workspace", "workspace", "--json", "difference.json"]
 STEPS = {
-    "train": ["-m", "stages.train"],
-    "evaluate": ["-m", "stages.evaluate"],
-    "plot": ["-m", "stages.plot"],
-    "report": ["-m", "stages.report"],
-    "compare": ["-m", "cclnet", "compare", "workspace", "workspace", "--json", "difference.json"],
+    "check": ["-m", "cclnet", "check", "images", "--json", "findings.json"],
+    **{stage: ["-m", f"stages.{stage}"] for stage in STAGES},
+    "compare": ["-m", "cclnet", *COMPARE],
 }
 
 
 def write_data(folder: Path, images: int, num_classes: int) -> None:
-    """What the stages before train leave: every fifth image for validation, three images a lesion."""
+    """A folder for each class, a table of labels and groups, and params."""
     random = np.random.default_rng(0)
-    classes = [f"class {number:04}" for number in range(num_classes)]
-    names = [f"image_{number:07}" for number in range(images)]
-    size = SIDE * SIDE * 3
-    (folder / "data").mkdir()
-    np.save(folder / "data" / "images.npy", random.integers(0, 256, images * size, dtype=np.uint8))
-    index = {"image": names, "height": SIDE, "width": SIDE, "offset": np.arange(images) * size, "sha256": "0" * 64}
-    write_csv(folder / "data" / "images.csv", pd.DataFrame(index))
-    split = {
-        "image": names,
-        "label": [classes[(number // 5) % num_classes] for number in range(images)],
-        "lesion": [f"lesion_{number // 3}" for number in range(images)],
-        "subset": ["train" if number % 5 else "validation" for number in range(images)],
-    }
-    write_csv(folder / "data" / "split.csv", pd.DataFrame(split))
-    write_json(folder / "data" / "classes.json", classes)
-    write_json(folder / "data" / "provenance.json", [])
+    names = []
+    for label in range(num_classes):
+        (folder / "images" / f"class {label:04}").mkdir(parents=True)
+    for number in range(images):
+        data = io.BytesIO()
+        Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(data, "PNG")
+        names.append(f"class {number % num_classes:04}/{number:07}.png")
+        (folder / "images" / names[-1]).write_bytes(data.getvalue())
+    rows = [
+        {
+            "image": name,
+            "label": name.split("/")[0],
+            "group": f"p{number % num_classes}_{number // num_classes // OF_A_GROUP}",
+        }
+        for number, name in enumerate(names)
+    ]
+    write_csv(folder / "images" / "labels.csv", rows)
     params: dict[str, Any] = small_params("portable") | {"dataset": "folder", "backbone": "shufflenet_v2_x0_5"}
     params["datasets"]["folder"] |= BLOCK | {"milestones": []}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")

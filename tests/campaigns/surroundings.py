@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from cclnet.networks.model_file import load_model
 from tests.campaigns.bench import (
     MODEL,
     TIMEOUT,
@@ -295,20 +296,29 @@ def orphans(bench: Bench) -> list[Row]:
     return [row, by_hand]
 
 
-def under_dvc(run: Run) -> None:
-    """Make a run's folder a DVC project with the code in it."""
+def under_dvc(run: Run, git: bool = False) -> None:
+    """Make a run's folder a DVC project with the code in it, perhaps in a git repository."""
     for package in ("cclnet", "stages"):
         shutil.copytree(run.code / package, run.folder / package)
     shutil.copy(PROJECT / "dvc.yaml", run.folder)
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=run.folder, check=True)
+    if git:
+        (run.folder / ".gitignore").write_text(".cclnet\n/data\n/models\n/metrics\nstderr\n__pycache__\n")
+        subprocess.run(["git", "init", "-q"], cwd=run.folder, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "init", "-q", *([] if git else ["--no-scm"])], cwd=run.folder, check=True
+    )
+    if git:
+        named = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+        subprocess.run(["git", "add", "-A"], cwd=run.folder, check=True)
+        subprocess.run(["git", *named, "commit", "-qm", "all"], cwd=run.folder, check=True)
 
 
-def start_dvc(run: Run, shell: str) -> subprocess.Popen[str]:
+def start_dvc(run: Run, shell: str, *words: str) -> subprocess.Popen[str]:
     inherited = environment(run.folder) | {
         "SHELL": shell,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    line = [sys.executable, "-m", "dvc", "repro", "--single-item", "train"]
+    line = [sys.executable, "-m", "dvc", *(words or ("repro", "--single-item", "train"))]
     with (run.folder / "stderr").open("w") as stderr:
         return subprocess.Popen(
             line, cwd=run.folder, env=inherited, stdout=subprocess.DEVNULL, stderr=stderr, text=True
@@ -335,6 +345,161 @@ def ends_within(process: int, seconds: float) -> bool:
         time.sleep(0.05)
     os.kill(process, signal.SIGKILL)
     return False
+
+
+def experiments(bench: Bench) -> list[Row]:
+    """``dvc exp run`` killed while it trains, then another experiment: refused, or trained with its own params."""
+    row = Row("dvc exp run killed, and another experiment at once")
+    for kill in (signal.SIGKILL, signal.SIGTERM):
+        run = bench.copy(block={"epochs": 400, "milestones": []})
+        under_dvc(run, git=True)
+        dvc = start_dvc(run, "/bin/sh", "exp", "run", "--single-item", "train")
+        trainer_of(run, dvc)
+        dvc.send_signal(kill)
+        dvc.wait()
+        other = ["-S", "seed=4711", "-S", "datasets.sample.epochs=1"]
+        ended = start_dvc(run, "/bin/sh", "exp", "run", "--single-item", "train", *other)
+        status = ended.wait(TIMEOUT)
+        said = (run.folder / "stderr").read_text()
+        problems = no_traceback(said)
+        if status:
+            refused = "is training in this folder already" in said
+            problems += (
+                [] if refused or "rwlock" in said or "lock" in said.lower() else [f"status {status}: {said[-300:]!r}"]
+            )
+            problems += ["a result is written"] * (run.folder / MODEL).exists()
+        else:
+            seed = load_model(run.folder / MODEL)[1].params["seed"]
+            problems += problems_of(4711, seed, "the seed of the second experiment's model")
+        row.add(f"{kill.name}, then status {status}", problems)
+    return [row]
+
+
+# the user's own files
+
+
+def user_files(bench: Bench) -> list[Row]:
+    """Files of the user's in the place of outputs, and sources that hold outputs: refused, and every byte kept."""
+    row = Row("the user's only copies where outputs belong")
+    names = [Path(path).name for path in outputs_of("download") if path.startswith("data/raw/")]
+    for source in ("data/raw", "data", ".", "official", "drawn", "images", "models"):
+        for stage in ("params", "download"):
+            run = bench.copy(block={"source": source})
+            shutil.rmtree(run.folder / "data")
+            for folder in ("data/raw", "images", "models"):
+                (run.folder / folder).mkdir(parents=True)
+                for name in names:
+                    (run.folder / folder / name).write_text(f"the only copy of {name}")
+            before = contents(run.folder)
+            problems = stage_problems(run, stage)
+            row.add(
+                f"{stage} with source: {source}", problems + problems_of(before, contents(run.folder), "the folder")
+            )
+    for key, file in (("weights", MODEL), ("soft_label_source", Path("metrics/figures/votes.csv"))):
+        run = bench.copy(results=True, method="ccl", **{key: str(file)})
+        (run.folder / file).touch()
+        before = contents(run.folder)
+        problems = stage_problems(run, "params")
+        row.add(f"{key}: {file}", problems + problems_of(before, contents(run.folder), "the folder"))
+    return [row]
+
+
+# files between the stages
+
+
+def _text(change: Callable[[list[str]], list[str]]) -> Callable[[bytes], bytes]:
+    return lambda data: "\n".join(change(data.decode().splitlines())).encode() + b"\n"
+
+
+def _swapped_offsets(lines: list[str]) -> list[str]:
+    one, other = lines[1].split(","), lines[2].split(",")
+    one[3], other[3] = other[3], one[3]
+    return [lines[0], ",".join(one), ",".join(other), *lines[3:]]
+
+
+SPOILT: dict[str, dict[str, Callable[[bytes], bytes]]] = {
+    "data/images.npy": {
+        "cut": lambda data: data[:-1000],
+        "zeroed": lambda data: data[:128] + bytes(len(data) - 128),
+        "of another type": lambda data: data.replace(b"'|u1'", b"'|i1'", 1),
+        "with another pixel": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+        "empty": lambda data: b"",
+        "a pickle": lambda data: b"\x80\x04N.",
+    },
+    "data/images.csv": {
+        "with offsets swapped": _text(_swapped_offsets),
+        "with an image twice": _text(lambda lines: [*lines, lines[1]]),
+        "without an image": _text(lambda lines: [lines[0], *lines[2:]]),
+        "with another header": _text(lambda lines: ["a,b,c,d,e", *lines[1:]]),
+    },
+    "data/images.json": {"not JSON": lambda data: data[:-3], "a list": lambda data: b"[]", "empty": lambda data: b""},
+    "data/split.csv": {
+        "with an image in both subsets": _text(
+            lambda lines: [
+                *lines,
+                lines[1].rpartition(",")[0] + (",train" if "validation" in lines[1] else ",validation"),
+            ]
+        ),
+        "with an image twice": _text(lambda lines: [*lines, lines[1]]),
+        "with an unknown label": _text(
+            lambda lines: [lines[0], lines[1].replace(lines[1].split(",")[1], "XYZ"), *lines[2:]]
+        ),
+        "with a misspelt subset": _text(lambda lines: [lines[0], f"{lines[1].rpartition(',')[0]},trian", *lines[2:]]),
+        "with an image that is not there": _text(lambda lines: [*lines, "nobody,NV,nobody,train"]),
+        "empty": lambda data: b"",
+    },
+    "data/classes.json": {
+        "cut": lambda data: data[:10],
+        "with a class twice": lambda data: b'["MEL", "MEL"]',
+        "a number": lambda data: b"7",
+        "with another class": lambda data: data.replace(b"NV", b"XY"),
+    },
+    "metrics/predictions.csv": {
+        "cut": lambda data: data[: len(data) // 2],
+        "with a probability of 2": _text(lambda lines: [*lines[:-1], lines[-1].rpartition(",")[0] + ",2.0"]),
+        "empty": lambda data: b"",
+    },
+    "metrics/soft_labels.json": {
+        "cut": lambda data: data[:-9],
+        "empty": lambda data: b"",
+        "a list": lambda data: b"[1]",
+    },
+    "metrics/history.csv": {"empty": lambda data: b"", "with words": lambda data: data.replace(b"0.", b"x.")},
+    "data/provenance.json": {"cut": lambda data: data[:-3], "of words": lambda data: b'["a"]'},
+    "models/conditions.json": {"cut": lambda data: data[:-3], "a list": lambda data: b"[]"},
+}
+
+
+def spoilt_files(bench: Bench) -> list[Row]:
+    """Every file between the stages, spoilt: each stage that reads it refuses it in one line and changes nothing."""
+    row = Row("a spoilt file between the stages")
+
+    def case(which: tuple[str, str, str]) -> None:
+        path, how, stage = which
+        run = bench.copy(results=True)
+        data = (run.folder / path).read_bytes()
+        spoilt = SPOILT[path][how](data)
+        (run.folder / path).write_bytes(spoilt)
+        before = contents(run.folder)
+        problems = ["was not spoilt"] * (spoilt == data) + stage_problems(run, stage)
+        after = {name: found for name, found in contents(run.folder).items() if not name.startswith(".cclnet")}
+        row.add(f"{path} {how}, {stage}", problems + problems_of(True, before == after, "the folder is as before"))
+
+    cases = [
+        (path, how, stage)
+        for path, ways in SPOILT.items()
+        for how in ways
+        for stage in ("train", "evaluate", "plot", "report")
+        if path in inputs_of(stage) and (path, how, stage) not in NOT_NOTICED
+    ]
+    in_parallel(case, cases)
+    return [row]
+
+
+NOT_NOTICED = {
+    ("data/split.csv", "with an unknown label", "report"),
+}
+"""What makes no difference to a stage."""
 
 
 # files and folders that are not as they should be
@@ -560,6 +725,9 @@ CAMPAIGNS: dict[str, Callable[[Bench], list[Row]]] = {
     "outputs": outputs,
     "writers": writers,
     "orphans": orphans,
+    "experiments": experiments,
+    "user-files": user_files,
+    "spoilt-files": spoilt_files,
     "places": places,
     "file-systems": file_systems,
     "streams": streams,

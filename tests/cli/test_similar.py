@@ -77,7 +77,8 @@ def test_a_folder_is_read_with_a_named_backbone(run, photos: Path, tmp_path: Pat
     outputs = "--page", tmp_path / "it.html", "--features", tmp_path / "it.npz"
     status, out, err = run("similar", photos, "--backbone", BACKBONE, "--size", "32", *outputs)
     assert status == 0 and "36 images." in out and "features: 36 of 36" in err
-    kept = np.load(tmp_path / "it.npz")
+    with np.load(tmp_path / "it.npz") as file:
+        kept = dict(file)
     assert kept["features"].shape == (36, 1024) and len(set(kept["images"].tolist())) == 36
     assert (tmp_path / "it.html").read_text(encoding="utf-8").count("<img") >= 36
 
@@ -110,7 +111,7 @@ def test_images_that_cannot_be_read_are_named_at_the_end(run, photos: Path):
             "it.safetensors is a model, which needs --images and takes no --weights",
         ),
         (["photos", "--backbone", "resnet81"], "resnet81"),
-        (["missing.npz"], "missing.npz cannot be read: No such file or directory"),
+        (["missing.npz"], "missing.npz cannot be read: it is missing"),
         (["it.npz", "--softness", "0.1"], "softness must lie between 1/K = 0.3333 and 1, not be 0.1"),
         (["it.npz", "--csv", "it.npz"], "it.npz is also read: choose another file to write"),
         (["it.npz", "--csv", "a.csv", "--json", "a.csv"], "are the same file"),

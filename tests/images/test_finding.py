@@ -1,10 +1,9 @@
 import os
-import socket
 from pathlib import Path
 
 import pytest
 
-from cclnet.images.finding import LARGEST_FILE, file_fault, hidden, visible_files
+from cclnet.images.finding import hidden, visible_files
 
 
 def write(folder: Path, *names: str) -> None:
@@ -69,24 +68,3 @@ def test_a_folder_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path, m
     assert visible_files(tmp_path)[1] == [(str(tmp_path / "locked"), "cannot be read: Permission denied")]
     with pytest.raises(PermissionError):
         visible_files(tmp_path / "locked")
-
-
-def test_what_is_no_file_is_not_waited_for(tmp_path: Path):
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "dangling").symlink_to("nowhere")
-    with (tmp_path / "large").open("wb") as file:
-        file.truncate(LARGEST_FILE + 1)
-    (tmp_path / "good").touch()
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "socket"))
-        found = {path.name: file_fault(path) for path in sorted(tmp_path.iterdir())}
-    assert found == {
-        "dangling": "is missing",
-        "folder": "is not a regular file",
-        "good": "",
-        "large": "has 268,435,457 bytes, more than 268,435,456",
-        "pipe": "is not a regular file",
-        "socket": "is not a regular file",
-    }
-    assert file_fault(Path("/dev/zero")) == "is not a regular file"

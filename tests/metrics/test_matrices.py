@@ -86,6 +86,9 @@ def test_class_names_are_taken_as_they_are(tmp_path: Path):
     [
         ("", "is not a CSV table"),
         ("a,b\n1,0\n0,1\n", "the first column must be label"),
+        ("label,a\na,1\n", "a column for each of two classes or more is needed"),
+        ("label,a,b\nx,a,1,0\ny,b,0,1\n", "2 rows have not one value for each of the 3 columns"),
+        ("label,a,b\na,1e308,1e308\nb,0,1\n", "the row of a must hold numbers from 0"),
         (
             "label,a,c\na,1,0\nc,0,1\n",
             "no column of class b; no row of class b; a column of no class: c; a row of no class: c",
@@ -101,5 +104,21 @@ def test_a_table_of_soft_labels_with_faults_is_refused(tmp_path: Path, text: str
 
 
 def test_a_missing_table_of_soft_labels_is_one_line(tmp_path: Path):
-    with pytest.raises(DataError, match=r"votes.csv cannot be read: No such file or directory"):
+    with pytest.raises(DataError, match=r"votes.csv is missing: a CSV table is needed"):
         read_soft_label_table(tmp_path / "votes.csv")
+
+
+def test_a_thousand_classes_that_do_not_fit_are_counted_and_their_names_steer_nothing(tmp_path: Path):
+    names = ["\x1b[2J\n", *(f"c{number}" for number in range(999))]
+    header = ",".join(f'"{name}"' for name in ["label", *names])
+    with pytest.raises(DataError) as error:
+        read_soft_label_table(votes(tmp_path / "votes.csv", f"{header}\n"), ["a", "b"])
+    assert str(error.value).split("votes.csv: ")[1] == (
+        "no column of class a, b; no row of class a, b; "
+        r"a column of no class: '\x1b[2J', c0, c1, c2, c3 and 995 more"
+    )
+
+
+def test_names_of_one_look_are_the_same_class(tmp_path: Path):
+    file = votes(tmp_path / "votes.csv", "label,N\xe9vus ,b\nNe\u0301vus,3,1\nb,0,1\n")
+    np.testing.assert_array_equal(read_soft_label_table(file, ["N\xe9vus", "b"]), [[0.75, 0.25], [0, 1]])

@@ -263,8 +263,17 @@ def test_classes_that_are_not_told_apart_have_nearly_the_same_label():
         (np.zeros(4), ["a", "b", "a", "b"], None, r"images × dimensions, not of the shape \(4,\)"),
         (np.zeros((4, 2)), ["a", "b", "a"], None, "3 labels for the features of 4 images"),
         (np.zeros((4, 2)), ["a", "b", "a", "b"], [1, 2], "2 groups for 4 labels"),
-        (np.full((4, 2), np.nan), ["a", "b", "a", "b"], None, "4 images are not finite, the first in row 0"),
+        (
+            np.full((4, 2), np.nan),
+            ["a", "b", "a", "b"],
+            None,
+            r"4 images are not finite or beyond 1e\+100",
+        ),
         (np.full((4, 2), "x"), ["a", "b", "a", "b"], None, "must be numbers, not <U1"),
+        ([[0, 0], [0, 1e101]] * 2, ["a", "b", "a", "b"], None, r"2 images are not finite .* in row 1"),
+        (np.zeros((4, 2), "m8[s]"), ["a", "b", "a", "b"], None, r"must be numbers, not timedelta64\[s\]"),
+        (np.zeros((4, 2)), ["a", None, "a", np.nan], None, "2 labels are missing"),
+        (np.zeros((4, 2)), ["a", "b", "a", "b"], [1, np.nan, 2, np.nan], "2 groups are missing"),
         (np.zeros((4, 2)), ["a"] * 4, None, "two classes or more"),
         (np.zeros((4, 2)), ["a", "a", "b", "b"], [1, 2, 3, 3], "b: one image or group"),
         (np.zeros((0, 2)), [], None, "images × dimensions"),
@@ -284,3 +293,18 @@ def test_every_fault_is_named_at_once():
 def test_an_unknown_estimator_is_refused_with_those_that_there_are():
     with pytest.raises(DataError, match="predictions, confusions, class_means, discriminant, head, balanced_head"):
         fast("means").fit(*drawn())
+
+
+def test_a_class_whose_groups_all_count_for_another_class_has_no_interval():
+    features = np.random.default_rng(0).normal(size=(8, 2))
+    labels = ["a", "b", "a", "b", "c", "c", "c", "c"]
+    found = fast("class_means").fit(features, labels, [1, 1, 2, 2, 3, 4, 5, 6])
+    assert found.classes_ == ["a", "b", "c"]
+    assert np.isnan(found.low_[0, 1])
+    assert found.pairs_["verdict"].isin([ALIKE, DISTINCT, AVERAGE, ""]).all()
+
+
+def test_a_softness_that_cannot_be_had_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("cclnet.metrics.similarity.reduced", lambda *_: pytest.fail("something was computed"))
+    with pytest.raises(DataError, match=r"softness must lie between 1/K = 0\.2000 and 1, not be nan"):
+        fast(softness=float("nan")).fit(*drawn())

@@ -8,7 +8,10 @@ import pytest
 from cclnet.system.errors import CCLNetError, DataError, Problem
 from tests.campaigns.fuzz import SHARES, TARGETS, Chance, outcome, run_block, spoilt_bytes, spoilt_json, spoilt_text
 
-INPUTS = {"images": 1200, "tables": 300, "zips": 200, "folders": 80, "params": 15, "models": 20}
+INPUTS = {
+    "images": 1200, "tables": 300, "zips": 200, "features": 100, "soft-labels": 200, "folders": 80, "params": 15,
+    "models": 20,
+}  # fmt: skip
 """Some seconds' worth."""
 
 

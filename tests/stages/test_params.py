@@ -1,5 +1,6 @@
 """What the stage ``params`` refuses, before DVC removes anything."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -64,13 +65,40 @@ def test_a_value_and_a_name_are_refused_together(write: Write):
     ]
 
 
-@pytest.mark.parametrize("source", ["data/raw", "./data/raw/", "data/../data/raw/mine"])
+@pytest.mark.parametrize("source", ["data/raw", "./data/raw/", "data/../data", "."])
 def test_a_source_that_dvc_would_remove(write: Write, source: str):
+    Path("data/raw").mkdir(parents=True)
     write({"source": source})
-    assert refusal() == ["datasets.sample.source: data/raw is the project's own; move the files elsewhere"]
+    lines = refusal()
+    assert any(
+        line.startswith(f"source {source!r}: holds data/raw/ISIC2018_Task3_Training_Input.zip,") for line in lines
+    )
+    assert all("removes and writes anew: move your files to a folder of their own" in line for line in lines)
 
 
-@pytest.mark.parametrize("source", ["data/mine", "data/raw2", "raw", "official", "https://localhost/data/raw"])
+@pytest.mark.parametrize("source", ["drawn", "official", "images"])
+def test_files_of_the_user_that_dvc_would_remove_whatever_the_source(write: Write, source: str):
+    Path("data/raw").mkdir(parents=True)
+    Path("data/raw/ISIC2018_Task3_Training_Input.zip").write_text("the only copy")
+    write({"source": source})
+    assert refusal() == [
+        "data/raw/ISIC2018_Task3_Training_Input.zip: was not written by this pipeline, which would remove it: move it "
+        "to a folder of its own, and name that as the source"
+    ]
+
+
+def test_weights_and_soft_labels_that_dvc_would_remove(write: Write):
+    write(weights="models/model.safetensors", method="ccl", soft_label_source="metrics/figures/votes.csv")
+    lines = [line for line in refusal() if "removes and writes anew: copy it to a folder of its own" in line]
+    assert [line.split(" is a file")[0] for line in lines] == [
+        "weights: models/model.safetensors",
+        "soft_label_source: metrics/figures/votes.csv",
+    ]
+
+
+@pytest.mark.parametrize(
+    "source", ["data/mine", "data/raw/mine", "data/raw2", "raw", "official", "https://localhost/data/raw"]
+)
 def test_other_sources_are_the_download_s_affair(write: Write, source: str):
     write({"source": source})
     stage.main()
@@ -132,9 +160,10 @@ def test_all_objections_come_together(write: Write, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("cclnet.networks.backbones.compile_backbone", no_compiler)
     computation = {"precision": "float32", "compile": True}
-    write({"source": "data/raw", "batch_size": 3}, device="cpu", processes=2, computation=computation)
+    Path("models").mkdir()
+    write({"source": "models", "batch_size": 3}, device="cpu", processes=2, computation=computation)
     assert [line.split(":")[0] for line in refusal()] == [
-        "datasets.sample.source",
+        "source 'models'",
         "datasets.sample.batch_size",
         "computation.compile",
     ]
@@ -159,6 +188,21 @@ def results(tmp_path: Path) -> list[Path]:
     return files
 
 
+def test_dvc_removes_no_files_that_a_user_has_put_where_the_download_writes(tmp_path: Path, results: list[Path]):
+    """Whatever the params: DVC takes them for outputs of a run before."""
+    ended = dvc_repro(tmp_path)
+    assert ended.returncode != 0
+    assert "data/raw/ISIC2018_Task3_Training_Input.zip: was not written by this pipeline" in ended.stderr
+    assert [file for file in results if not file.exists() or file.read_text(encoding="utf-8") != "hours of work"] == []
+
+
+def dvc_repro(folder: Path) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PATH": path}
+    command = [sys.executable, "-m", "dvc", "repro"]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "problem"),
     [
@@ -171,10 +215,11 @@ def test_dvc_removes_nothing_for_params_that_are_refused(
 ):
     text = (tmp_path / "params.yaml").read_text(encoding="utf-8")
     (tmp_path / "params.yaml").write_text(text.replace(before, after), encoding="utf-8")
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PATH": path}
-    command = [sys.executable, "-m", "dvc", "repro"]
-    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    raw = [file for file in results if file.parent.name == "raw"]
+    record = [{"name": file.name, "bytes": file.stat().st_size} for file in raw]
+    (tmp_path / "data/provenance.json").write_text(json.dumps(record), encoding="utf-8")
+    ended = dvc_repro(tmp_path)
     assert ended.returncode != 0
     assert f"params: params.yaml cannot be used:\n  {problem}\n" in ended.stderr
-    assert [file for file in results if not file.exists() or file.read_text(encoding="utf-8") != "hours of work"] == []
+    kept = [file for file in results if file.name != "provenance.json"]
+    assert [file for file in kept if not file.exists() or file.read_text(encoding="utf-8") != "hours of work"] == []

@@ -1,10 +1,22 @@
 import json
+import os
+import socket
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from cclnet.system.files import read_csv, read_json, write_bytes, write_csv, write_json
+from cclnet.system.errors import DataError
+from cclnet.system.files import (
+    LARGEST_FILE,
+    file_fault,
+    read_csv,
+    read_json,
+    read_text_table,
+    write_bytes,
+    write_csv,
+    write_json,
+)
 
 
 def test_the_parts_are_written_one_after_the_other_into_new_folders(tmp_path: Path):
@@ -61,3 +73,58 @@ def test_what_is_written_is_read(tmp_path: Path):
     rows = [{"image": "007", "label": "NA", "value": 0.1 + 0.2}, {"image": "1e5", "label": "", "value": 2}]
     write_csv(tmp_path / "a.csv", rows)
     assert read_csv(tmp_path / "a.csv", ["image", "label"]).to_dict("records") == rows
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(LARGEST_FILE + 1)
+    (tmp_path / "good").touch()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        found = {path.name: file_fault(path) for path in sorted(tmp_path.iterdir())}
+    assert found == {
+        "dangling": "is missing",
+        "folder": "is not a regular file",
+        "good": "",
+        "large": "has 268,435,457 bytes, more than 268,435,456",
+        "pipe": "is not a regular file",
+        "socket": "is not a regular file",
+    }
+    assert file_fault(Path("/dev/zero")) == "is not a regular file"
+
+
+def test_a_table_of_a_user_is_text_as_written_in_one_spelling(tmp_path: Path):
+    path = tmp_path / "votes.csv"
+    path.write_bytes('\ufefflabel, e\u0301 ,NA\r\n007,1.0,\r\n\r\n"a,""b",nan,x\r\n'.encode())
+    table = read_text_table(path)
+    assert table.columns.tolist() == ["label", "\xe9", "NA"]
+    assert table.to_numpy().tolist() == [["007", "1.0", ""], ['a,"b', "nan", "x"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not a CSV table: it is empty"),
+        (b"\n\n", "is not a CSV table: it is empty"),
+        (b"a,b\n\xff,1\n", "is not a CSV table in UTF-8: 'utf-8' codec can't decode byte 0xff"),
+        (b'a,b\n"1,2\n', "is not a CSV table in UTF-8: unexpected end of data"),
+        (b"a,b\n1,2,3\n4\n5,6\n", "2 rows have not one value for each of the 2 columns, the first is row 1"),
+        (b"a,b, a\n1,2,3\n", "several columns are called a"),
+        (b"a,b\n" + b"x" * 200_000 + b",1\n", "field larger than field limit"),
+    ],
+)
+def test_a_table_of_a_user_that_is_none_is_refused(tmp_path: Path, content: bytes, message: str):
+    path = tmp_path / "votes.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        read_text_table(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_table_of_a_user_that_is_a_pipe_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "votes.csv")
+    with pytest.raises(DataError, match=r"votes\.csv is not a regular file: a CSV table is needed"):
+        read_text_table(tmp_path / "votes.csv")
