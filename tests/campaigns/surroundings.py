@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from cclnet.networks.model_file import load_model
+from cclnet.networks.model import load_model
 from tests.campaigns.bench import (
     MODEL,
     TIMEOUT,
