@@ -94,7 +94,7 @@ KILLS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "between the two optimizers' steps": [("step", "*", str(2 * step)) for step in (2, 7, 11, 20)],
     "while writing the results": [
-        ("write", "history.csv.*", "1"),
+        ("write", "history.csv.*", "5"),  # after the last epoch
         ("rename", "conditions.json", "1"),
         ("write", "model.*", "1"),
         ("unlink", "images-????????????", "4"),

@@ -71,6 +71,16 @@ def test_files_that_no_undisturbed_run_leaves_are_found(tmp_path: Path) -> None:
     assert run.wrong_files() == ["models/b is wrong", "models/b.1.partial is wrong"]
 
 
+def test_the_history_may_have_some_epochs_only_until_there_is_a_model(tmp_path: Path) -> None:
+    run = Run(tmp_path, tmp_path, {"metrics/history.csv": "0", "models/model.safetensors": "0"})
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "history.csv").write_text("epoch\n1\n")
+    assert run.wrong_files() == []
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "model.safetensors").write_text("a")
+    assert run.wrong_files() == ["metrics/history.csv is wrong", "models/model.safetensors is wrong"]
+
+
 def test_a_row_counts_what_survived() -> None:
     row = FaultRow("kill")
     row.add("first", [], equal=True)

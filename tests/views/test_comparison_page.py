@@ -103,7 +103,7 @@ def test_both_histories_are_in_one_chart_and_in_a_table(page: Page):
     assert len(softness["data"]["values"]) == 10
     header, *rows = page.table("Curves by epoch")
     assert header[:3] == ["epoch", "classification loss, A", "classification loss, B"]
-    losses = HISTORY["classification_loss"]
+    losses = HISTORY["classification_loss"].tolist()
     assert rows[0][:3] == ["1", text(losses[0]), text(losses[0])]
     assert rows[5][:3] == ["6", text(losses[5]), "–"]
 
