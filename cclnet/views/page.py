@@ -39,7 +39,15 @@ from cclnet.metrics.likeness import (
     number_of_orders,
     share_explained_by_counts,
 )
-from cclnet.metrics.names import HIGHER_IS_BETTER, LOSSES, LOWER_IS_BETTER, METRICS, VALIDATION_METRICS, Metric
+from cclnet.metrics.names import (
+    HIGHER_IS_BETTER,
+    LOSSES,
+    LOWER_IS_BETTER,
+    METRICS,
+    TEST_IMAGES,
+    VALIDATION_METRICS,
+    Metric,
+)
 from cclnet.metrics.resampling import RESAMPLES
 from cclnet.metrics.score_table import Score
 from cclnet.params import Peers, ReportParams
@@ -212,15 +220,12 @@ def page_environment() -> Environment:
 
 
 def _scores(report: Report) -> dict[str, list[tuple[Metric, Score]]]:
-    """The scores of the predictions, grouped by higher or lower is better."""
-    return {
-        group: [
-            (metric, report.run.scores[name])
-            for name, metric in METRICS.items()
-            if metric.group == group and name in report.run.scores
-        ]
-        for group in (HIGHER_IS_BETTER, LOWER_IS_BETTER)
-    }
+    """The scores of the predictions, grouped by higher or lower is better; then those of test images, if any."""
+    scores: dict[str, list[tuple[Metric, Score]]] = {HIGHER_IS_BETTER: [], LOWER_IS_BETTER: [], TEST_IMAGES: []}
+    for name, metric in METRICS.items():
+        if metric.group in scores and name in report.run.scores:
+            scores[metric.group].append((metric, report.run.scores[name]))
+    return {group: found for group, found in scores.items() if found}
 
 
 def _training_charts(report: Report) -> dict[str, charts.Chart]:
