@@ -16,6 +16,7 @@ from cclnet.dataset.checks import check_dataset
 from cclnet.dataset.isic import CHALLENGE_ORDER, CLASSES
 from cclnet.dataset.splits import read_split
 from cclnet.inference.labelled import labelled_pictures
+from cclnet.inference.pictures import passed_over, pictures_in
 from cclnet.metrics.score_table import read_scores
 from cclnet.system.files import read_json
 from studies.running.projects import start_project
@@ -206,6 +207,18 @@ def test_the_test_scores_are_those_of_the_command_evaluate(folders: dict[str, Pa
     assert said["images"] == 16
     for name in ("accuracy", "nll", "balanced_accuracy"):
         assert said[name] == pytest.approx(scores[f"test_{name}"].value, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_predict_finds_the_same_images_with_the_same_ids(name: str, folders: dict[str, Path]):
+    mine = folders[name] / "mine"
+    pictures, problems = pictures_in([mine])
+    trained_on = set(read_split(folders[name] / "data/split.csv")["image"])
+    found = {picture.image for picture in pictures}
+    assert problems == [] and len(found) == len(pictures)
+    assert trained_on <= found
+    assert len(found - trained_on) == (10 if name == "archive_tool" else 0)  # images without a label
+    assert ".zip" not in passed_over([mine], pictures) or name == "official_with_test_set"  # its tables
 
 
 def test_predict_reads_same_names_in_different_folders_and_counts_what_it_passes_over(
