@@ -40,7 +40,7 @@ METRICS = {
     "converged_epoch": Metric("epoch of the freeze", EPOCHS),
 }
 METRICS |= {
-    f"{OF_TEST_IMAGES}{name}": Metric(f"{metric.title} of test images", TEST_IMAGES, metric.meaning)
+    f"{OF_TEST_IMAGES}{name}": Metric(f"{metric.title} of test images", TEST_IMAGES)
     for name, metric in METRICS.items()
     if metric.group in (HIGHER_IS_BETTER, LOWER_IS_BETTER)
 }
