@@ -1,4 +1,4 @@
-"""Evaluate the model on the validation images: all numbers and tables for the metrics and plots."""
+"""Evaluate the model on the validation images, and on test images if the data give them."""
 
 if __name__ == "__main__":
     from stages import start
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from cclnet.dataset.sample import PLANTED_SIMILARITY, was_drawn
@@ -20,11 +21,12 @@ from cclnet.inference.examples import with_examples
 from cclnet.inference.probabilities import features_and_probabilities
 from cclnet.metrics.calibration import reliability_table
 from cclnet.metrics.matrices import write_confusion, write_soft_labels
+from cclnet.metrics.names import OF_TEST_IMAGES
 from cclnet.metrics.predictions import prediction_table
 from cclnet.metrics.score_table import Score, headline, score_predictions, score_soft_labels, write_scores
 from cclnet.metrics.scores import class_table, confusion_counts, confusion_table
 from cclnet.metrics.similarity import ClassSimilarity
-from cclnet.networks.model import load_model
+from cclnet.networks.model import CCLNet, load_model
 from cclnet.networks.model_description import ModelDescription
 from cclnet.params import EvaluateParams, Params
 from cclnet.system.errors import DataError, errors_in_one_line
@@ -52,6 +54,7 @@ def main() -> None:
     similarity, why_not = similarity_in(features, names, lesions_of(images, split), classes)
     in_features = similarity.similarity_ if similarity else None
     scores = all_scores(description, training, validation, probabilities, split, planted, in_features)
+    scores |= scores_of_test_images(model, description, cache, split, device)
 
     write_json(Path("metrics/metrics.json"), headline(scores))
     write_scores(Path("metrics/scores.csv"), scores)
@@ -83,6 +86,21 @@ def all_scores(
         | training_scores(description)
         | {"leakage": leakage_score(split, classes)}
     )
+
+
+def scores_of_test_images(
+    model: CCLNet, description: ModelDescription, cache: ImageCache, split: pd.DataFrame, device: torch.device
+) -> dict[str, Score]:
+    """The scores of predictions of the test images, ``test_accuracy`` and so on; empty if the data give none."""
+    test = Subset.of_split(cache, split, "test", description.classes)
+    if not len(test):
+        return {}
+    _, probabilities = features_and_probabilities(
+        model, test, description.crop, device, description.normalization, description.layout
+    )
+    lesions = split.loc[split["subset"] == "test", "lesion"]
+    scores = score_predictions(test.labels, probabilities, description.classes, lesions)
+    return {f"{OF_TEST_IMAGES}{name}": score for name, score in scores.items()}
 
 
 def lesions_of(images: Sequence[str], split: pd.DataFrame) -> list[str]:

@@ -17,7 +17,12 @@ def evaluate(
     model_file: ModelFile,
     images: Annotated[Path, typer.Option(metavar="ZIP_OR_FOLDER", help="The labelled images.")],
     labels: Annotated[
-        Path, typer.Option(metavar="TABLE_OR_ZIP", help="Their labels: one column of 0 and 1 per class.")
+        Path,
+        typer.Option(
+            metavar="TABLE_OR_ZIP",
+            help="Their labels: one column of 0 and 1 per class. Or the folder of images again, in any layout of a "
+            "dataset.",
+        ),
     ],
     lesions: Annotated[
         Path | None, typer.Option(metavar="TABLE", help="Their lesions, which are then resampled instead of images.")
@@ -43,7 +48,7 @@ def evaluate(
     ] = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
-    """Evaluate a model on a labelled set in the challenge's layout, with 95 % bootstrap intervals."""
+    """Evaluate a model on a labelled set, with 95 % bootstrap intervals."""
     from cclnet.system.machine import prepare_processor
     from cclnet.system.writing import is_standard_output, require_writable
 

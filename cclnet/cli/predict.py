@@ -50,7 +50,7 @@ def predict(
     from cclnet.inference.pictures import passed_over, read_pictures
 
     pictures, problems = read_pictures(images)
-    if others := passed_over(images):
+    if others := passed_over(images, pictures):
         typer.echo(f"passed over, because their suffix is no image's: {others}", err=True)
 
     from cclnet.networks.model import load_model

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cclnet.dataset.archives import write_zip
 from cclnet.dataset.download import OFFICIAL, Provenance, provenance_of, require_room
-from cclnet.dataset.isic import GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE, OFFICIAL_FILES
+from cclnet.dataset.isic import GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE, OFFICIAL_FILES, OTHER_SETS
 from cclnet.dataset.layouts import LabelledFolder, Place, read_layout
 from cclnet.dataset.tables import LESION_COLUMNS, OWN_LABELS, csv_table, label_table
 from cclnet.images.reading import map_places
@@ -16,11 +16,16 @@ from cclnet.system.workspace import user_path
 
 
 def holds_own_images(source: str) -> bool:
-    """Whether a source is a folder without official files, or with an unpacked official zip of images."""
+    """Whether a source is a folder without the official files of the training set, or with more than these.
+
+    More: the challenge's validation or test set in their zips, or the training images unpacked instead of their zip.
+    """
     folder = user_path(source)
     if source == OFFICIAL or "://" in source or not folder.is_dir():
         return False
     if not any((folder / file.name).exists() for file in OFFICIAL_FILES):
+        return True
+    if any(all((folder / name).exists() for name in names) for names in OTHER_SETS):
         return True
     return not (folder / INPUT_ZIP).exists() and (folder / INPUT_ZIP).with_suffix("").is_dir()
 

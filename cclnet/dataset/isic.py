@@ -45,6 +45,10 @@ class RemoteFile:
 INPUT_ZIP = "ISIC2018_Task3_Training_Input.zip"
 GROUND_TRUTH_ZIP = "ISIC2018_Task3_Training_GroundTruth.zip"
 LESION_TABLE = "ISIC2018_Task3_Training_LesionGroupings.csv"
+OTHER_SETS = tuple(
+    (f"ISIC2018_Task3_{name}_Input.zip", f"ISIC2018_Task3_{name}_GroundTruth.zip") for name in ("Validation", "Test")
+)
+"""The images and the labels of the challenge's own validation and test sets, which are not downloaded."""
 
 OFFICIAL_ADDRESS = "https://isic-archive.s3.amazonaws.com/challenges/2018/"
 OFFICIAL_FILES = (

@@ -7,7 +7,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple, TypeVar
 
 from cclnet.dataset.archives import zip_directory
-from cclnet.dataset.layouts import id_of
+from cclnet.dataset.layouts import Place, id_of, read_layout
 from cclnet.images.finding import IMAGE_SUFFIXES, hidden, visible_files
 from cclnet.images.reading import map_places
 from cclnet.system.errors import DataError, Problem
@@ -21,8 +21,8 @@ class Picture(NamedTuple):
     """A picture that can be read.
 
     Attributes:
-        image: its id: in a folder or zip derived from the path, as with ``dataset: folder``; otherwise the file's name
-            without suffix.
+        image: its id: in a folder or zip as with ``dataset: folder``, derived from the path unless a known table names
+            the images; otherwise the file's name without suffix.
         where: its location for a ``Problem``.
         path: its file, or the zip that contains it.
         member: the name of its member of the zip, None if it is not in a zip.
@@ -52,8 +52,8 @@ def pictures_in(sources: Sequence[Path]) -> tuple[list[Picture], list[Problem]]:
     """The pictures in files, folders (including sub-folders) and zips, and the problems.
 
     A file that is given directly is treated as a picture, whatever its suffix. In folders and zips, files without the
-    suffix of a picture are ignored (``passed_over`` counts them), and so are hidden files, which some systems add.
-    Nothing is decoded.
+    suffix of a picture are ignored (``passed_over`` counts them), and so are hidden files, which some systems add. Zips
+    in a folder are read if a known table beside them names their images. Nothing is decoded.
 
     Returns:
         The pictures in the order of the sources, sorted by image within a source, and the problems.
@@ -82,11 +82,18 @@ def repeated_images(pictures: Sequence[Picture]) -> list[Problem]:
     ]
 
 
-def passed_over(sources: Sequence[Path]) -> str:
-    """The numbers of ignored files in folders and zips, by suffix; empty if there are none."""
+def passed_over(sources: Sequence[Path], pictures: Sequence[Picture] = ()) -> str:
+    """The numbers of ignored files in folders and zips, by suffix; empty if there are none.
+
+    Args:
+        sources: as for ``pictures_in``.
+        pictures: those found there; a zip that contains some of them is not ignored.
+    """
     counts: Counter[str] = Counter()
+    read = {picture.path for picture in pictures}
     for source in sources:
-        counts.update(_suffix(path) for path in _visible_names(source) if not _looks_like_a_picture(path))
+        ignored = (path for path in _visible_names(source) if not _looks_like_a_picture(path) and path not in read)
+        counts.update(map(_suffix, ignored))
     return ", ".join(f"{suffix} {count:,}" for suffix, count in sorted(counts.items()))
 
 
@@ -116,10 +123,7 @@ def map_pictures(
 
 def _pictures_of(source: Path) -> tuple[list[Picture], list[Problem]]:
     if source.is_dir():
-        files, problems = visible_files(source)
-        images = [path for path in files if _looks_like_a_picture(path)]
-        pictures, faults = _from_files({path: id_of(path.relative_to(source).as_posix()) for path in images})
-        return pictures, problems + faults
+        return _from_folder(source)
     if source.suffix.lower() == ".zip":
         return _from_zip(source)
     return _from_files({source: source.stem})
@@ -127,6 +131,25 @@ def _pictures_of(source: Path) -> tuple[list[Picture], list[Problem]]:
 
 def _looks_like_a_picture(path: PurePath) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _from_folder(folder: Path) -> tuple[list[Picture], list[Problem]]:
+    """All pictures of a folder, with the ids that they have as a dataset, otherwise with those of their paths.
+
+    A known table names its images without their folders, and they may lie in zips beside it: see ``dataset.layouts``.
+    """
+    files, problems = visible_files(folder)
+    names = {place: image for image, place in read_layout(folder).places.items()}
+    images = [path for path in files if _looks_like_a_picture(path)]
+    pictures, faults = _from_files(
+        {path: names.get(Place(path)) or id_of(path.relative_to(folder).as_posix()) for path in images}
+    )
+    pictures += [
+        Picture(image, f"{place.path}: {place.member!r}", place.path, place.member)
+        for place, image in names.items()
+        if place.member
+    ]
+    return pictures, problems + faults
 
 
 def _from_files(images: dict[Path, str]) -> tuple[list[Picture], list[Problem]]:

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 HIGHER_IS_BETTER, LOWER_IS_BETTER = "higher is better", "lower is better"
 SOFT_LABELS, DATA, EPOCHS = "soft labels", "data", "epochs"
+TEST_IMAGES = "test images"
+OF_TEST_IMAGES = "test_"
+"""Before the name of a score of the test images that the data give."""
 
 
 class Metric(NamedTuple):
@@ -35,6 +38,11 @@ METRICS = {
     "softness_epoch": Metric("epoch of the soft labels", EPOCHS),
     "lowest_softness_epoch": Metric("epoch of the lowest softness", EPOCHS),
     "converged_epoch": Metric("epoch of the freeze", EPOCHS),
+}
+METRICS |= {
+    f"{OF_TEST_IMAGES}{name}": Metric(f"{metric.title} of test images", TEST_IMAGES)
+    for name, metric in METRICS.items()
+    if metric.group in (HIGHER_IS_BETTER, LOWER_IS_BETTER)
 }
 """Name → metric, in the order of all lists."""
 

@@ -30,7 +30,15 @@ from cclnet.metrics.likeness import (
     number_of_orders,
     share_explained_by_counts,
 )
-from cclnet.metrics.names import HIGHER_IS_BETTER, LOSSES, LOWER_IS_BETTER, METRICS, VALIDATION_METRICS, Metric
+from cclnet.metrics.names import (
+    HIGHER_IS_BETTER,
+    LOSSES,
+    LOWER_IS_BETTER,
+    METRICS,
+    TEST_IMAGES,
+    VALIDATION_METRICS,
+    Metric,
+)
 from cclnet.metrics.resampling import RESAMPLES
 from cclnet.metrics.score_table import Score
 from cclnet.metrics.scores import evaluate
@@ -210,15 +218,12 @@ def report_page(report: Report) -> str:
 
 
 def _scores(report: Report) -> dict[str, list[tuple[str, Metric, Score]]]:
-    """The scores of the predictions, grouped by higher or lower is better."""
-    return {
-        group: [
-            (name, metric, report.run.scores[name])
-            for name, metric in METRICS.items()
-            if metric.group == group and name in report.run.scores
-        ]
-        for group in (HIGHER_IS_BETTER, LOWER_IS_BETTER)
-    }
+    """The scores of the predictions, grouped by higher or lower is better; then those of test images, if any."""
+    scores: dict[str, list[tuple[str, Metric, Score]]] = {HIGHER_IS_BETTER: [], LOWER_IS_BETTER: [], TEST_IMAGES: []}
+    for name, metric in METRICS.items():
+        if metric.group in scores and name in report.run.scores:
+            scores[metric.group].append((name, metric, report.run.scores[name]))
+    return {group: found for group, found in scores.items() if found}
 
 
 def _baseline(report: Report) -> Baseline:

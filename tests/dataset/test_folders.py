@@ -18,7 +18,7 @@ from cclnet.dataset.archives import DATE
 from cclnet.dataset.checks import check_dataset
 from cclnet.dataset.download import digest_of
 from cclnet.dataset.folders import holds_own_images, import_folder
-from cclnet.dataset.isic import GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
+from cclnet.dataset.isic import GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE, OTHER_SETS
 from cclnet.dataset.splits import read_split
 from cclnet.dataset.tables import OWN_LABELS, dataset_problems, image_members, read_classes, read_table
 from cclnet.metrics.names import HEADLINE
@@ -308,6 +308,11 @@ def test_a_folder_with_an_official_file_is_none_of_one_s_own(tmp_path: Path, mon
     assert holds_own_images(".")
     (tmp_path / INPUT_ZIP).touch()
     assert not holds_own_images(".")
+    images, labels = OTHER_SETS[1]
+    (tmp_path / images).touch()
+    assert not holds_own_images(".")
+    (tmp_path / labels).touch()  # the challenge's test set beside the training set
+    assert holds_own_images(".")
 
 
 def test_what_was_imported_is_a_dataset_itself(tmp_path: Path):

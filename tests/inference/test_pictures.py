@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cclnet.dataset.archives import LARGEST_MEMBER
-from cclnet.inference.pictures import Picture, map_pictures, pictures_in, read_pictures, repeated_images
+from cclnet.inference.pictures import Picture, map_pictures, passed_over, pictures_in, read_pictures, repeated_images
 from cclnet.system.errors import DataError, Problem
 from tests.dataset.builders import write_zip
 
@@ -41,6 +41,23 @@ def test_a_folder_gives_the_pictures_below_it_sorted_by_their_ids(folder: Path):
     write("in/notes.txt", "in/data.zip", "in/jpg", "in/._0.jpg", "in/.hidden.png", "in/.trash/8.jpg")
     named = [(f"{7 - number}_{number}", f"in/{7 - number}/{number}{suffix}") for number, suffix in enumerate(suffixes)]
     assert found("in") == [*sorted(named), ("a.b", "in/a.b.jpg")]
+
+
+def test_a_known_table_names_the_pictures_of_its_folder_also_in_zips(folder: Path):
+    write("in/part_1/I_1.jpg", "in/part_1/I_2.jpg", "in/part_1/more.jpg", "in/notes.txt", "in/other.zip")
+    write_zip(Path("in/part_2.zip"), {"I_3.jpg": b"3", "LICENSE.txt": b""})
+    rows = ["lesion_id,image_id,dx", "L_1,I_1,nv", "L_2,I_2,mel", "L_3,I_3,nv"]
+    Path("in/HAM10000_metadata.csv").write_text("\n".join(rows), encoding="utf-8")
+    assert found("in") == [
+        ("I_1", "in/part_1/I_1.jpg"),
+        ("I_2", "in/part_1/I_2.jpg"),
+        ("I_3", "in/part_2.zip: 'I_3.jpg'"),
+        ("part_1_more", "in/part_1/more.jpg"),
+    ]
+    pictures, _ = pictures_in([Path("in")])
+    assert passed_over([Path("in")], pictures) == ".csv 1, .txt 1, .zip 1"
+    assert passed_over([Path("in")]) == ".csv 1, .txt 1, .zip 2"
+    assert [*map_pictures(pictures[2:3], bytes, 1)] == [b"3"]
 
 
 def test_a_zip_gives_its_pictures_sorted_by_their_ids(folder: Path):
