@@ -159,6 +159,8 @@ class ClassSimilarity(BaseEstimator):
         """Features, classes, and the number of each image's group."""
         if self.estimator not in ESTIMATORS:
             raise DataError(f"estimator must be one of {', '.join(ESTIMATORS)}, not {self.estimator!r}")
+        if not 0 <= self.seed < 2**32:
+            raise DataError(f"seed must lie between 0 and {2**32 - 1}, not be {self.seed}")
         inputs, names = np.asarray(features), [str(name) for name in np.asarray(labels).ravel()]
         faults = []
         if inputs.ndim != 2 or not inputs.size:

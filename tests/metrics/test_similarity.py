@@ -308,3 +308,9 @@ def test_a_softness_that_cannot_be_had_is_refused_before_the_work(monkeypatch: p
     monkeypatch.setattr("cclnet.metrics.similarity.reduced", lambda *_: pytest.fail("something was computed"))
     with pytest.raises(DataError, match=r"softness must lie between 1/K = 0\.2000 and 1, not be nan"):
         fast(softness=float("nan")).fit(*drawn())
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**30])
+def test_a_seed_that_scikit_learn_does_not_take_is_refused(seed: int):
+    with pytest.raises(DataError, match=r"seed must lie between 0 and 4294967295, not be"):
+        fast(seed=seed).fit(*drawn())
