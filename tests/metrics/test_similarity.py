@@ -275,6 +275,7 @@ def test_classes_that_are_not_told_apart_have_nearly_the_same_label():
         (np.zeros((4, 2)), ["a", None, "a", np.nan], None, "2 labels are missing"),
         (np.zeros((4, 2)), ["a", "b", "a", "b"], [1, np.nan, 2, np.nan], "2 groups are missing"),
         (np.zeros((4, 2)), ["a"] * 4, None, "two classes or more"),
+        (np.zeros((10_002, 1)), [*range(5001)] * 2, None, "there are 5,001 classes, more than 5,000"),
         (np.zeros((4, 2)), ["a", "a", "b", "b"], [1, 2, 3, 3], "b: one image or group"),
         (np.zeros((0, 2)), [], None, "images × dimensions"),
     ],
