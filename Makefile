@@ -58,7 +58,7 @@ site: $(SITE)
 faults: $(INSTALLED)
 	$(BIN)/python -m tests.campaigns.faults
 
-# spoil images, tables, zips, folders, params and model files at random, INPUTS of them; half a million take ten minutes
+# spoil images, tables, zips, features, soft labels, folders, params and model files at random, INPUTS of them; half a million take ten minutes
 fuzz: INPUTS ?= 500000
 fuzz: $(INSTALLED)
 	$(BIN)/python -m tests.campaigns.fuzz --inputs $(INPUTS)

@@ -61,7 +61,7 @@ def similar(
     softness: Annotated[
         float | None, typer.Option(metavar="P", help="Mean of the diagonal of the soft labels.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of folds, resamples and shuffles.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of folds, resamples and shuffles.")] = 0,
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", dir_okay=False, help="Write the table of all pairs to FILE.")
     ] = None,

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cclnet.system.errors import CCLNetError
+from cclnet.system.names import UNPRINTABLE
 
 WORKSPACE = "workspace"
 """The name of the current state of the checkout, as in ``dvc metrics diff``."""
@@ -34,7 +35,7 @@ def files_of(revision: str, *paths: str) -> Iterator[Path]:
     if revision == WORKSPACE:
         yield Path()
         return
-    if not revision.strip() or revision.startswith(":"):
+    if not revision.strip() or revision.startswith(":") or "^{/" in revision or UNPRINTABLE.search(revision):
         raise CCLNetError(f"{revision!r} is the name of no experiment: give a branch, tag, commit or experiment")
     with TemporaryDirectory() as folder:
         for path in paths:

@@ -39,6 +39,8 @@ MOST_KEPT = 20_000_000
 """Similarities of resampled pairs that are kept for the intervals: 160 MB."""
 AT_ONCE = 20_000_000
 """Numbers in a block of resamples: 160 MB."""
+MOST_CLASSES = 5_000
+"""More classes are refused: their matrices would take 200 MB each."""
 LARGEST_FEATURE = 1e100
 """Larger features are refused, because their squares would overflow."""
 
@@ -159,6 +161,8 @@ class ClassSimilarity(BaseEstimator):
         """Features, classes, and the number of each image's group."""
         if self.estimator not in ESTIMATORS:
             raise DataError(f"estimator must be one of {', '.join(ESTIMATORS)}, not {self.estimator!r}")
+        if not 0 <= self.seed < 2**32:
+            raise DataError(f"seed must lie between 0 and {2**32 - 1}, not be {self.seed}")
         inputs, names = np.asarray(features), [str(name) for name in np.asarray(labels).ravel()]
         faults = []
         if inputs.ndim != 2 or not inputs.size:
@@ -202,6 +206,8 @@ class ClassSimilarity(BaseEstimator):
                 faults.append(f"labels that are no class: {listed(others)}")
         if len(known) < 2:
             faults.append("there must be two classes or more")
+        elif len(known) > MOST_CLASSES:
+            faults.append(f"there are {len(known):,} classes, more than {MOST_CLASSES:,}: labels must be classes")
         elif fault := softness_fault(self.softness, len(known)):
             faults.append(fault)
         single = sorted(name for name, own in groups_of.items() if len(own) < 2)

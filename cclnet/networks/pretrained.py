@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cclnet.system.errors import CCLNetError, exhausted
+from cclnet.system.names import shown
 
 
 def file_digest(file: Path) -> str:
@@ -83,4 +84,4 @@ def _shape(tensor: Tensor) -> str:
 
 def _shortened(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return ", ".join(shown(textwrap.shorten(name, 100)) for name in names[:_SHOWN]) + more

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile, TemporaryFile
 from typing import IO
 
 from cclnet.system.errors import CCLNetError
@@ -315,10 +315,20 @@ def _problem_of_output(path: Path, replace_protected: bool) -> str:
     except OSError as error:
         return f"cannot be written ({error.strerror})"
     if status is None:
-        folder = _first_that_is_there(target)
-        return "" if os.access(folder, os.W_OK | os.X_OK) else f"cannot be written: {folder} is write-protected"
+        return _problem_of_folder(_first_that_is_there(target))
     if stat.S_ISDIR(status.st_mode):
         return "is a folder"
     replaceable = replace_protected and os.access(target.parent, os.W_OK)
     writable = status.st_mode & _ANYBODY_MAY_WRITE and os.access(target, os.W_OK)
     return "" if writable or replaceable else "is write-protected"
+
+
+def _problem_of_folder(folder: Path) -> str:
+    """Why no file can be made in a folder; empty if one can."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"cannot be written: {folder} is write-protected"
+    try:
+        with TemporaryFile(dir=folder):  # root has access everywhere, also where no file can be, such as /proc
+            return ""
+    except OSError as error:
+        return f"cannot be written: {folder}: {error.strerror}"

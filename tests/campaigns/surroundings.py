@@ -396,7 +396,8 @@ def user_files(bench: Bench) -> list[Row]:
                 f"{stage} with source: {source}", problems + problems_of(before, contents(run.folder), "the folder")
             )
     for key, file in (("weights", MODEL), ("soft_label_source", Path("metrics/figures/votes.csv"))):
-        run = bench.copy(results=True, method="ccl", **{key: str(file)})
+        changes: dict[str, Any] = {key: str(file)}
+        run = bench.copy(results=True, **changes)
         (run.folder / file).touch()
         before = contents(run.folder)
         problems = stage_problems(run, "params")
@@ -498,6 +499,7 @@ def spoilt_files(bench: Bench) -> list[Row]:
 
 NOT_NOTICED = {
     ("data/split.csv", "with an unknown label", "report"),
+    ("data/split.csv", "with an image that is not there", "report"),
 }
 """What makes no difference to a stage."""
 

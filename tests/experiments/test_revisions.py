@@ -74,7 +74,9 @@ def test_a_tag_an_experiment_and_the_checkout(repository: Path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("revision", ["", " ", "\n", ":/first", ":params.yaml", ":"])
+@pytest.mark.parametrize(
+    "revision", ["", " ", "\n", ":/first", ":params.yaml", ":", "HEAD^{/first}", "a\nb", "\x1b[2J"]
+)
 def test_what_names_nothing_is_not_taken_for_the_newest_commit(repository: Path, revision: str):
     with pytest.raises(CCLNetError) as caught:
         contents(revision)

@@ -275,6 +275,7 @@ def test_classes_that_are_not_told_apart_have_nearly_the_same_label():
         (np.zeros((4, 2)), ["a", None, "a", np.nan], None, "2 labels are missing"),
         (np.zeros((4, 2)), ["a", "b", "a", "b"], [1, np.nan, 2, np.nan], "2 groups are missing"),
         (np.zeros((4, 2)), ["a"] * 4, None, "two classes or more"),
+        (np.zeros((10_002, 1)), [*range(5001)] * 2, None, "there are 5,001 classes, more than 5,000"),
         (np.zeros((4, 2)), ["a", "a", "b", "b"], [1, 2, 3, 3], "b: one image or group"),
         (np.zeros((0, 2)), [], None, "images × dimensions"),
     ],
@@ -308,3 +309,9 @@ def test_a_softness_that_cannot_be_had_is_refused_before_the_work(monkeypatch: p
     monkeypatch.setattr("cclnet.metrics.similarity.reduced", lambda *_: pytest.fail("something was computed"))
     with pytest.raises(DataError, match=r"softness must lie between 1/K = 0\.2000 and 1, not be nan"):
         fast(softness=float("nan")).fit(*drawn())
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**30])
+def test_a_seed_that_scikit_learn_does_not_take_is_refused(seed: int):
+    with pytest.raises(DataError, match=r"seed must lie between 0 and 4294967295, not be"):
+        fast(seed=seed).fit(*drawn())

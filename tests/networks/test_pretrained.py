@@ -139,3 +139,9 @@ def test_a_classifier_may_be_of_other_classes_or_not_there(given: dict[str, Tens
 )
 def test_all_that_does_not_fit_is_told_in_short(given: dict[str, Tensor], problem: str) -> None:
     assert misfits(given, BACKBONE, NETWORK) == problem
+
+
+def test_names_of_tensors_do_not_steer_the_terminal_or_break_the_line():
+    given = {"\x1b[2Jconv\n.weight": torch.zeros(1), "x " * 3000: torch.zeros(1)}
+    problem = misfits(given, {"a": torch.zeros(1)}, {"a": torch.zeros(1)})
+    assert problem == r"1 missing: a; 2 unknown: '\x1b[2Jconv .weight', " + "x " * 47 + "[...]"

@@ -477,6 +477,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("protected", "protected is write-protected"),
         ("file/x", "/file is no folder"),
         ("n" * 256, "n cannot be written (File name too long)"),
+        ("/proc/x", "/proc/x cannot be written: /proc: No such file or directory"),
         ("input", "input is also read"),
         ("link", "link is also read"),
     ],
