@@ -140,7 +140,7 @@ def network_row(place: tuple[Any, ...], cells: Sequence[Results]) -> dict[str, s
     }
     for column, title in titles.items():
         courses = [later(cell[column]) for cell in cells if cell[column][-1] is not None]
-        lowest, mean = ([read(values) for values in courses] for read in (np.min, np.mean))
+        lowest, mean = ([float(read(values)) for values in courses] for read in (np.min, np.mean))
         row[title] = f"{spread(lowest, 2)} / {spread(mean, 2)}" if courses else "–"
     return row | {
         "between seeds": between_seeds(imbalance, method, labels),
