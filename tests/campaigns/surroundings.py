@@ -19,7 +19,6 @@ from typing import Any
 
 import yaml
 
-from cclnet.networks.model import load_model
 from tests.campaigns.bench import (
     MODEL,
     TIMEOUT,
@@ -296,29 +295,20 @@ def orphans(bench: Bench) -> list[Row]:
     return [row, by_hand]
 
 
-def under_dvc(run: Run, git: bool = False) -> None:
-    """Make a run's folder a DVC project with the code in it, perhaps in a git repository."""
+def under_dvc(run: Run) -> None:
+    """Make a run's folder a DVC project with the code in it."""
     for package in ("cclnet", "stages"):
         shutil.copytree(run.code / package, run.folder / package)
     shutil.copy(PROJECT / "dvc.yaml", run.folder)
-    if git:
-        (run.folder / ".gitignore").write_text(".cclnet\n/data\n/models\n/metrics\nstderr\n__pycache__\n")
-        subprocess.run(["git", "init", "-q"], cwd=run.folder, check=True)
-    subprocess.run(
-        [sys.executable, "-m", "dvc", "init", "-q", *([] if git else ["--no-scm"])], cwd=run.folder, check=True
-    )
-    if git:
-        named = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-        subprocess.run(["git", "add", "-A"], cwd=run.folder, check=True)
-        subprocess.run(["git", *named, "commit", "-qm", "all"], cwd=run.folder, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=run.folder, check=True)
 
 
-def start_dvc(run: Run, shell: str, *words: str) -> subprocess.Popen[str]:
+def start_dvc(run: Run, shell: str) -> subprocess.Popen[str]:
     inherited = environment(run.folder) | {
         "SHELL": shell,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    line = [sys.executable, "-m", "dvc", *(words or ("repro", "--single-item", "train"))]
+    line = [sys.executable, "-m", "dvc", "repro", "--single-item", "train"]
     with (run.folder / "stderr").open("w") as stderr:
         return subprocess.Popen(
             line, cwd=run.folder, env=inherited, stdout=subprocess.DEVNULL, stderr=stderr, text=True
@@ -345,34 +335,6 @@ def ends_within(process: int, seconds: float) -> bool:
         time.sleep(0.05)
     os.kill(process, signal.SIGKILL)
     return False
-
-
-def experiments(bench: Bench) -> list[Row]:
-    """``dvc exp run`` killed while it trains, then another experiment: refused, or trained with its own params."""
-    row = Row("dvc exp run killed, and another experiment at once")
-    for kill in (signal.SIGKILL, signal.SIGTERM):
-        run = bench.copy(block={"epochs": 400, "milestones": []})
-        under_dvc(run, git=True)
-        dvc = start_dvc(run, "/bin/sh", "exp", "run", "--single-item", "train")
-        trainer_of(run, dvc)
-        dvc.send_signal(kill)
-        dvc.wait()
-        other = ["-S", "seed=4711", "-S", "datasets.sample.epochs=1"]
-        ended = start_dvc(run, "/bin/sh", "exp", "run", "--single-item", "train", *other)
-        status = ended.wait(TIMEOUT)
-        said = (run.folder / "stderr").read_text()
-        problems = no_traceback(said)
-        if status:
-            refused = "is training in this folder already" in said
-            problems += (
-                [] if refused or "rwlock" in said or "lock" in said.lower() else [f"status {status}: {said[-300:]!r}"]
-            )
-            problems += ["a result is written"] * (run.folder / MODEL).exists()
-        else:
-            seed = load_model(run.folder / MODEL)[1].params["seed"]
-            problems += problems_of(4711, seed, "the seed of the second experiment's model")
-        row.add(f"{kill.name}, then status {status}", problems)
-    return [row]
 
 
 # the user's own files
@@ -727,7 +689,6 @@ CAMPAIGNS: dict[str, Callable[[Bench], list[Row]]] = {
     "outputs": outputs,
     "writers": writers,
     "orphans": orphans,
-    "experiments": experiments,
     "user-files": user_files,
     "spoilt-files": spoilt_files,
     "places": places,
