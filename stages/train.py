@@ -16,6 +16,8 @@ import torch
 
 from cclnet.dataset.splits import content_leakage_note, read_class_names, read_split
 from cclnet.images.cache import ImageCache, read_copies
+from cclnet.images.colours import colours_of
+from cclnet.images.decoding import central_crop
 from cclnet.images.subset import Subset
 from cclnet.images.transfer import resident_pixels
 from cclnet.metrics.matrices import read_soft_label_table
@@ -97,7 +99,8 @@ def train(params: TrainParams, device: torch.device, processes: Processes) -> No
         if not store:
             return
         write_json(CONDITIONS, ran_on)
-        save_model(MODEL, trainer.model, describe(trainer, classes, cache.short_side, ran_on))
+        colours = colours_of(central_crop(cache[row], params.crop) for row in training.rows)
+        save_model(MODEL, trainer.model, describe(trainer, classes, cache.short_side, ran_on, colours))
         store.clear()
     print(f"training took {timedelta(seconds=round(time.monotonic() - started))}")
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cclnet.cli.options import Device
+from cclnet.system.names import shown
 from cclnet.system.progress import Report, progress
 from cclnet.system.writing import is_standard_output
 
@@ -117,13 +118,16 @@ def with_progress(
     device: Device,
     batch_size: int | None = None,
 ) -> "Predictions":
-    """Predict pictures and show the progress on standard error."""
+    """Predict pictures; progress and notes go to standard error."""
     from cclnet.inference.prediction import predict_pictures
     from cclnet.system.machine import select_device
 
     place = select_device(device)
     with report_on_standard_error() as report:
-        return predict_pictures(model.to(place), description, pictures, place, report, batch_size)
+        predictions = predict_pictures(model.to(place), description, pictures, place, report, batch_size)
+    for note in predictions.notes:
+        typer.echo(f"note: {shown(note)}", err=True)
+    return predictions
 
 
 def give(findings: dict[str, Any], show: Callable[[], None], json_file: Path | None) -> None:

@@ -1,8 +1,8 @@
 """Prediction of pictures with a trained model."""
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from cclnet.images.colours import LIMIT, mean_colour, unlike
 from cclnet.images.decoding import Pixels, central_crop, decode, resize
 from cclnet.inference.pictures import Picture, map_pictures
 from cclnet.inference.probabilities import class_probabilities, crops_to_network
@@ -31,12 +32,14 @@ class Predictions:
         images: the ids of the n predicted pictures.
         probabilities: q^cls of each, n × K.
         problems: why the other pictures could not be predicted.
+        notes: how the pictures differ from those that the model was trained on.
     """
 
     classes: list[str]
     images: list[str]
     probabilities: NDArray[np.float64]
     problems: list[Problem]
+    notes: list[str] = field(default_factory=list)
 
     def table(self) -> pd.DataFrame:
         """The table of predictions, as written by the evaluate stage."""
@@ -52,7 +55,7 @@ class Predictions:
             }
             for image, row in zip(self.images, self.probabilities, strict=True)
         ]
-        return {"images": images, "problems": [problem._asdict() for problem in self.problems]}
+        return {"images": images, "problems": [problem._asdict() for problem in self.problems], "notes": self.notes}
 
 
 def predict_pictures(
@@ -83,9 +86,12 @@ def predict_pictures(
     kept: list[Picture] = []
     problems: list[Problem] = []
     size = description.short_side, description.crop
-    crops = picture_crops(pictures, *size, kept, problems, "images predicted", report)
+    sides: list[int] = []
+    crops = picture_crops(pictures, *size, kept, problems, "images predicted", report, sides)
+    colours: list[NDArray[np.float64]] = []
     model.to(memory_format=description.layout)  # pyright: ignore[reportCallIssue]
-    batches = crops_to_network(crops, device, description.normalization, description.layout, batch_size)
+    watched = _with_colours(crops, colours)
+    batches = crops_to_network(watched, device, description.normalization, description.layout, batch_size)
     probabilities = [class_probabilities(model, inputs) for inputs in batches]
     if not probabilities:
         raise DataError("no image can be predicted; replace them:", problems)
@@ -95,7 +101,31 @@ def predict_pictures(
     if len(overflown) == len(kept):
         raise DataError("no image can be predicted; train another model:", [*problems, *overflown])
     images = [kept[row].image for row in np.flatnonzero(are_numbers)]
-    return Predictions(description.classes, images, rows[are_numbers], [*problems, *overflown])
+    notes = list(_differences(description, [picture.image for picture in kept], sides, colours))
+    return Predictions(description.classes, images, rows[are_numbers], [*problems, *overflown], notes)
+
+
+def _with_colours(crops: Iterable[Pixels], colours: list[NDArray[np.float64]]) -> Iterator[Pixels]:
+    """The crops; ``colours`` gets the mean of each."""
+    for crop in crops:
+        colours.append(mean_colour(crop))
+        yield crop
+
+
+def _differences(
+    description: ModelDescription, images: Sequence[str], sides: Sequence[int], colours: Sequence[NDArray[np.float64]]
+) -> Iterator[str]:
+    """How the pictures differ from the training images, in the words of a note."""
+    if small := sum(side < description.short_side for side in sides):
+        yield (
+            f"{small:,} of {len(images):,} images were enlarged: their shorter side is below the "
+            f"{description.short_side} pixels that the model was trained with"
+        )
+    if description.colours and (places := np.flatnonzero(unlike(description.colours, colours))).size:
+        yield (
+            f"{len(places):,} of {len(images):,} images have another mean colour than the training images, by more "
+            f"than {LIMIT:g} standard deviations, the first of them {images[places[0]]}: do not rely on their predictions"
+        )
 
 
 def picture_crops(
@@ -106,6 +136,7 @@ def picture_crops(
     problems: list[Problem],
     name: str,
     report: Report = silent,
+    sides: list[int] | None = None,
 ) -> Iterator[Pixels]:
     """The resized central crops of pictures, in their order; they are decoded in threads, some ahead.
 
@@ -117,16 +148,22 @@ def picture_crops(
         problems: gets the reason for each other picture.
         name: what is reported.
         report: called with the number of pictures so far.
+        sides: gets the pixels of the shorter side of each picture whose crop is given, before it is resized.
     """
 
-    def shrink(data: bytes) -> Pixels:
-        return central_crop(resize(decode(data), short_side), size).copy()  # or the whole image would stay in memory
+    def shrink(data: bytes) -> tuple[int, Pixels]:
+        image = decode(data)
+        crop = central_crop(resize(image, short_side), size).copy()  # or the whole image would stay in memory
+        return min(image.size), crop
 
     results = map_pictures(pictures, shrink, os.cpu_count() or 1)
-    for done, (picture, crop) in enumerate(zip(pictures, results, strict=True), start=1):
-        if isinstance(crop, ValueError):
-            problems.append(Problem(picture.where, str(crop)))
+    for done, (picture, result) in enumerate(zip(pictures, results, strict=True), start=1):
+        if isinstance(result, ValueError):
+            problems.append(Problem(picture.where, str(result)))
         else:
+            side, crop = result
             kept.append(picture)
+            if sides is not None:
+                sides.append(side)
             yield crop
         report(name, done, len(pictures))

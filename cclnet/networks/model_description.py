@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from cclnet.images.augmentation import Normalization, memory_layout
+from cclnet.images.colours import Colours
 from cclnet.images.decoding import MAX_PIXELS
 from cclnet.system.names import IS_FORMULA, UNPRINTABLE, is_formula
 
@@ -34,6 +35,7 @@ class ModelDescription:
         params: all params of the train stage.
         ran_on: what else the result depends on.
         version: version of this package.
+        colour_mean, colour_deviation: of the training images, see ``images.colours.Colours``; None in older files.
     """
 
     classes: list[str]
@@ -51,6 +53,15 @@ class ModelDescription:
     params: dict[str, Any]
     ran_on: dict[str, Any]
     version: str
+    colour_mean: list[float] | None = None
+    colour_deviation: list[float] | None = None
+
+    @property
+    def colours(self) -> Colours | None:
+        """The colours of the training images, None if they are not recorded."""
+        if self.colour_mean is None or self.colour_deviation is None:
+            return None
+        return Colours(self.colour_mean, self.colour_deviation)
 
     @property
     def has_head(self) -> bool:
@@ -76,6 +87,7 @@ class ModelDescription:
 
 HEAD_SETTINGS = ("margin", "temperature")
 CHANNELS = 3
+LEVELS = 255
 LAYOUTS = ("contiguous", "channels_last")
 TOLERANCE = 1e-3
 """How far the sum of a row of labels may be from 1, and p̄ from the mean of the diagonal."""
@@ -120,11 +132,22 @@ def _problems(description: ModelDescription) -> Iterator[str]:
             yield f"{name} is not {CHANNELS} numbers"
     if any(value <= 0 for value in description.standard_deviation):
         yield "standard_deviation is not positive"
+    yield from _colour_problems(description)
     yield from _label_problems(description.label_matrix, len(description.classes), description.softness)
     for name in ("softness_epoch", "lowest_softness_epoch", "converged_epoch"):
         if (epoch := getattr(description, name)) is not None and epoch < 1:
             yield f"{name} is not from 1 on"
     yield from _param_problems(description)
+
+
+def _colour_problems(description: ModelDescription) -> Iterator[str]:
+    names = ("colour_mean", "colour_deviation")
+    for name in names:
+        values = getattr(description, name)
+        if values is not None and (len(values) != CHANNELS or not all(0 <= value <= LEVELS for value in values)):
+            yield f"{name} is not {CHANNELS} numbers from 0 to {LEVELS}"
+    if len({getattr(description, name) is None for name in names}) > 1:
+        yield "colour_mean and colour_deviation must both be there, or neither"
 
 
 def _name_problems(description: ModelDescription) -> Iterator[str]:

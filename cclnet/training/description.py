@@ -5,11 +5,14 @@ from typing import Any
 
 from cclnet import __version__
 from cclnet.ccl import softness
+from cclnet.images.colours import Colours
 from cclnet.networks.model_description import ModelDescription
 from cclnet.training.trainer import Trainer
 
 
-def describe(trainer: Trainer, classes: Sequence[str], short_side: int, ran_on: dict[str, Any]) -> ModelDescription:
+def describe(
+    trainer: Trainer, classes: Sequence[str], short_side: int, ran_on: dict[str, Any], colours: Colours | None = None
+) -> ModelDescription:
     """The description of a finished training run's network.
 
     Args:
@@ -17,6 +20,7 @@ def describe(trainer: Trainer, classes: Sequence[str], short_side: int, ran_on: 
         classes: names of the classes in the order of the outputs.
         short_side: pixels that the short sides of the images were resized to.
         ran_on: what else the result depends on, besides params and data.
+        colours: of the training images.
     """
     matrix = trainer.label_matrix()
     epochs: dict[str, int | None] = dict.fromkeys(("softness_epoch", "lowest_softness_epoch", "converged_epoch"))
@@ -39,4 +43,6 @@ def describe(trainer: Trainer, classes: Sequence[str], short_side: int, ran_on: 
         params=trainer.params.model_dump(),
         ran_on=ran_on,
         version=__version__,
+        colour_mean=colours.mean if colours else None,
+        colour_deviation=colours.deviation if colours else None,
     )

@@ -207,3 +207,23 @@ def test_memory_does_not_grow_with_the_pictures(tmp_path: Path, monkeypatch: pyt
     assert len(predictions.images) == 300
     assert sizes == [256, 44]
     assert peak < 2**23
+
+
+def test_pictures_unlike_the_training_images_are_noted(tmp_path: Path):
+    grey, red = (
+        {f"{name}{n}": encoded(Image.new("RGB", (60, 50), colour)) for n in range(2)}
+        for name, colour in (("grey", (100, 100, 100)), ("red", (200, 100, 100)))
+    )
+    small = {"small": encoded(Image.new("RGB", (40, 44), (100, 100, 100)))}
+    pictures = in_folder(tmp_path / "images", grey | red | small)
+    described = replace(MODEL, colour_mean=[100.0] * 3, colour_deviation=[10.0] * 3)
+    predictions = predict_pictures(NETWORK, described, pictures, CPU)
+    assert predictions.notes == [
+        "1 of 5 images were enlarged: their shorter side is below the 48 pixels that the model was trained with",
+        "2 of 5 images have another mean colour than the training images, by more than 4 standard deviations, the "
+        "first of them red0: do not rely on their predictions",
+    ]
+    assert predictions.as_dict()["notes"] == predictions.notes
+    assert predict_pictures(NETWORK, described, in_folder(tmp_path / "grey", grey), CPU).notes == []
+    older = predict_pictures(NETWORK, MODEL, in_folder(tmp_path / "red", red), CPU)
+    assert older.notes == []  # the model's file does not say its images' colours
