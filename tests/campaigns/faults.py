@@ -145,7 +145,7 @@ def killed_at_random(bench: Bench, chance: random.Random) -> tuple[Run, str]:
 
 
 def signals(bench: Bench) -> list[Row]:
-    """SIGTERM and SIGINT at random moments of training: the state is kept, nothing is written, the run goes on."""
+    """SIGTERM and SIGINT at random moments of training: the state is kept, no model is written, the run goes on."""
     rows = {kind: Row(f"{kind.name} at random moments") for kind in (signal.SIGTERM, signal.SIGINT)}
     slowest = dict.fromkeys(rows, 0.0)
 
@@ -161,10 +161,14 @@ def signals(bench: Bench) -> list[Row]:
                 break
             seconds /= 2
         problems = ended.refusal_problems(f"^train: ended by {kind.name}; what is done is kept", 128 + kind)
-        problems += [f"{path} is written" for path in (MODEL, HISTORY) if (run.folder / path).exists()]
+        problems += [f"{MODEL} is written"] * (run.folder / MODEL).exists()
         problems += [] if run.states() else ["no state is kept"]
         slowest[kind] = max(slowest[kind], took)
+        history = run.folder / HISTORY  # of the finished epochs, for whoever looks at it meanwhile
+        first_epochs = history.read_text(encoding="utf-8") if history.exists() else ""
         difference = run.difference("train")
+        if not history.read_text(encoding="utf-8").startswith(first_epochs):
+            problems.append(f"{HISTORY} did not go on with its first epochs")
         rows[kind].add(f"after {seconds:.1f} s, ended in {took:.2f} s", problems + difference, equal=not difference)
 
     in_parallel(case, [(kind, seed) for seed in range(5) for kind in rows])
