@@ -67,9 +67,10 @@ class Handler(BaseHTTPRequestHandler):
             piece = body[start : start + PIECE]
             self.wfile.write(piece)
             self.server.sent += len(piece)
-            if self.server.after_sending and self.server.sent >= self.server.after_sending[0]:
+            due = self.server.after_sending  # the action may clear it, in another thread
+            if due and self.server.sent >= due[0]:
                 time.sleep(0.02)
-                self.server.after_sending[1]()
+                due[1]()
 
 
 Reply = Callable[[Handler], None]
