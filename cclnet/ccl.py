@@ -394,15 +394,7 @@ class FreezingRule(nn.Module):
         self.register_buffer("best_dictionary", head.class_embeddings.detach().clone())
 
     def end_epoch(self, head: CCLHead) -> bool:
-        """Count one more epoch; True in the one epoch at whose end the dictionary freezes.
-
-        Where several processes train together, every one of them has to call it.
-
-        Raises:
-            RuntimeError: the heads of the processes differ.
-        """
-        if distributed.is_available() and distributed.is_initialized():
-            _check_equal_over_processes(head.class_embeddings.detach())
+        """Count one more epoch; True in the one epoch at whose end the dictionary freezes."""
         if self.freeze_at == "never":
             return False
         converged = self.convergence.update(softness(head.soft_labels()).item())
@@ -539,7 +531,12 @@ class CCLLoss(nn.Module):
         return self.head.soft_labels()
 
     def end_epoch(self) -> bool:
-        """As ``FreezingRule.end_epoch``."""
+        """Count one more epoch; True in the one epoch at whose end the dictionary freezes.
+
+        Raises:
+            RuntimeError: the heads of the processes that train together differ, see ``require_equal_heads``.
+        """
+        require_equal_heads(self.head)
         return self.freezing.end_epoch(self.head)
 
     def _check_wrapper(self) -> None:
@@ -555,8 +552,19 @@ class CCLLoss(nn.Module):
             )
 
 
-def _check_equal_over_processes(class_embeddings: Float[Tensor, "k d"]) -> None:
-    """Refuse dictionaries that differ: the largest of every number and of its negative must be this process's own."""
+def require_equal_heads(head: CCLHead) -> None:
+    """Refuse heads that differ between the processes that train together; every process has to call it.
+
+    ``CCLLoss.end_epoch`` does. With a bare ``CCLHead``, call it once an epoch. Without several processes it does
+    nothing.
+
+    Raises:
+        RuntimeError: the dictionaries differ.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    class_embeddings = head.class_embeddings.detach()
+    # the largest of every number and of its negative must be this process's own
     own = torch.stack([class_embeddings, -class_embeddings]).nan_to_num()
     largest = own.clone()
     distributed.all_reduce(largest, distributed.ReduceOp.MAX)

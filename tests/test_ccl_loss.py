@@ -19,7 +19,7 @@ from torch.optim import SGD
 from torch.testing import assert_close
 
 from cclnet import CCLHead, CCLLoss, CCLNet, Convergence, classification_loss, softness
-from cclnet.ccl import FreezingRule, balancing_weights
+from cclnet.ccl import FreezingRule, balancing_weights, require_equal_heads
 
 NUM_FEATURES, K = 6, 7
 SMALL: dict[str, Any] = {"hidden_dim": 32, "embedding_dim": 16}
@@ -372,7 +372,7 @@ def train_a_bare_head(share: slice) -> str:
     head.loss(features[share], labels[share]).backward()
     torch.optim.SGD(head.parameters(), lr=0.1).step()
     try:
-        FreezingRule(head).end_epoch(head)
+        require_equal_heads(head)
     except RuntimeError as error:
         return str(error)
     return "unnoticed"

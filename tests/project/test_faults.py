@@ -34,7 +34,7 @@ def test_a_run_that_meets_one_fault_after_the_other_ends_as_an_undisturbed_one(b
 
 def test_of_two_processes_one_is_killed(bench: Bench) -> None:
     run = two_processes(bench)
-    ended = run.run("train", "kill", "step", "*", "10", "1")  # in the second epoch
+    ended = run.run("train", "kill", "step", "*", "15", "1")  # late in the second epoch, so that the first is saved
     assert ended.refusal_problems("^train: a process was ended by SIGKILL; run it again") == []
     assert [path.name for path in run.states()] == ["images-000000000080"]
     ended = run.run("train")
