@@ -124,7 +124,8 @@ def _differences(
     if description.colours and (places := np.flatnonzero(unlike(description.colours, colours))).size:
         yield (
             f"{len(places):,} of {len(images):,} images have another mean colour than the training images, by more "
-            f"than {LIMIT:g} standard deviations, the first of them {images[places[0]]}: do not rely on their predictions"
+            f"than {LIMIT:g} standard deviations, the first of them {images[places[0]]}: do not rely on their "
+            "predictions"
         )
 
 
