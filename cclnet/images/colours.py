@@ -42,4 +42,4 @@ def colours_of(images: Iterable[Pixels]) -> Colours:
 def unlike(colours: Colours, others: ArrayLike) -> NDArray[np.bool_]:
     """Whether each mean colour, n × 3, is more than ``LIMIT`` deviations from the mean in any channel."""
     deviations = np.maximum(colours.deviation, SMALLEST_DEVIATION)
-    return (np.abs(np.asarray(others) - colours.mean) > LIMIT * deviations).any(axis=1)
+    return np.asarray((np.abs(np.asarray(others) - colours.mean) > LIMIT * deviations).any(axis=1))
