@@ -477,12 +477,12 @@ def training_faults(bench: Bench) -> list[Row]:
     problems += [] if len(run.states()) == 2 and not (run.folder / MODEL).exists() else ["not two states and no model"]
     difference = run.difference("train")
     diverged.add("in epoch 3", problems + difference, equal=not difference)
-    run = bench.copy(lr_backbone=1e30)
+    run = bench.copy(optimizer=bench.params["optimizer"] | {"lr_backbone": 1e30})
     problems = run.run("train").refusal_problems("the loss is not finite in epoch 1")
     problems += ["a result is written"] * (run.folder / MODEL).exists()
     bench.write_params(run, bench.params)
     difference = run.difference("train")
-    diverged.add("by lr_backbone: 1e30, then as before", problems + difference, equal=not difference)
+    diverged.add("by optimizer.lr_backbone: 1e30, then as before", problems + difference, equal=not difference)
 
     for stage in ("train", "evaluate"):
         run = bench.copy(results=stage == "evaluate")
