@@ -13,6 +13,7 @@ from cclnet.training.optimizer import build_optimizer, clip_and_step, set_learni
 from studies.features.data import FOLDS, FixedFeatures
 from studies.features.heads import ALPHA_CC, CLIP_NORM, PAPER_BATCH, PAPER_RATE, distances_of, minibatches
 from studies.features.records import Plan, Results, Settings, rounded
+from studies.running.grid import base
 from studies.running.settings import params_with
 
 EPOCHS, MILESTONES = 200, (100, 150)
@@ -36,7 +37,7 @@ PLAN: Plan = {
 
 def run(settings: Settings, data: FixedFeatures) -> Results:
     """Train a linear classifier with the paper's schedule on four folds, and score it on the fifth."""
-    chosen = {"dataset": "isic2018_64", "epochs": EPOCHS, **METHODS[settings["method"]]}
+    chosen = base().settings | {"dataset": "isic2018_64", "epochs": EPOCHS} | METHODS[settings["method"]]
     params = Params.model_validate(params_with(chosen)).stage(TrainParams)
     training, validation = data.fold(settings["fold"])
     features, labels = data.features[training], data.labels[training]
