@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedShuffleSplit
 
 from cclnet.system.errors import DataError, Problem
 from cclnet.system.files import read_csv, read_json
@@ -67,6 +66,8 @@ def image_split(table: pd.DataFrame, validation_fraction: float, seed: int) -> p
             f"{validation} of {len(table)} images for validation leave a subset smaller than the number of classes "
             f"({len(counts)}): set validation_fraction to another value or use more images"
         )
+    from sklearn.model_selection import StratifiedShuffleSplit  # takes a second, and other stages only read splits
+
     splitter = StratifiedShuffleSplit(n_splits=1, test_size=validation, random_state=seed)
     _, chosen = next(splitter.split(table, table["label"]))
     return _divided(table, np.isin(np.arange(len(table)), chosen))

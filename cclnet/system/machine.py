@@ -38,6 +38,12 @@ _PORTABLE = {
 
 _OF_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")  # integers
 
+_WAITING = "10000"
+"""How often a thread looks for work before it sleeps (``GOMP_SPINCOUNT``), a fraction of a millisecond.
+
+By default torch's threads keep a core busy for many milliseconds while they wait for each other, also where other
+programs need it. Without other programs this takes no longer; see ``docs/evidence/performance.md``."""
+
 _ALWAYS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # without it, the order of cuBLAS's sums varies
 
 
@@ -59,6 +65,8 @@ def prepare_processor(processor: Processor, threads: int | None) -> None:
         RuntimeError: NumPy or torch has already been loaded, so the settings would have no effect.
     """
     environment = dict(_ALWAYS)
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ) and "torch" not in sys.modules:
+        os.environ["GOMP_SPINCOUNT"] = _WAITING
     if threads is None and started_by_torchrun() and (processes := int(os.environ["LOCAL_WORLD_SIZE"])) > 1:
         threads = max(1, _cores() // processes)
     if threads is not None:

@@ -1,8 +1,8 @@
 """Data-parallel training in several processes, started by torch's elastic launcher (``torchrun``).
 
 Each process has the whole network and its share of every minibatch. Its losses are weighted by the size of the share,
-so that the sum of the gradients over the processes is the gradient of the minibatch. A single process does not use
-``torch.distributed``.
+so that the sum of the gradients over the processes is the gradient of the minibatch. torch's DistributedDataParallel
+exchanges them while the backward pass goes on. A single process does not use ``torch.distributed``.
 """
 
 import io
@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
 
 from cclnet.system.errors import CCLNetError
 from cclnet.system.interruption import InterruptionError
@@ -37,6 +39,10 @@ SECONDS_TO_END = 600
 
 TIME_TO_MEET = timedelta(minutes=10)
 """How long a process waits for the others at the start."""
+
+
+Losses = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Images and labels of a minibatch → the losses of the backbone and of the head."""
 
 
 class LostProcessError(CCLNetError):
@@ -68,9 +74,16 @@ class Processes:
         """The rows of all processes, concatenated in the order of their ranks."""
         return rows
 
-    def added_up(self, tensors: list[Tensor]) -> list[Tensor]:
-        """The sums of these tensors over the processes; they are valid until the next call."""
-        return tensors
+    def sharing_gradients(self, losses: Losses, modules: Sequence[nn.Module]) -> Losses:
+        """The same function; ``backward`` then sums the gradients of these modules over the processes."""
+        return losses
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradients of the sum of all processes' losses."""
+        loss.backward()
+
+    def add_up(self, tensors: list[Tensor]) -> None:
+        """Replace these tensors by their sums over the processes."""
 
     def largest(self, number: int) -> int:
         """The largest number of all processes."""
@@ -102,7 +115,6 @@ class ProcessGroup(Processes):
     def __init__(self) -> None:
         self.rank, self.count = distributed.get_rank(), distributed.get_world_size()
         self._started_by = os.getppid()
-        self._message = torch.empty(0)
 
     def share(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
         if len(images) < IMAGES_EACH * self.count:
@@ -123,15 +135,29 @@ class ProcessGroup(Processes):
             distributed.all_gather(parts, own)
         return torch.cat(parts).numpy()
 
-    def added_up(self, tensors: list[Tensor]) -> list[Tensor]:
-        sizes = [tensor.numel() for tensor in tensors]
-        if len(self._message) != sum(sizes):  # reused in every step: new memory takes as long as the exchange itself
-            self._message = tensors[0].new_empty(sum(sizes))
-        torch.cat([_flat(tensor) for tensor in tensors], out=self._message)
+    def sharing_gradients(self, losses: Losses, modules: Sequence[nn.Module]) -> Losses:
+        # Asked for unused parameters (a frozen dictionary), torch keeps the gradients in the same order from the first
+        # step on, so that a resumed training of three or more processes adds them up in the same order.
+        warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # its successor is new
         with _others_alive():
-            distributed.all_reduce(self._message)
-        parts = self._message.split(sizes)
-        return [part.as_strided(tensor.shape, tensor.stride()) for part, tensor in zip(parts, tensors, strict=True)]
+            return DistributedDataParallel(
+                _Sharing(losses, modules),
+                broadcast_buffers=False,  # ``align`` copies them before each validation
+                gradient_as_bucket_view=True,
+                find_unused_parameters=True,
+            )
+
+    def backward(self, loss: Tensor) -> None:
+        with _others_alive():
+            (self.count * loss).backward()  # DistributedDataParallel averages the gradients
+
+    def add_up(self, tensors: list[Tensor]) -> None:
+        message = torch.cat([tensor.flatten() for tensor in tensors])
+        with _others_alive():
+            distributed.all_reduce(message)
+        for tensor, total in zip(tensors, message.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(total.view_as(tensor))
 
     def largest(self, number: int) -> int:
         if os.getppid() != self._started_by:  # the launcher was killed and cannot ask its processes to end
@@ -164,15 +190,23 @@ class ProcessGroup(Processes):
         self.largest(0)
 
 
-def _flat(tensor: Tensor) -> Tensor:
-    """The values in memory order, whatever the layout."""
-    return tensor.as_strided((tensor.numel(),), (1,))
+class _Sharing(nn.Module):
+    """A function of a minibatch as the forward pass of a module that contains all learning modules."""
+
+    def __init__(self, losses: Losses, modules: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.losses, self.learning = losses, nn.ModuleList(modules)
+
+    def forward(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return self.losses(inputs, labels)
 
 
 @contextmanager
 def _others_alive() -> Iterator[None]:
     try:
         yield
+    except torch.OutOfMemoryError:  # a RuntimeError, too
+        raise
     except RuntimeError as error:
         raise LostProcessError(f"another process has ended: {error}") from None
 

@@ -1,4 +1,4 @@
-"""SGD as in the paper: step decay of the learning rates, gradient clipping, gradients of several processes."""
+"""SGD as in the paper: step decay of the learning rates, gradient clipping."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,7 +8,6 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import SGD
 
 from cclnet.params import TrainParams
-from cclnet.training.distributed import Processes
 
 LEARNING_RATE_DECAY = 0.1
 
@@ -34,14 +33,3 @@ def clip_and_step(optimizer: SGD, clip_norm: float) -> Float[Tensor, ""]:
     optimizer.step()
     optimizer.zero_grad()
     return norm
-
-
-def sum_over_processes(processes: Processes, tensors: Sequence[Tensor], parameters: Iterable[nn.Parameter]) -> None:
-    """Replace these tensors and the gradients of these parameters by their sums over the processes, in one message."""
-    learning = [parameter for parameter in parameters if parameter.grad is not None]
-    gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
-    sums = processes.added_up([*tensors, *gradients])
-    for tensor, total in zip(tensors, sums, strict=False):
-        tensor.copy_(total)
-    for parameter, gradient in zip(learning, sums[len(tensors) :], strict=True):
-        parameter.grad = gradient

@@ -19,7 +19,7 @@ from cclnet.training.batches import training_batches
 from cclnet.training.distributed import ALONE, Processes
 from cclnet.training.history import Means, Row, history_row
 from cclnet.training.objectives import build_objective
-from cclnet.training.optimizer import build_optimizer, clip_and_step, set_learning_rate, sum_over_processes
+from cclnet.training.optimizer import build_optimizer, clip_and_step, set_learning_rate
 
 LAYER_STREAM = 3  # differs from those of views and order, so that no two uses of the seed share random numbers
 
@@ -71,6 +71,7 @@ class Trainer:
             lr_ccl = params.lr_ccl * params.lr_ccl_factor
             self.head_optimizer = build_optimizer(self.head.parameters(), lr_ccl, params)
             self.freezing = FreezingRule(self.head, params.head.freeze_patience, params.head.freeze_at)
+        self.shared_losses = processes.sharing_gradients(self.losses, [self.model, self.objective])
         self.epoch = 0
         self.seen = 0
         self.sums = torch.zeros(len(Means._fields), device=device)
@@ -107,14 +108,9 @@ class Trainer:
             labels: their classes.
             batch: number of images of the whole minibatch.
         """
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.params.computation.precision == "bfloat16"):
-            features, logits = self.model(inputs, with_features=True)  # f, line 5
-        # with p^SL of line 4, from θ_dict before this minibatch
-        loss = self.classification_loss(logits, labels, features)
-        head_loss = self.head_loss(features.detach(), labels)
-
+        loss, head_loss = self.shared_losses(inputs, labels)
         share = len(labels) / batch
-        (share * (loss + head_loss)).backward()
+        self.processes.backward(share * (loss + head_loss))
         losses = share * torch.stack([loss.detach(), head_loss.detach()])
         self._sum_over_processes(losses)
 
@@ -122,6 +118,16 @@ class Trainer:
         head_norm = self._step(self.head_optimizer)  # θ2 and θ_dict, line 7
         self.sums += batch * torch.stack([*losses, norm, head_norm])
         self.seen += batch
+
+    def losses(
+        self, inputs: Float[Tensor, "n 3 h w"], labels: Int[Tensor, " n"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Lines 4 and 5 of Algorithm 1: the losses of the backbone and of the head, which gets detached features."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.params.computation.precision == "bfloat16"):
+            features, logits = self.model(inputs, with_features=True)  # f, line 5
+        # with p^SL of line 4, from θ_dict before this minibatch
+        loss = self.classification_loss(logits, labels, features)
+        return loss, self.head_loss(features.detach(), labels)
 
     def label_matrix(self) -> Float[Tensor, "k k"]:
         """The labels that train the classifier, with row k for class k: soft (Eq. 2), smoothed, or hard."""
@@ -163,12 +169,11 @@ class Trainer:
         return row | {"frozen": int(self.head is not None and self.head.frozen)}
 
     def _sum_over_processes(self, losses: Float[Tensor, " 2"]) -> None:
-        """Sum losses, gradients and the objective's accumulated sums over the processes."""
+        """Sum the losses and the objective's accumulated sums over the processes."""
         counted = self.objective.counted()
         for tensor in counted:
             tensor /= self.processes.count  # it already contains the sum of earlier minibatches
-        learning = [*self.model.parameters(), *self.objective.parameters()]
-        sum_over_processes(self.processes, [losses, *counted], learning)
+        self.processes.add_up([losses, *counted])
 
     def _step(self, optimizer: torch.optim.SGD | None) -> Float[Tensor, ""]:
         """Update once; return the norm of the gradient before clipping, zero without an optimizer."""

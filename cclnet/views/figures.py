@@ -11,11 +11,11 @@ from pathlib import Path
 import matplotlib.style
 import numpy as np
 import pandas as pd
+import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
 
 from cclnet.metrics.names import LOSSES, VALIDATION_METRICS
 from cclnet.system.files import write_bytes
@@ -80,7 +80,7 @@ def off_diagonal_ranks(matrix: np.ndarray) -> np.ndarray:
     """The ranks of the off-diagonal cells, scaled to 0 to 1, with mean ranks for ties; NaN on the diagonal."""
     ranks = np.full(matrix.shape, np.nan)
     beside = ~np.eye(len(matrix), dtype=bool)
-    ranks[beside] = (rankdata(matrix[beside]) - 1) / (beside.sum() - 1)
+    ranks[beside] = (pd.Series(matrix[beside]).rank().to_numpy() - 1) / (beside.sum() - 1)
     return ranks
 
 
