@@ -282,7 +282,8 @@ def test_the_colour_map_rounds_once_for_each_multiplication_and_addition():
     crops = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 9, 11, 3), dtype=np.uint8))
     of_each = torch.tensor([[0.8, 1.2, 0.9, 0.05], [1.2, 0.8, 1.1, -0.1], [1, 1, 1, 0]])
     matrices, grey_weights = (tensor.numpy() for tensor in color_maps(of_each, 255, IMAGENET))
-    low, high = (((np.float32(level) - np.float32(MEAN)) / np.float32(STANDARD_DEVIATION)) for level in (0, 1))
+    mean, deviation = (np.array(values, np.float32) for values in (MEAN, STANDARD_DEVIATION))
+    low, high = -mean / deviation, (1 - mean) / deviation
     expected = np.empty(crops.shape, np.float32)
     for number, image in enumerate(crops.numpy()):
         sums = [int(image[..., channel].sum(dtype=np.int64)) for channel in range(3)]
@@ -358,8 +359,8 @@ def test_an_order_depends_on_seed_epoch_and_image_alone():
     assert len(counts) == 24
     assert chisquare(counts).pvalue > 0.001
     draws = Views.of_epoch(5000, 3, 7).uniforms
-    related = np.corrcoef(np.concatenate([draws, orders], axis=1).T)[:8, 8:]
-    assert np.abs(related).max() < 0.06
+    related = np.asarray(np.corrcoef(np.concatenate([draws, orders], axis=1).T))
+    assert np.abs(related[:8, 8:]).max() < 0.06
 
 
 def test_torchvisions_jitter_is_the_same_in_any_batch_and_order_of_images():
