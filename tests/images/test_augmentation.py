@@ -370,6 +370,14 @@ def test_torchvisions_jitter_is_the_same_in_any_batch_and_order_of_images():
         assert torch.equal(torchvision_jitter(crops[rows], of_each[rows], orders[rows]), together[rows])
 
 
+def test_everything_is_computed_where_the_crops_are():
+    crops, of_each = bytes_of().to("meta"), ColorJitter(0.2, 0.2, 0.2, 0.1).factors(DRAWS)  # a device without memory
+    moved = torchvision_jitter(crops, of_each, jitter_orders(6, 0, 1))
+    for inputs in (jitter_to_network(crops, of_each, torch.channels_last), to_network(moved)):
+        assert inputs.device == crops.device
+        assert inputs.shape == (6, 3, 9, 11)
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_the_network_s_layout(layout: torch.memory_format):
     inputs = to_network(bytes_of(), layout=layout)
