@@ -13,7 +13,7 @@ def augmentation(params: TrainParams) -> list[v2.Transform]:
         v2.RandomCrop(params.crop),
         v2.RandomHorizontalFlip(),
         v2.RandomVerticalFlip(),
-        v2.ColorJitter(**params.jitter.model_dump()),
+        v2.ColorJitter(**params.jitter.ranges),
     ]
 
 

@@ -239,12 +239,18 @@ class Optimizer(Keys):
 
 
 class Jitter(Keys):
-    """The ranges of the colour jitter of training images, as in torchvision's ``ColorJitter``."""
+    """The form and the ranges of the colour jitter of training images, as in torchvision's ``ColorJitter``."""
 
+    form: Literal["affine", "torchvision"]
     brightness: Share
     contrast: Share
     saturation: Share
     hue: Annotated[Number, Field(ge=0, le=0.5)]
+
+    @property
+    def ranges(self) -> dict[str, float]:
+        """The arguments of torchvision's ``ColorJitter``."""
+        return self.model_dump(exclude={"form"})
 
 
 class Computation(Keys):

@@ -100,6 +100,7 @@ def test_the_committed_file_is_accepted(load: Callable[[Any], Params]):
         ),
         ("head__freezes_at", "best", "head.freezes_at: unknown key; did you mean freeze_at?"),
         ("optimizer__momentun", 0.9, "optimizer.momentun: unknown key; did you mean momentum?"),
+        ("jitter__form", "hsv", "jitter.form: 'hsv' is not 'affine' or 'torchvision'"),
         ("jitter__hues", 0.1, "jitter.hues: unknown key; did you mean hue?"),
         ("label_smoothing__lsr_epsilon", 0.1, "label_smoothing.lsr_epsilon: unknown key; did you mean epsilon?"),
         ("optimiser", {}, "optimiser: unknown key; did you mean optimizer?"),

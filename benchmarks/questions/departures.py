@@ -1,17 +1,22 @@
-"""Difference of each augmentation step from torchvision's, in 8-bit levels, compared with the effect of the step."""
+"""Difference of each augmentation step from torchvision's, in 8-bit levels, compared with the effect of the step.
+
+Both forms of the colour jitter are compared with torchvision: the affine one with its operations on floating-point
+values, and the torchvision form with its class ``ColorJitter`` on bytes.
+"""
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from benchmarks.catalogue import Settings
 from benchmarks.images import photographs
 from benchmarks.measure import Comparison, Series
-from cclnet.images.augmentation import jitter
+from cclnet.images.augmentation import ColorJitter, jitter, jitter_orders, torchvision_jitter
 from cclnet.images.decoding import central_crop, decode, resize
 
 IMAGES, SHORT_SIDE, SIZE = 35, 256, 224
@@ -42,7 +47,30 @@ def run(settings: Settings) -> list[Comparison]:
             ours_at, theirs_at = (over(levels, dim=(1, 2, 3)).tolist() for levels in (departure, moved))
             departures, moves_of_theirs = Series("departure", ours_at), Series("torchvision's move", theirs_at)
             comparisons.append(Comparison(f"{case}, {words}", "levels", departures, moves_of_theirs))
-    return comparisons
+    return [*comparisons, *of_the_torchvision_form(torch.from_numpy(crops), draws)]
+
+
+def of_the_torchvision_form(crops: UInt8[Tensor, "n h w 3"], draws: Float[Tensor, "n 4"]) -> list[Comparison]:
+    """Compare the form ``torchvision`` with torchvision's class, given the same factors and orders."""
+    factors, orders = ColorJitter(**REACH).factors((1 + draws) / 2), jitter_orders(len(crops), seed=0, epoch=1)
+    ours, theirs = torchvision_jitter(crops, factors, orders), []
+    of_class = v2.ColorJitter(**REACH)
+    for crop, its_factors, order in zip(crops, factors.tolist(), orders, strict=True):
+        named = {f"{name}_factor": factor for name, factor in zip(STEPS, its_factors, strict=True)}
+        image = of_class.transform(crop.permute(2, 0, 1), {"fn_idx": torch.from_numpy(order), **named})
+        theirs.append(image.permute(1, 2, 0))
+    departure, moved = (
+        (one.int() - other.int()).abs().float() for one, other in ((ours, torch.stack(theirs)), (ours, crops))
+    )
+    return [
+        Comparison(
+            f"form: torchvision, {words}",
+            "levels",
+            Series("departure", over(departure, dim=(1, 2, 3)).tolist()),
+            Series("torchvision's move", over(moved, dim=(1, 2, 3)).tolist()),
+        )
+        for words, over in (("mean", Tensor.mean), ("largest", Tensor.amax))
+    ]
 
 
 def of_torchvision(images: Images, moves: Float[Tensor, "n 4"], steps: list[str]) -> Images:

@@ -3,9 +3,10 @@
 So an image gets the same view in the same epoch, independent of its batch, the order, the number of workers or an
 interruption.
 
-The colour jitter follows torchvision's ColorJitter with three differences, which make it a single affine map of the RGB
-values: the order is always brightness, contrast, saturation, hue; values are clipped to [0, 1] once at the end and not
-after each step; and the hue rotates the colour plane of YIQ instead of the HSV wheel.
+The colour jitter has two forms. ``affine`` follows torchvision's ColorJitter with three differences, which make it a
+single affine map of the RGB values: the order is always brightness, contrast, saturation, hue; values are clipped to
+[0, 1] once at the end and not after each step; and the hue rotates the colour plane of YIQ instead of the HSV wheel.
+``torchvision`` applies torchvision's own operations to each image's bytes, in a random order, with the same factors.
 """
 
 import math
@@ -17,6 +18,7 @@ import torch
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from cclnet.images.cache import ImageCache
 from cclnet.images.transfer import sent
@@ -31,6 +33,11 @@ GREY = (0.299, 0.587, 0.114)
 CACHED_VALUES = 350_000
 """Number of values that a CPU processes at a time, so that they stay in its cache between operations."""
 
+JITTER_STEPS = ("brightness", "contrast", "saturation", "hue")
+_NEUTRAL = (1.0, 1.0, 1.0, 0.0)
+"""The factors of these steps that change nothing."""
+JITTER_ORDER_STREAM = 5  # differs from Views.STREAM, so that no two uses of the seed share random numbers
+
 
 class Normalization(NamedTuple):
     """Normalisation of values in [0, 1], per channel: (value − mean) / standard deviation."""
@@ -41,6 +48,7 @@ class Normalization(NamedTuple):
 
 IMAGENET = Normalization()
 """Used for training from scratch."""
+_NONE = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -107,12 +115,48 @@ class ColorJitter:
     def factors(self, draws: Float[Tensor, "n 4"]) -> Float[Tensor, "n 4"]:
         """Factors of brightness, contrast and saturation, and the hue as a fraction of a turn, from uniform draws."""
         reach = draws.new_tensor([self.brightness, self.contrast, self.saturation, self.hue])
-        return (2 * draws - 1) * reach + draws.new_tensor([1.0, 1.0, 1.0, 0.0])
+        return (2 * draws - 1) * reach + draws.new_tensor(_NEUTRAL)
 
 
-def to_network(crops: UInt8[Tensor, "n h w 3"], normalization: Normalization = IMAGENET) -> Float[Tensor, "n 3 h w"]:
-    """Convert bytes to normalised values, the network's input (channels last in memory)."""
-    return normalize(crops.to(torch.float32) / 255, normalization).permute(0, 3, 1, 2)
+def jitter_orders(num_images: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """A random order of the four jitter steps for every image of the cache, n × 4, for ``torchvision_jitter``."""
+    random = np.random.default_rng([seed, JITTER_ORDER_STREAM, epoch])
+    return random.permuted(np.tile(np.arange(len(JITTER_STEPS)), (num_images, 1)), axis=1)
+
+
+def torchvision_jitter(
+    crops: UInt8[Tensor, "n h w 3"], factors: Float[Tensor, "n 4"], orders: NDArray[np.int64]
+) -> UInt8[Tensor, "n h w 3"]:
+    """torchvision's ColorJitter, image by image on bytes, as in its recommended pipelines; the hue rotates in HSV.
+
+    Each step rounds to bytes, and so clips to [0, 255]. As in torchvision, a step without any range is left out.
+
+    Args:
+        crops: bytes, on any device.
+        factors: of each image (see ``ColorJitter.factors``), on the CPU.
+        orders: n × 4, places in ``JITTER_STEPS`` (see ``jitter_orders``).
+    """
+    from torchvision.transforms.v2 import functional as adjust  # takes a second to import
+
+    steps = [getattr(adjust, f"adjust_{name}") for name in JITTER_STEPS]
+    moved = torch.empty_like(crops)
+    for crop, of_image, order, result in zip(crops, factors.tolist(), orders.tolist(), moved, strict=True):
+        image = crop.permute(2, 0, 1)
+        for step in order:
+            if of_image[step] != _NEUTRAL[step]:
+                image = steps[step](image, of_image[step])
+        result.copy_(image.permute(1, 2, 0))
+    return moved
+
+
+def to_network(
+    crops: UInt8[Tensor, "n h w 3"],
+    normalization: Normalization = IMAGENET,
+    layout: torch.memory_format = torch.channels_last,
+) -> Float[Tensor, "n 3 h w"]:
+    """Convert bytes to normalised values, the network's input, in this layout."""
+    inputs = normalize(crops.to(torch.float32) / 255, normalization).permute(0, 3, 1, 2)
+    return inputs.contiguous(memory_format=layout)
 
 
 def jitter_to_network(
@@ -121,18 +165,19 @@ def jitter_to_network(
     layout: torch.memory_format,
     normalization: Normalization = IMAGENET,
 ) -> Float[Tensor, "n 3 h w"]:
-    """Like ``to_network``, with colour jitter by each image's factors (see ``ColorJitter.factors``) and in this layout.
+    """Like ``to_network``, with colour jitter by each image's factors (see ``ColorJitter.factors``).
 
-    The factors are on the CPU, on whichever device the crops are.
+    Jitter, conversion and normalisation are a single map. The factors are on the CPU, on whichever device the crops
+    are.
     """
     images, height, width, channels = crops.shape
     inputs = torch.empty((images, channels, height, width), device=crops.device, memory_format=layout)
     at_once = images if crops.is_cuda else max(1, CACHED_VALUES // crops[0].numel())
-    maps = (sent(tensor, crops.device) for tensor in color_maps(factors))
+    maps = (sent(tensor, crops.device) for tensor in color_maps(factors, 255, normalization))
+    bounds = [sent(tensor, crops.device) for tensor in _bounds(normalization)]
     parts = (tensor.split(at_once) for tensor in (crops, *maps, inputs))
-    for portion, matrices, weights, result in zip(*parts, strict=True):
-        colors = map_colors(portion.to(torch.float32).div_(255), matrices, weights)
-        normalize(colors, normalization, out=result.permute(0, 2, 3, 1))
+    for portion, matrices, grey_weights, result in zip(*parts, strict=True):
+        map_colors(portion, matrices, grey_weights, *bounds, out=result.permute(0, 2, 3, 1))
     return inputs
 
 
@@ -141,14 +186,10 @@ def memory_layout(name: Literal["contiguous", "channels_last"]) -> torch.memory_
     return torch.channels_last if name == "channels_last" else torch.contiguous_format
 
 
-def normalize(
-    colors: Float[Tensor, "n h w 3"],
-    normalization: Normalization = IMAGENET,
-    out: Float[Tensor, "n h w 3"] | None = None,
-) -> Float[Tensor, "n h w 3"]:
-    """(values − mean) / standard deviation, per channel, in new memory or in ``out``."""
+def normalize(colors: Float[Tensor, "n h w 3"], normalization: Normalization = IMAGENET) -> Float[Tensor, "n h w 3"]:
+    """(values − mean) / standard deviation, per channel."""
     mean, deviation = (_constant(values, colors) for values in normalization)
-    return torch.sub(colors, mean, out=out).div_(deviation)
+    return torch.sub(colors, mean).div_(deviation)
 
 
 def _constant(values: tuple[float, ...], like: Tensor) -> Tensor:
@@ -158,36 +199,78 @@ def _constant(values: tuple[float, ...], like: Tensor) -> Tensor:
 
 def jitter(colors: Float[Tensor, "n h w 3"], factors: Float[Tensor, "n 4"]) -> Float[Tensor, "n h w 3"]:
     """Brightness, contrast, saturation and hue as one affine map per image, clipped to [0, 1] at the end."""
-    return map_colors(colors, *color_maps(factors))
+    maps = color_maps(factors, 1, _NONE)
+    return map_colors(
+        colors, *maps, *_bounds(_NONE), out=torch.empty_like(colors, memory_format=torch.contiguous_format)
+    )
 
 
-def color_maps(factors: Float[Tensor, "n 4"]) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, " n"]]:
-    """The linear map of each image's RGB values, and the weight of its mean grey, which is added to them.
+def color_maps(
+    factors: Float[Tensor, "n 4"], white: float, normalization: Normalization
+) -> tuple[Float[Tensor, "n 3 3"], Float[Tensor, "n 3"]]:
+    """The linear map from each image's RGB values, 0 … ``white``, to the network's, and the weight of its mean grey.
 
-    Contrast blends with the mean grey, which neither saturation nor hue changes, so the same value is added to all
-    three channels.
+    Contrast blends with the mean grey, which neither saturation nor hue changes, so the same multiple of it is added to
+    all three channels, before the normalisation.
     """
     brightness, contrast, saturation, hue = factors.unbind(dim=1)
     matrices = color_matrices(saturation, hue) * (brightness * contrast)[:, None, None]
-    return matrices, (1 - contrast) * brightness
+    grey_weights = (1 - contrast) * brightness
+    unit = white * factors.new_tensor(normalization.standard_deviation)
+    return matrices / unit[:, None], grey_weights[:, None] / unit
+
+
+def _bounds(normalization: Normalization) -> tuple[Float[Tensor, " 3"], Float[Tensor, " 3"]]:
+    """The normalised values of black and white."""
+    mean, deviation = (torch.tensor(values) for values in normalization)
+    return -mean / deviation, (1 - mean) / deviation
 
 
 def map_colors(
-    colors: Float[Tensor, "n h w 3"], matrices: Float[Tensor, "n 3 3"], grey_weights: Float[Tensor, " n"]
+    values: Float[Tensor, "n h w 3"] | UInt8[Tensor, "n h w 3"],
+    matrices: Float[Tensor, "n 3 3"],
+    grey_weights: Float[Tensor, "n 3"],
+    black: Float[Tensor, " 3"],
+    white: Float[Tensor, " 3"],
+    out: Float[Tensor, "n h w 3"],
 ) -> Float[Tensor, "n h w 3"]:
-    """Apply the maps of ``color_maps`` and clip to [0, 1].
+    """Apply the maps of ``color_maps`` plus ``black``, and clip to ``black`` … ``white``, into ``out``.
 
-    The maps are computed channel by channel in contiguous memory: a product of such small matrices takes longer, and
-    rounds differently on different machines. The channels of the result are contiguous too.
+    An output value depends on the values of its own pixel, which lie up to two places before or after it. So the map is
+    a sum over five shifts of the whole image, with weights that are equal in all rows and zero where a shift reaches
+    another pixel. No channel has to be moved in memory. (A product of such small matrices takes longer, and rounds
+    differently on different machines.)
     """
-    mean_grey = (colors.mean(dim=(1, 2)) * _constant(GREY, colors)).sum(dim=1)
-    red, green, blue = colors.permute(0, 3, 1, 2).contiguous().split(1, dim=1)
-    from_red, from_green, from_blue = matrices[..., None, None].unbind(dim=2)
-    moved = from_red * red
-    moved += from_green * green
-    moved += from_blue * blue
-    moved += (grey_weights * mean_grey)[:, None, None, None]
-    return moved.clamp_(0, 1).permute(0, 2, 3, 1)
+    images, height, width, channels = values.shape
+    reach = channels - 1
+    length = height * width * channels
+    padded = matrices.new_empty((images, length + 2 * reach))
+    padded[:, :reach] = padded[:, -reach:] = 0
+    padded[:, reach:-reach].copy_(values.flatten(1))
+    shifted = [padded[:, shift : shift + length].unflatten(1, (height, -1)) for shift in range(2 * reach + 1)]
+
+    def in_rows(of_channels: Tensor) -> Tensor:
+        return of_channels.repeat(1, width)[:, None]
+
+    mean_grey = _mean_grey(shifted[reach])[:, None]
+    wide = functional.pad(matrices, (reach, reach))
+    weights = [in_rows(wide.diagonal(shift, dim1=1, dim2=2)) for shift in range(2 * reach + 1)]
+    mapped = torch.addcmul(in_rows(black + grey_weights * mean_grey), weights[0], shifted[0])
+    for of_shift, neighbours in zip(weights[1:], shifted[1:], strict=True):
+        mapped.addcmul_(of_shift, neighbours)
+    low, high = in_rows(black[None]), in_rows(white[None])
+    if out.is_contiguous():
+        torch.clamp(mapped, low, high, out=out.view_as(mapped))
+    else:
+        out.copy_(torch.clamp(mapped, low, high, out=mapped).view_as(out))
+    return out
+
+
+def _mean_grey(rows: Float[Tensor, "n h w3"]) -> Float[Tensor, " n"]:
+    """The mean grey of each image; the sums of bytes are exact, so no order of summation changes it."""
+    height, width = rows.shape[1], rows.shape[2] // len(GREY)
+    sums = rows.sum(dim=1).unflatten(1, (width, -1)).sum(dim=1, dtype=torch.float64)
+    return ((sums * _constant(GREY, sums)).sum(dim=1) / (height * width)).to(rows.dtype)
 
 
 def color_matrices(saturation: Float[Tensor, " n"], hue: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:

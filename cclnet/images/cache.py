@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cclnet.images.copies import Copies, describe, find_copies
-from cclnet.images.decoding import MAX_PIXELS, Pixels, decode, resize
+from cclnet.images.decoding import MAX_PIXELS, Pixels, decode_resized
 from cclnet.images.reading import map_members
 from cclnet.system.errors import DataError, Problem
 from cclnet.system.files import read_csv, read_json, write_csv, write_json
@@ -66,8 +66,8 @@ def build_cache(
     descriptions: dict[str, bytes] = {}
 
     def shrink(data: bytes) -> tuple[Pixels, str, bytes]:
-        pixels = resize(decode(data), short_side)
-        return pixels, hashlib.sha256(data).hexdigest(), describe(pixels)
+        resized = decode_resized(data, short_side)
+        return resized.pixels, hashlib.sha256(data).hexdigest(), describe(resized.image)
 
     names = sorted(members)
     offset = 0

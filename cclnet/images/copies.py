@@ -65,9 +65,9 @@ class Copies:
 def describe(pixels: Pixels | Image.Image) -> bytes:
     """The thumbnail and the mean colour of an image, in 259 bytes."""
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    thumbnail = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
-    colour = image.resize((1, 1), Image.Resampling.BOX)
-    return thumbnail.tobytes() + colour.tobytes()
+    small = image.resize((SIDE, SIDE), Image.Resampling.BOX)
+    colour = small.resize((1, 1), Image.Resampling.BOX)
+    return small.convert("L").tobytes() + colour.tobytes()
 
 
 def find_copies(digests: Mapping[str, str], descriptions: Mapping[str, bytes]) -> Copies:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from cclnet.images.colours import LIMIT, mean_colour, unlike
-from cclnet.images.decoding import Pixels, central_crop, decode, resize
+from cclnet.images.decoding import Pixels, central_crop, decode_resized
 from cclnet.inference.pictures import Picture, map_pictures
 from cclnet.inference.probabilities import class_probabilities, crops_to_network
 from cclnet.metrics.predictions import prediction_table
@@ -153,9 +153,9 @@ def picture_crops(
     """
 
     def shrink(data: bytes) -> tuple[int, Pixels]:
-        image = decode(data)
-        crop = central_crop(resize(image, short_side), size).copy()  # or the whole image would stay in memory
-        return min(image.size), crop
+        resized = decode_resized(data, short_side)
+        crop = central_crop(resized.pixels, size).copy()  # or the whole image would stay in memory
+        return min(resized.original_size), crop
 
     results = map_pictures(pictures, shrink, os.cpu_count() or 1)
     for done, (picture, result) in enumerate(zip(pictures, results, strict=True), start=1):

@@ -8,7 +8,17 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cclnet.images.augmentation import IMAGENET, ColorJitter, Normalization, Views, jitter_to_network, memory_layout
+from cclnet.images.augmentation import (
+    IMAGENET,
+    ColorJitter,
+    Normalization,
+    Views,
+    jitter_orders,
+    jitter_to_network,
+    memory_layout,
+    to_network,
+    torchvision_jitter,
+)
 from cclnet.images.subset import Subset
 from cclnet.images.transfer import gathered, sent
 from cclnet.params import TrainParams
@@ -31,7 +41,11 @@ def training_batches(
     Each item is this process's share of a minibatch: inputs, labels, and the size of the whole minibatch.
     """
     views = Views.of_epoch(len(images.cache.images), params.seed, epoch)
-    jitter = ColorJitter(**params.jitter.model_dump())
+    jitter = ColorJitter(**params.jitter.ranges)
+    layout = memory_layout(params.memory_format)
+    orders = None
+    if params.jitter.form == "torchvision":
+        orders = jitter_orders(len(images.cache.images), params.seed, epoch)
     order = epoch_order(images.labels, params.seed, epoch, balanced=params.head_balance == "sampling")
     batches = split_into_batches(order, params.batch_size, IMAGES_EACH * processes.count)
     ends = np.cumsum([len(batch) for batch in batches])
@@ -42,7 +56,10 @@ def training_batches(
         else:
             crops = gathered(own.resident, own.cache, own.rows, *views.places(own.cache, own.rows, params.crop))
         factors = jitter.factors(views.color_draws(own.rows))
-        inputs = jitter_to_network(crops, factors, memory_layout(params.memory_format), normalization)
+        if orders is None:
+            inputs = jitter_to_network(crops, factors, layout, normalization)
+        else:
+            inputs = to_network(torchvision_jitter(crops, factors, orders[own.rows]), normalization, layout)
         yield inputs, sent(torch.from_numpy(own.labels), device), len(chosen)
 
 

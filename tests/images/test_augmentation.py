@@ -1,25 +1,32 @@
+import colorsys
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.stats import chisquare
 from torch import Tensor
-from torchvision.transforms import functional
+from torchvision.transforms import functional, v2
 
 from cclnet.images import augmentation
 from cclnet.images.augmentation import (
     GREY,
+    IMAGENET,
+    JITTER_STEPS,
     MEAN,
     STANDARD_DEVIATION,
     ColorJitter,
     Views,
+    color_maps,
     color_matrices,
     jitter,
+    jitter_orders,
     jitter_to_network,
     normalize,
     to_network,
+    torchvision_jitter,
 )
 from cclnet.images.cache import ImageCache
 
@@ -261,23 +268,121 @@ def test_the_same_bytes_however_many_at_once_and_in_whatever_layout(
 ):
     crops = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 9, 9, 3), dtype=np.uint8))
     of_each = ColorJitter(0.2, 0.2, 0.2, 0.1).factors(torch.rand(5, 4, generator=torch.Generator().manual_seed(0)))
+    one_by_one = [
+        jitter_to_network(*one, torch.channels_last) for one in zip(crops.split(1), of_each.split(1), strict=True)
+    ]
     monkeypatch.setattr(augmentation, "CACHED_VALUES", cached_values)
     ours = jitter_to_network(crops, of_each, layout)
     assert ours.is_contiguous(memory_format=layout)
-    assert torch.equal(ours, normalize(jitter(crops / 255, of_each)).permute(0, 3, 1, 2))
+    assert torch.equal(ours, torch.cat(one_by_one))
+    torch.testing.assert_close(ours, normalize(jitter(crops / 255, of_each)).permute(0, 3, 1, 2), atol=2e-6, rtol=0)
 
 
-def test_the_colour_map_rounds_as_ieee_754_says_it():
-    images, of_each = colors(0, 1, images=3), torch.tensor([[0.8, 1.2, 0.9, 0.05], [1.2, 0.8, 1.1, -0.1], [1, 1, 1, 0]])
-    brightness, contrast, saturation, hue = of_each.unbind(1)
-    matrices = (color_matrices(saturation, hue) * (brightness * contrast)[:, None, None]).numpy()
-    shifts = (1 - contrast) * brightness * (images.mean(dim=(1, 2)) * torch.tensor(GREY)).sum(1)
-    expected = np.empty(images.shape, np.float32)
-    for number, image in enumerate(images.numpy()):
-        for channel, (red, green, blue) in enumerate(matrices[number]):
-            mixed = (red * image[..., 0] + green * image[..., 1]) + blue * image[..., 2]  # never in one rounding
-            expected[number, ..., channel] = np.clip(mixed + shifts[number].numpy(), 0, 1)
-    assert np.array_equal(jitter(images, of_each).numpy(), expected)
+def test_the_colour_map_rounds_once_for_each_multiplication_and_addition():
+    crops = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 9, 11, 3), dtype=np.uint8))
+    of_each = torch.tensor([[0.8, 1.2, 0.9, 0.05], [1.2, 0.8, 1.1, -0.1], [1, 1, 1, 0]])
+    matrices, grey_weights = (tensor.numpy() for tensor in color_maps(of_each, 255, IMAGENET))
+    mean, deviation = (np.array(values, np.float32) for values in (MEAN, STANDARD_DEVIATION))
+    low, high = -mean / deviation, (1 - mean) / deviation
+    expected = np.empty(crops.shape, np.float32)
+    for number, image in enumerate(crops.numpy()):
+        sums = [int(image[..., channel].sum(dtype=np.int64)) for channel in range(3)]
+        mean_grey = np.float32(sum(weight * total for weight, total in zip(GREY, sums, strict=True)) / 99)
+        for channel, weights in enumerate(matrices[number]):
+            value = np.full((9, 11), low[channel] + grey_weights[number, channel] * mean_grey)
+            for source, weight in enumerate(weights):  # exact in 64 bits, then rounded to 24
+                value = (value + np.longdouble(weight) * image[..., source]).astype(np.float32)
+            expected[number, ..., channel] = np.clip(value, low[channel], high[channel])
+    ours = jitter_to_network(crops, of_each, torch.channels_last).permute(0, 2, 3, 1)
+    assert np.array_equal(ours.numpy(), expected)
+
+
+# torchvision's own colour jitter
+
+
+def bytes_of(images: int = 6) -> Tensor:
+    crops = np.random.default_rng(0).integers(0, 256, (images, 9, 11, 3), dtype=np.uint8)
+    crops[0] = crops[0, ..., :1]  # grey
+    return torch.from_numpy(crops)
+
+
+DRAWS = torch.rand(6, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("reach", [(0.2, 0.2, 0.2, 0.1), (1.0, 1.0, 1.0, 0.5), (0.0, 0.4, 0.0, 0.2), (0.3, 0, 0, 0)])
+def test_torchvisions_jitter_is_that_of_its_class(reach: tuple[float, float, float, float]):
+    crops, of_each = bytes_of(), ColorJitter(*reach).factors(DRAWS)
+    orders = jitter_orders(6, seed=0, epoch=1)
+    theirs = v2.ColorJitter(*reach)
+    for crop, factors_of_it, order, ours in zip(
+        crops, of_each.tolist(), orders, torchvision_jitter(crops, of_each, orders), strict=True
+    ):
+        drawn = zip(JITTER_STEPS, factors_of_it, reach, strict=True)
+        chosen = {f"{name}_factor": factor if its_reach else None for name, factor, its_reach in drawn}
+        moved = theirs.transform(crop.permute(2, 0, 1), {"fn_idx": torch.tensor(order), **chosen})
+        assert torch.equal(ours, moved.permute(1, 2, 0))
+        assert not torch.equal(ours, crop)
+
+
+def byte_hsv(image: NDArray[np.uint8], hue: float) -> NDArray[np.float64]:
+    turned = [
+        colorsys.hsv_to_rgb((h + hue) % 1, s, v)
+        for h, s, v in (colorsys.rgb_to_hsv(*pixel) for pixel in image.reshape(-1, 3) / 255)
+    ]
+    return np.array(turned).reshape(image.shape) * 255
+
+
+def test_torchvisions_hue_turns_the_wheel_of_hsv():
+    crops, hues = bytes_of(), torch.linspace(-0.5, 0.4, 6)
+    of_each = torch.stack([torch.ones(6), torch.ones(6), torch.ones(6), hues], dim=1)
+    ours = torchvision_jitter(crops, of_each, jitter_orders(6, 0, 1))
+    for crop, hue, turned in zip(crops.numpy(), hues.tolist(), ours.numpy(), strict=True):
+        assert np.abs(turned - byte_hsv(crop, hue)).max() <= 1  # rounded to a byte
+
+
+def test_torchvisions_steps_clip_after_each_other():
+    bright = torch.full((1, 2, 2, 3), 200, dtype=torch.uint8)
+    of_it = torch.tensor([[1.5, 0.5, 1.0, 0.0]])
+    brightness_first = torchvision_jitter(bright, of_it, np.array([[0, 1, 2, 3]]))
+    contrast_first = torchvision_jitter(
+        bright * torch.tensor([1, 0, 1], dtype=torch.uint8), of_it, np.array([[1, 0, 2, 3]])
+    )
+    assert brightness_first.unique().tolist() == [254]  # 300, clipped to 255; the mean grey is 254
+    assert contrast_first[0, 0, 0].tolist() == [211, 61, 211]  # grey 82: 141 and 41, then 1.5 times
+
+
+def test_an_order_depends_on_seed_epoch_and_image_alone():
+    orders = jitter_orders(5000, 3, 7)
+    assert np.array_equal(orders, jitter_orders(5000, 3, 7))
+    assert len({jitter_orders(50, seed, epoch).tobytes() for seed in range(3) for epoch in range(3)}) == 9
+    _, counts = np.unique(orders, axis=0, return_counts=True)
+    assert len(counts) == 24
+    assert chisquare(counts).pvalue > 0.001
+    draws = Views.of_epoch(5000, 3, 7).uniforms
+    related = np.asarray(np.corrcoef(np.concatenate([draws, orders], axis=1).T))
+    assert np.abs(related[:8, 8:]).max() < 0.06
+
+
+def test_torchvisions_jitter_is_the_same_in_any_batch_and_order_of_images():
+    crops, of_each, orders = bytes_of(), ColorJitter(0.2, 0.2, 0.2, 0.1).factors(DRAWS), jitter_orders(6, 0, 1)
+    together = torchvision_jitter(crops, of_each, orders)
+    for rows in ([5, 2], [0], [3, 3, 1]):
+        assert torch.equal(torchvision_jitter(crops[rows], of_each[rows], orders[rows]), together[rows])
+
+
+def test_everything_is_computed_where_the_crops_are():
+    crops, of_each = bytes_of().to("meta"), ColorJitter(0.2, 0.2, 0.2, 0.1).factors(DRAWS)  # a device without memory
+    moved = torchvision_jitter(crops, of_each, jitter_orders(6, 0, 1))
+    for inputs in (jitter_to_network(crops, of_each, torch.channels_last), to_network(moved)):
+        assert inputs.device == crops.device
+        assert inputs.shape == (6, 3, 9, 11)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_network_s_layout(layout: torch.memory_format):
+    inputs = to_network(bytes_of(), layout=layout)
+    assert inputs.is_contiguous(memory_format=layout)
+    assert torch.equal(inputs, to_network(bytes_of()))
 
 
 def test_an_epoch_s_inputs_come_out_the_same_from_an_opened_cache(tmp_path: Path):

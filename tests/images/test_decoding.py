@@ -20,7 +20,7 @@ from torchvision.transforms import functional
 
 from cclnet.images import decoding as images
 from cclnet.images.cache import ImageCache, build_cache
-from cclnet.images.decoding import central_crop, decode, resize, resized_size
+from cclnet.images.decoding import central_crop, decode, decode_resized, resize, resized_size
 from cclnet.images.reading import map_files, map_members
 from cclnet.system.errors import DataError
 from tests.images.builders import SIZES, bomb, encoded, noise, png_of_16_bits, rgba, zip_of
@@ -419,6 +419,101 @@ def test_a_picture_of_600_by_450_is_resized_as_torchvision_does_it():
     image = Image.fromarray(noise(600, 450))
     theirs = functional.resize(image, 256, antialias=True)  # pyright: ignore[reportArgumentType]
     assert np.array_equal(resize(image, 256), np.asarray(theirs))
+
+
+# reduced decoding
+
+
+def photo(width: int = 600, height: int = 450) -> Image.Image:
+    """Smooth colours, brighter to the right and below, so that a shift of a fraction of a pixel is noticed."""
+    across, down = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    waves = np.sin(across * 12) * np.cos(down * 9)
+    channels = [200 * across + 20, 200 * down + 20, 60 * waves + 120]
+    return Image.fromarray(np.stack(channels, axis=-1).round().astype(np.uint8))
+
+
+def jpeg(image: Image.Image, **options: Any) -> bytes:
+    return encoded(image, "JPEG", quality=95, **options)
+
+
+@pytest.mark.parametrize(
+    ("short_side", "divisor"),
+    [(28, 8), (37, 8), (38, 4), (64, 4), (75, 4), (76, 2), (150, 2), (151, 1), (256, 1), (500, 1)],
+)
+def test_a_jpeg_is_decoded_at_the_smallest_size_one_and_a_half_times_as_large(short_side: int, divisor: int):
+    data = jpeg(photo())
+    image = Image.open(io.BytesIO(data))
+    if divisor > 1:
+        image.draft("RGB", (600 // divisor, 450 // divisor))
+    assert image.size == (600 // divisor, -(-450 // divisor))
+    size = (round(600 * short_side / 450), short_side)
+    expected = image.resize(size, Image.Resampling.BILINEAR, box=(0, 0, 600 / divisor, 450 / divisor))
+    resized = decode_resized(data, short_side)
+    assert np.array_equal(resized.pixels, np.asarray(expected))
+    assert resized.original_size == (600, 450)
+
+
+@pytest.mark.parametrize("short_side", [24, 50, 64, 100, 256])
+@pytest.mark.parametrize("width_and_height", [(600, 450), (453, 341), (341, 453), (301, 1207)])
+def test_reduced_decoding_hardly_changes_the_resized_image(width_and_height: tuple[int, int], short_side: int):
+    data = jpeg(photo(*width_and_height), subsampling=0)
+    departure = np.abs(decode_resized(data, short_side).pixels - resize(decode(data), short_side).astype(int))
+    assert departure.max() <= 2
+    assert departure.mean() < 0.45
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_reduced_image_is_turned_upright_and_not_shifted(orientation: int):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = jpeg(photo(453, 341), subsampling=0, exif=exif)
+    whole, resized = decode(data), decode_resized(data, 24)
+    assert resized.original_size == whole.size == ((453, 341) if orientation < 5 else (341, 453))
+    departure = resized.pixels - resize(whole, 24).astype(int)
+    assert np.abs(departure).max() <= 2
+    edges = [departure[0], departure[-1], departure[:, 0], departure[:, -1]]
+    assert max(np.abs(edge[:, :2].mean(axis=0)).max() for edge in edges) < 1
+
+
+OTHER_JPEGS = {
+    "grey": jpeg(photo().convert("L")),
+    "CMYK": jpeg(photo().convert("CMYK")),
+    "progressive": jpeg(photo(), progressive=True),
+    "subsampled": jpeg(photo(), subsampling=2),
+    "two pictures": encoded(photo(), "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))], quality=95),
+}
+
+
+@pytest.mark.parametrize("data", OTHER_JPEGS.values(), ids=OTHER_JPEGS)
+def test_every_kind_of_jpeg_is_decoded_at_a_reduced_size(data: bytes):
+    reduced, whole = decode_resized(data, 64).pixels, resize(decode(data), 64)
+    assert not np.array_equal(reduced, whole)
+    assert np.abs(reduced - whole.astype(int)).mean() < 0.5
+
+
+def test_a_profile_is_applied_to_a_reduced_image():
+    swapped = decode_resized(jpeg(photo(), icc_profile=profile(swapped=True)), 64).pixels
+    assert np.abs(swapped - decode_resized(jpeg(photo()), 64).pixels[:, :, ::-1].astype(int)).max() <= 2
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "BMP", "WEBP"])
+def test_other_formats_are_decoded_whole(format: str):
+    data = encoded(photo(), format)
+    assert np.array_equal(decode_resized(data, 24).pixels, resize(decode(data), 24))
+
+
+@pytest.mark.parametrize("short_side", [24, 64, 256])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.98])
+def test_a_truncated_jpeg_is_refused_at_any_size(share: float, short_side: int):
+    data = jpeg(photo())
+    with pytest.raises(ValueError, match="truncated"):
+        decode_resized(data[: int(share * len(data))], short_side)
+
+
+def test_the_pixels_of_the_whole_file_are_counted_and_not_those_of_the_reduced_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(images, "MAX_PIXELS", 100_000)
+    with pytest.raises(ValueError, match=r"^600 × 450 pixels are more than 100,000$"):
+        decode_resized(jpeg(photo()), 24)
 
 
 def test_a_constant_stays_constant():

@@ -85,6 +85,18 @@ def test_the_numbers_are_those_of_the_evaluate_stage(tmp_path: Path, put: Callab
     assert len(np.unique(evaluated.argmax(axis=1))) > 1
 
 
+@pytest.mark.parametrize("size", [(600, 450), (453, 341), (40, 30)])
+def test_a_photograph_is_decoded_as_in_the_resize_stage(tmp_path: Path, size: tuple[int, int]):
+    path, stored = tmp_path / "a.jpg", tmp_path / "in.zip"
+    path.write_bytes(encoded(Image.fromarray(noise(*size)), "JPEG"))
+    write_zip(stored, {"a.jpg": path.read_bytes()})
+    build_cache(stored, image_members(stored), 24, tmp_path / "a.npy", tmp_path / "a.csv", threads=1)
+    cache, sides = ImageCache.open(tmp_path / "a.npy", tmp_path / "a.csv"), []
+    [crop] = prediction.picture_crops([Picture("a", "a", path)], 24, 20, [], [], "images", sides=sides)
+    assert np.array_equal(crop, central_crop(cache[0], 20))
+    assert sides == [min(size)]
+
+
 def test_the_numbers_are_those_of_torchvision_s_transforms(tmp_path: Path):
     predictions = predicted(in_folder(tmp_path / "pictures"))
     for image, row in zip(predictions.images, predictions.probabilities, strict=True):

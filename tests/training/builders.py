@@ -41,7 +41,7 @@ PARAMS: dict[str, Any] = {
     },
     "label_smoothing": {"epsilon": 0.1, "prior": "uniform"},
     "optimizer": {"lr_backbone": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "clip_norm": 2.0, "loss_factor": 1.0},
-    "jitter": {"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1},
+    "jitter": {"form": "affine", "brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "hue": 0.1},
     "computation": {"precision": "float32", "compile": False},
     "peers": {
         "confidence_penalty": {"weight": 0.1},
