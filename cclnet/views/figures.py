@@ -11,7 +11,6 @@ from pathlib import Path
 import matplotlib.style
 import numpy as np
 import pandas as pd
-import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
