@@ -43,11 +43,11 @@ class Settings:
 
 
 QUESTIONS = {
-    "training_step": Question("Training beside bare steps of the same network"),
+    "training_step": Question("Training beside the fastest bare steps of the same network"),
+    "waiting": Question("Training beside busy programs", repetitions=3, own_images=False),
     "input_path": Question("From the cache to the network's input, beside torchvision's path, on one core", threads=1),
     "departures": Question("How far the augmentation is from torchvision's", threads=1),
     "head_cost": Question("CCL-Net beside the baseline"),
-    "compiled": Question("The backbone compiled, beside as it is written"),
     "resize": Question("The resize stage beside plain Pillow, and on two cores", threads=1),
     "memory": Question("Memory with ten times the images", repetitions=3, own_images=False),
     "pipeline": Question("The whole pipeline beside its bare training", 2, 1, "portable", own_images=False),

@@ -40,7 +40,7 @@ def run(settings: Settings) -> list[Comparison]:
             starts.append(seconds(lambda: start_stages(folder, stages)))  # noqa: B023
     allowed = Series("allowed", [NOTHING_TO_DO] * settings.repetitions)
     return [
-        Comparison("sample", "s", Series("dvc repro", whole), Series("bare training", training), Target(high=1.3)),
+        Comparison("sample", "s", Series("dvc repro", whole), Series("bare training", training), Target(high=1.2)),
         Comparison("sample", "s", Series("loading what the stages import", starts), Series("dvc repro", whole)),
         Comparison("nothing to do", "s", Series("dvc repro", nothing), allowed, Target(high=1.0)),
     ]

@@ -50,18 +50,21 @@ def compare(case: Case, precision: str, settings: Settings) -> list[Comparison]:
     with tempfile.TemporaryDirectory() as folder:
         images = training_set(case, settings, Path(folder))
         chosen = {"computation.precision": precision}
-        trainer = new_trainer(case, settings.device, images, changes=chosen)
-        contenders = {"training": partial(speed, len(images), lambda: trainer.train_epoch(images))}
+        contenders = {}
+        for name, compiled in {"training": "false", "training, compiled": "true"}.items():
+            trainer = new_trainer(case, settings.device, images, changes=chosen | {"computation.compile": compiled})
+            contenders[name] = partial(speed, len(images), partial(trainer.train_epoch, images))
         for name, variant in VARIANTS.items():
             bare = new_trainer(case, settings.device, images, changes=chosen | variant)
             inputs, labels, _ = next(training_batches(images, bare.params, 1, bare.device))
             contenders[name] = partial(speed, len(images), partial(bare_steps, bare, inputs, labels, case.steps))
-        training, *steps = in_turn(contenders, settings.repetitions).values()
+        training, compiled_training, *steps = in_turn(contenders, settings.repetitions).values()
     torch.compiler.reset()  # forget the compiled networks
     fastest = max(steps, key=lambda series: series.median)
     case_words = f"{case}, {precision}"
     return [
         Comparison(case_words, "images/s", training, fastest, Target(low=0.95)),
+        Comparison(case_words, "images/s", compiled_training, fastest),
         *(Comparison(case_words, "images/s", other, fastest) for other in steps if other is not fastest),
     ]
 

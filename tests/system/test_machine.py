@@ -57,6 +57,21 @@ def test_native_leaves_the_kernels_and_the_threads_alone():
     assert environment["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
+@pytest.mark.parametrize(
+    ("chosen", "spins"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_wait_briefly_unless_the_user_has_chosen(chosen: dict[str, str], spins: str | None):
+    found = python(
+        "for name in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY'): os.environ.pop(name, None)\n"
+        f"os.environ.update({chosen})\n"
+        "from cclnet.system.machine import prepare_processor\n"
+        "prepare_processor('native', None)\n"
+        "print(json.dumps(os.environ.get('GOMP_SPINCOUNT')))"
+    )
+    assert found == spins
+
+
 def of_torchrun(processes: int) -> dict[str, str]:
     """The variables that torchrun sets for the first of several processes."""
     numbers = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "MASTER_PORT": 1}

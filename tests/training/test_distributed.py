@@ -143,13 +143,28 @@ def in_both(rank: int, folder: Path, port: int) -> None:
     torch.save(found, folder / f"found by {rank}")
 
 
+def in_three(rank: int, folder: Path, port: int) -> None:
+    """Leaves the results of an uninterrupted and of a resumed training in a file."""
+    torch.set_num_threads(1)
+    os.environ.update(variables_of_torchrun(rank, 3, port))
+    with joined_processes(CPU) as processes:
+        found = {"uninterrupted": trained(processes, folder / "uninterrupted")}
+        found["asked"] = trained(processes, folder / "asked", asked_at=29)
+        processes.wait()
+        found["resumed"] = trained(processes, folder / "asked")
+    torch.save(found, folder / f"found by {rank}")
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     folder = tmp_path_factory.mktemp("processes")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    start_processes(in_both, (folder, port), nprocs=2)
+    start_processes(in_both, (folder, free_port()), nprocs=2)
     first, second = (torch.load(folder / f"found by {rank}", weights_only=True) for rank in (0, 1))
     yield first, second
 
@@ -236,6 +251,14 @@ def test_processes_that_were_asked_to_end_go_on_as_if_they_had_not_been(found: t
     for here in found:
         assert equal(here["resumed"]["weights"], here["uninterrupted"]["weights"])
         assert here["resumed"]["history"] == here["uninterrupted"]["history"]
+
+
+def test_three_processes_add_up_in_the_same_order_after_a_resume(tmp_path: Path) -> None:
+    start_processes(in_three, (tmp_path, free_port()), nprocs=3)
+    for rank in range(3):
+        here = torch.load(tmp_path / f"found by {rank}", weights_only=True)
+        assert here["asked"]["seen"] == 8
+        assert equal(here["resumed"]["weights"], here["uninterrupted"]["weights"])
 
 
 def test_no_process_gets_too_few_images() -> None:
