@@ -71,6 +71,7 @@ from tests.campaigns.bench import (
     wait_for_lock,
 )
 from tests.campaigns.faulty_server import cut, faulty_server
+from tests.campaigns.forked import Forks
 from tests.campaigns.golden import PROJECT
 from tests.dataset.builders import MEBIBYTE, Folders, start_fetching, zip_of
 from tests.training.builders import Payload
@@ -667,8 +668,8 @@ def run_campaigns(names: Sequence[str], into: Path) -> None:
     due = [name for name in names if not kept_rows(into / f"{name}.json", code)]
     if not due:
         return
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        bench = Bench(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder, Forks(Path(folder)) as forks:
+        bench = Bench(Path(folder), forks=forks)
         for name in due:
             began = time.monotonic()
             kept = {"code": code, "rows": [vars(row) for row in CAMPAIGNS[name](bench)]}
