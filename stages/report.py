@@ -28,8 +28,9 @@ from cclnet.views.page import Report, report_page
 def main() -> None:
     params = Params.load().stage(ReportParams)
     drawn = params.dataset == "sample" and was_drawn(Path("data/provenance.json"))
+    run = read_run("workspace", Path())
     report = Report(
-        run=read_run("workspace", Path()),
+        run=run,
         params=params,
         class_table=read_class_table(Path("metrics/classes.csv")),
         reliability=read_reliability(Path("metrics/reliability.csv")),
@@ -38,7 +39,7 @@ def main() -> None:
         cache=ImageCache.open(Path("data/images.npy"), Path("data/images.csv")),
         provenance=read_provenance(Path("data/provenance.json")),
         conditions=read_conditions(Path("models/conditions.json")),
-        similarity=read_similarity(Path("metrics/similarity.json")),
+        similarity=read_similarity(Path("metrics/similarity.json"), run.classes),
         planted=planted_similarity(params.sample.separation) if drawn else None,
     )
     write_bytes(Path("metrics/report.html"), report_page(report).encode())
