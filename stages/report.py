@@ -32,7 +32,7 @@ def main() -> None:
     report = Report(
         run=run,
         params=params,
-        class_table=read_class_table(Path("metrics/classes.csv")),
+        class_table=read_class_table(Path("metrics/classes.csv"), run.classes),
         reliability=read_reliability(Path("metrics/reliability.csv")),
         history=read_history(Path("metrics/history.csv")),
         split=read_split(Path("data/split.csv")),

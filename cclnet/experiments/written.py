@@ -1,5 +1,6 @@
 """The tables and records of one experiment that a stage wrote and a later one shows, checked where they are opened."""
 
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NoReturn
@@ -47,9 +48,20 @@ def _history_faults(history: pd.DataFrame) -> Iterator[str]:
             yield f"has gaps in the column {column}"
 
 
-def read_class_table(path: Path) -> pd.DataFrame:
-    """Read ``metrics.scores.class_table``, a row for each class; errors as of ``read_history``."""
-    return _table(path, "evaluate", ("class",), SHARES, ("images",), _class_faults)
+def read_class_table(path: Path, classes: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read ``metrics.scores.class_table``, a row for each class; errors as of ``read_history``.
+
+    Args:
+        path: the file.
+        classes: those of the run, in the order of the rows; None if they are not known.
+    """
+
+    def faults(table: pd.DataFrame) -> Iterator[str]:
+        yield from _class_faults(table)
+        if classes is not None and table["class"].tolist() != list(classes):
+            yield "does not have the classes of the run"
+
+    return _table(path, "evaluate", ("class",), SHARES, ("images",), faults)
 
 
 def _class_faults(table: pd.DataFrame) -> Iterator[str]:
@@ -87,13 +99,16 @@ def _table(
 ) -> pd.DataFrame:
     """A table whose columns, in any order, are text without gaps, numbers or empty cells, and whole numbers."""
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""])
+        content = path.read_bytes()
+        table = pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:  # pandas' own are of these
         _refuse(path, stage, [f"cannot be read: {error.strerror}" if isinstance(error, OSError) else "is no CSV table"])
     if sorted(table.columns) != sorted((*text, *numbers, *counts)):
         _refuse(path, stage, [f"has the columns {','.join(map(str, table.columns))[:200]!r}"])
     if table.empty:
         _refuse(path, stage, ["has no rows"])
+    if not content.endswith(b"\n"):
+        _refuse(path, stage, ["is cut off within its last line"])
     gaps = [column for column in text if not all(isinstance(value, str) for value in table[column])]
     no_numbers = [column for column in numbers if not _holds_numbers(table[column].to_numpy())]
     no_counts = [column for column in counts if not _holds_counts(table[column].to_numpy())]

@@ -82,11 +82,22 @@ NO_TABLE = ["is no CSV table"]
         (CLASSES.replace(",,", ",1.5,"), ["has values outside of 0 … 1 in the column precision"]),
         (CLASSES.replace("3,", f"{10**30},"), [NO_COUNTS]),
         (CLASSES.replace("3,", "True,").replace("4,", "False,"), [NO_COUNTS]),
+        (CLASSES[:-2], ["is cut off within its last line"]),
     ],
 )
 def test_spoilt_tables_of_classes(tmp_path: Path, text: str, faults: list[str]):
     (tmp_path / "classes.csv").write_text(text, encoding="utf-8")
     assert refused(read_class_table, tmp_path / "classes.csv", "evaluate") == faults
+
+
+def test_a_table_of_classes_that_the_run_does_not_have(tmp_path: Path):
+    (tmp_path / "classes.csv").write_text(CLASSES, encoding="utf-8")
+    assert read_class_table(tmp_path / "classes.csv", ("MEL", "NV"))["class"].tolist() == ["MEL", "NV"]
+    for classes in (["MEL", "NV", "BCC"], ["NV", "MEL"], ["MEL"]):
+        faults = refused(
+            lambda path, known=classes: read_class_table(path, known), tmp_path / "classes.csv", "evaluate"
+        )
+        assert faults == ["does not have the classes of the run"]
 
 
 @pytest.mark.parametrize(
