@@ -201,7 +201,7 @@ class Run:
 
 def finished(process: subprocess.Popen[str] | Process) -> Finished:
     _, stderr = process.communicate(timeout=TIMEOUT)
-    return Finished(process.returncode, stderr)
+    return Finished(process.wait(), stderr)
 
 
 def wait_for_lock(run: Run, process: subprocess.Popen[str] | Process) -> None:
