@@ -395,6 +395,8 @@ def read_values(path: Path) -> Any:
     Raises:
         ParamsError: there is no such file, or it is not YAML that every reader understands in the same way.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ParamsError(f"{path} is not a regular file")  # reading a pipe could block forever
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError:
@@ -431,7 +433,8 @@ def _describe(details: ErrorDetails) -> str:
         case "literal_error":
             given, expected = details["input"], details.get("ctx", {})["expected"]
             options = [option.strip("' ") for option in expected.replace(" or ", ", ").split(",")]
-            return f"{where}: {_shortened(str(given))} is not {expected}{did_you_mean(str(given), options)}"
+            suggestion = did_you_mean(given, options) if isinstance(given, str) else ""
+            return f"{where}: {_shortened(given)} is not {expected}{suggestion}"
         case "model_type" | "dict_type":
             return f"{where}: should be a group of keys, not {_shortened(details['input'])}"
         case _:

@@ -28,17 +28,18 @@ from cclnet.views.page import Report, report_page
 def main() -> None:
     params = Params.load().stage(ReportParams)
     drawn = params.dataset == "sample" and was_drawn(Path("data/provenance.json"))
+    run = read_run("workspace", Path())
     report = Report(
-        run=read_run("workspace", Path()),
+        run=run,
         params=params,
-        class_table=read_class_table(Path("metrics/classes.csv")),
+        class_table=read_class_table(Path("metrics/classes.csv"), run.classes),
         reliability=read_reliability(Path("metrics/reliability.csv")),
         history=read_history(Path("metrics/history.csv")),
         split=read_split(Path("data/split.csv")),
         cache=ImageCache.open(Path("data/images.npy"), Path("data/images.csv")),
         provenance=read_provenance(Path("data/provenance.json")),
         conditions=read_conditions(Path("models/conditions.json")),
-        similarity=read_similarity(Path("metrics/similarity.json")),
+        similarity=read_similarity(Path("metrics/similarity.json"), run.classes),
         planted=planted_similarity(params.sample.separation) if drawn else None,
     )
     write_bytes(Path("metrics/report.html"), report_page(report).encode())

@@ -1,5 +1,6 @@
 import copy
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -143,7 +144,7 @@ def test_the_committed_file_is_accepted(load: Callable[[Any], Params]):
         ("datasets__sample__milestones", 18, "datasets.sample.milestones: input should be a valid list, not 18"),
         ("datasets__sample__milestones", [True], "datasets.sample.milestones.0: should be a number, not True"),
         ("head", None, "head: should be a group of keys, not None"),
-        ("datasets__sample__head_balance", False, "datasets.sample.head_balance: 'False' is not 'none', 'weights', "),
+        ("datasets__sample__head_balance", False, "datasets.sample.head_balance: False is not 'none', 'weights', "),
         # out of range
         ("datasets__sample__lr_ccl_factor", 0, "datasets.sample.lr_ccl_factor: input should be greater than 0, not 0"),
         ("lr_ccl", 0, "lr_ccl: input should be greater than 0, not 0"),
@@ -328,10 +329,17 @@ def test_a_file_that_repeats_itself_without_end(load: Callable[[Any], Params]):
         load(COMMITTED + "\n".join([*levels, "head: *a29"]).replace("head:", "lr_cll:"))
     assert "lr_cll: unknown key; did you mean lr_ccl?" in str(caught.value)
     with pytest.raises(ParamsError) as caught:
-        load("\n".join([*levels, "head: *a29", "seed: *a29"]))
+        load("\n".join([*levels, "head: *a29", "seed: *a29", "method: *a29"]))
     longest = max(len(line) for line in str(caught.value).splitlines())
     assert "head: should be a group of keys, not [" in str(caught.value)
-    assert longest < 200
+    assert "method: [" in str(caught.value)
+    assert longest < 300
+
+
+def test_a_pipe_in_the_place_of_the_file_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "params.yaml")
+    with pytest.raises(ParamsError, match=r"params.yaml is not a regular file"):
+        Params.load(tmp_path / "params.yaml")
 
 
 def test_bytes_that_are_no_text(tmp_path: Path):

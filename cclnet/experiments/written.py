@@ -1,6 +1,7 @@
 """The tables and records of one experiment that a stage wrote and a later one shows, checked where they are opened."""
 
-from collections.abc import Callable, Iterator, Mapping
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,9 +48,20 @@ def _history_faults(history: pd.DataFrame) -> Iterator[str]:
             yield f"has gaps in the column {column}"
 
 
-def read_class_table(path: Path) -> pd.DataFrame:
-    """Read ``metrics.scores.class_table``, a row for each class; errors as of ``read_history``."""
-    return _table(path, "evaluate", ("class",), SHARES, ("images",), _class_faults)
+def read_class_table(path: Path, classes: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read ``metrics.scores.class_table``, a row for each class; errors as of ``read_history``.
+
+    Args:
+        path: the file.
+        classes: those of the run, in the order of the rows; None if they are not known.
+    """
+
+    def faults(table: pd.DataFrame) -> Iterator[str]:
+        yield from _class_faults(table)
+        if classes is not None and table["class"].tolist() != list(classes):
+            yield "does not have the classes of the run"
+
+    return _table(path, "evaluate", ("class",), SHARES, ("images",), faults)
 
 
 def _class_faults(table: pd.DataFrame) -> Iterator[str]:
@@ -87,13 +99,16 @@ def _table(
 ) -> pd.DataFrame:
     """A table whose columns, in any order, are text without gaps, numbers or empty cells, and whole numbers."""
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""])
+        content = path.read_bytes()
+        table = pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:  # pandas' own are of these
         _refuse(path, stage, [f"cannot be read: {error.strerror}" if isinstance(error, OSError) else "is no CSV table"])
     if sorted(table.columns) != sorted((*text, *numbers, *counts)):
         _refuse(path, stage, [f"has the columns {','.join(map(str, table.columns))[:200]!r}"])
     if table.empty:
         _refuse(path, stage, ["has no rows"])
+    if not content.endswith(b"\n"):
+        _refuse(path, stage, ["is cut off within its last line"])
     gaps = [column for column in text if not all(isinstance(value, str) for value in table[column])]
     no_numbers = [column for column in numbers if not _holds_numbers(table[column].to_numpy())]
     no_counts = [column for column in counts if not _holds_counts(table[column].to_numpy())]
@@ -155,40 +170,60 @@ def _refuse(path: Path, stage: str, faults: list[str]) -> NoReturn:
     )
 
 
-def read_similarity(path: Path) -> dict[str, Any]:
+def read_similarity(path: Path, classes: Sequence[str]) -> dict[str, Any]:
     """Read the similarity of classes in the network's features, or a note why there is none.
 
+    Args:
+        path: the file.
+        classes: those of the run, in the order of its matrices.
+
     Raises:
-        DataError: the file is missing or is not what the evaluate stage writes.
+        DataError: the file is missing or is not what the evaluate stage writes for these classes.
     """
     found = _record(path, "evaluate")
-    if not isinstance(found, dict) or not _is_similarity(found):
-        _refuse(path, "evaluate", ["is no table of pairs of classes"])
+    if not isinstance(found, dict) or not _is_similarity(found, list(classes)):
+        _refuse(path, "evaluate", ["is no table of pairs of the run's classes"])
     return found
 
 
-def _is_similarity(found: dict[str, Any]) -> bool:
+def _is_similarity(found: dict[str, Any], classes: list[str]) -> bool:
     pairs = found.get("pairs")
-    if not isinstance(pairs, list) or not all(isinstance(pair, dict) for pair in pairs):
+    if not isinstance(pairs, list):
         return False
     if not pairs:
         return isinstance(found.get("note"), str)
-    shown = [pair for pair in pairs if "nearest" in pair]
-    return _is_matrix(found.get("similarity")) and all(
-        isinstance(pair.get("a"), str)
-        and isinstance(pair.get("b"), str)
-        and all(_are_texts(images, 2) for images in pair["nearest"])
-        and all(_are_texts(pair.get(name)) for name in ("typical_a", "typical_b"))
-        for pair in shown
+    known = set(classes)
+    return (
+        found.get("classes") == classes
+        and _is_matrix(found.get("similarity"), len(classes))
+        and all(_is_pair(pair, known) for pair in pairs)
+        and "nearest" in pairs[0]
     )
 
 
-def _is_matrix(values: Any) -> bool:
+def _is_pair(pair: Any, classes: Set[str]) -> bool:
+    """Whether it is a pair of two classes, with images for both or without any."""
+    if not isinstance(pair, dict):
+        return False
+    names = [pair.get("a"), pair.get("b")]
+    if not _are_texts(names) or not set(names) <= classes or names[0] == names[1]:
+        return False
+    if "nearest" not in pair:
+        return True
+    nearest = pair["nearest"]
+    return (
+        isinstance(nearest, list)
+        and all(_are_texts(images, 2) for images in nearest)
+        and all(_are_texts(pair.get(name)) for name in ("typical_a", "typical_b"))
+    )
+
+
+def _is_matrix(values: Any, num_classes: int) -> bool:
     try:
         matrix = np.asarray(values, dtype=np.float64)
     except (ValueError, TypeError):
         return False
-    return matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] and bool(np.isfinite(matrix).all())
+    return matrix.shape == (num_classes, num_classes) and bool(np.isfinite(matrix).all())
 
 
 def _are_texts(values: Any, number: int | None = None) -> bool:

@@ -1,6 +1,7 @@
 """All scores of an experiment with their intervals and notes, and the file that contains them."""
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -111,11 +112,16 @@ def read_scores(path: Path) -> dict[str, Score]:
         FileNotFoundError: there is no such file.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return {
-                row["name"]: Score(_number(row["value"]), _number(row["low"]), _number(row["high"]), row["note"])
-                for row in csv.DictReader(file, strict=True)
-            }
+        text = path.read_bytes().decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        if not rows:
+            raise ValueError("no rows")
+        if not text.endswith("\n") or any(None in row.values() for row in rows):
+            raise ValueError("a line is cut off")
+        return {
+            row["name"]: Score(_number(row["value"]), _number(row["low"]), _number(row["high"]), row["note"])
+            for row in rows
+        }
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise DataError(
             f"{path.name} is not what the evaluate stage writes ({error!r}): make it again with dvc repro"

@@ -11,15 +11,15 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.campaigns.forked import PLANTED, Forks, Process
 from tests.campaigns.golden import PROJECT, STAGES, small_params
 
-PLANTED = Path(__file__).resolve().with_name("planted.py")
 CODE = ("cclnet", "stages")
 TIMEOUT = 300
 WORKERS = 2
@@ -133,14 +133,18 @@ class Run:
         code: the folder with the code, which nobody edits meanwhile.
         expected: path → sha256 of what the undisturbed chain left under ``data``, ``models`` and ``metrics``.
         seconds: how long undisturbed training took, from its beginning and from when it held its lock.
+        forks: starts its stages, None where each process loads its libraries itself.
     """
 
     folder: Path
     code: Path
     expected: dict[str, str]
     seconds: tuple[float, float] = (0.0, 0.0)
+    forks: Forks | None = None
 
-    def start(self, stage: str, *fault: str) -> subprocess.Popen[str]:
+    def start(self, stage: str, *fault: str) -> subprocess.Popen[str] | Process:
+        if self.forks:
+            return self.forks.start(self.folder, environment(self.code), stage, *fault)
         command = [sys.executable, str(PLANTED), stage, *fault] if fault else [sys.executable, "-m", f"stages.{stage}"]
         pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, cwd=self.folder, env=environment(self.code), **pipes)
@@ -195,12 +199,12 @@ class Run:
         return next((self.folder / ".cclnet" / "training").glob("*/lock"), None)
 
 
-def finished(process: subprocess.Popen[str]) -> Finished:
+def finished(process: subprocess.Popen[str] | Process) -> Finished:
     _, stderr = process.communicate(timeout=TIMEOUT)
-    return Finished(process.returncode, stderr)
+    return Finished(process.wait(), stderr)
 
 
-def wait_for_lock(run: Run, process: subprocess.Popen[str]) -> None:
+def wait_for_lock(run: Run, process: subprocess.Popen[str] | Process) -> None:
     """Until the process trains, or has ended."""
     while process.poll() is None and not ((lock := run.lock()) and lock.read_text(encoding="ascii")):
         time.sleep(0.01)
@@ -213,17 +217,18 @@ class Bench:
     Args:
         folder: where all of it goes.
         stages: those of the chain.
+        forks: starts the stages of all runs, None where each process loads its libraries itself.
         block: changes of the params of the dataset's block.
     """
 
-    def __init__(self, folder: Path, stages: Sequence[str] = STAGES, **block: Any) -> None:
-        self.folder, self.code = folder, folder / "code"
+    def __init__(self, folder: Path, stages: Sequence[str] = STAGES, forks: Forks | None = None, **block: Any) -> None:
+        self.folder, self.code, self.forks = folder, folder / "code", forks
         for package in CODE:
             shutil.copytree(PROJECT / package, self.code / package, ignore=shutil.ignore_patterns("__pycache__"))
         self.params = small_params("portable") | CHANGES
         self.params["head"] |= HEAD
         self.params["datasets"]["sample"] |= BLOCK | block
-        self.origin = Run(folder / "undisturbed", self.code, {})
+        self.origin = Run(folder / "undisturbed", self.code, {}, forks=forks)
         self.origin.folder.mkdir()
         self.write_params(self.origin, self.params)
         for stage in stages:
@@ -247,7 +252,7 @@ class Bench:
 
     def copy(self, *, results: bool = False, block: dict[str, Any] | None = None, **changes: Any) -> Run:
         """A folder of its own with the data, perhaps with the results too, and with other values in its params."""
-        run = Run(self.folder / f"run {next(self._numbers)}", self.code, self.expected, self.seconds)
+        run = Run(self.folder / f"run {next(self._numbers)}", self.code, self.expected, self.seconds, self.forks)
         for top in ("data", "models", "metrics") if results else ("data",):
             shutil.copytree(self.origin.folder / top, run.folder / top)
         sample = self.params["datasets"]["sample"] | (block or {})
@@ -269,4 +274,4 @@ def kill_problems(run: Run, *fault: str) -> list[str]:
 
 def two_processes(bench: Bench) -> Run:
     """A folder in which the train stage runs as two processes of one thread."""
-    return bench.copy(block={"threads": 1}, processes=2)
+    return replace(bench.copy(block={"threads": 1}, processes=2), forks=None)  # the libraries were loaded for two

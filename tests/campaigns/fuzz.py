@@ -285,11 +285,19 @@ CLASS_TABLE = (
 RELIABILITY = "bin,confidence,accuracy,count\n4,0.25,1.0,1\n5,0.3,0.5,10\n"
 PROVENANCE = json.dumps([{"name": "a.zip", "source": "drawn", "bytes": 3, "sha256": "0" * 64}] * 2)
 CONDITIONS = json.dumps({"threads": 2, "processor": "portable", "versions": {"torch": "2", "numpy": "2"}})
+SIMILARITY = json.dumps(
+    {
+        "classes": ["MEL", "NV"],
+        "pairs": [{"a": "MEL", "b": "NV", "nearest": [["a", "b"]], "typical_a": ["a"], "typical_b": ["b"], "low": 0.5}],
+        "similarity": [[0.5, 0.25], [0.25, 0.5]],
+    }
+)
 TEXTS = {
     "history.csv": HISTORY, "class_table.csv": CLASS_TABLE, "reliability.csv": RELIABILITY,
     "provenance.json": PROVENANCE, "conditions.json": CONDITIONS, "split.csv": SPLIT, "predictions.csv": PREDICTIONS,
     "scores.csv": SCORES, "soft_labels.json": MATRIX, "confusion.json": MATRIX, "classes.json": CLASSES,
     "lesions.csv": LESIONS, "one_hot.csv": ONE_HOT, "named.csv": NAMED, "images.csv": INDEX,
+    "similarity.json": SIMILARITY,
 }  # fmt: skip
 
 
@@ -326,6 +334,7 @@ def use_table(number_of: Chance, folder: Path) -> None:
         "reliability.csv": written.read_reliability,
         "provenance.json": lambda path: (written.read_provenance(path), was_drawn(path)),
         "conditions.json": written.read_conditions,
+        "similarity.json": lambda path: written.read_similarity(path, ["MEL", "NV"]),
         "split.csv": lambda path: leakage(read_split(path), ["MEL", "NV"]),
         "predictions.csv": lambda path: read_predictions("a", path, path.with_name("split.csv")).confusion,
         "scores.csv": read_scores,

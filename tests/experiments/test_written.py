@@ -82,11 +82,22 @@ NO_TABLE = ["is no CSV table"]
         (CLASSES.replace(",,", ",1.5,"), ["has values outside of 0 … 1 in the column precision"]),
         (CLASSES.replace("3,", f"{10**30},"), [NO_COUNTS]),
         (CLASSES.replace("3,", "True,").replace("4,", "False,"), [NO_COUNTS]),
+        (CLASSES[:-2], ["is cut off within its last line"]),
     ],
 )
 def test_spoilt_tables_of_classes(tmp_path: Path, text: str, faults: list[str]):
     (tmp_path / "classes.csv").write_text(text, encoding="utf-8")
     assert refused(read_class_table, tmp_path / "classes.csv", "evaluate") == faults
+
+
+def test_a_table_of_classes_that_the_run_does_not_have(tmp_path: Path):
+    (tmp_path / "classes.csv").write_text(CLASSES, encoding="utf-8")
+    assert read_class_table(tmp_path / "classes.csv", ("MEL", "NV"))["class"].tolist() == ["MEL", "NV"]
+    for classes in (["MEL", "NV", "BCC"], ["NV", "MEL"], ["MEL"]):
+        faults = refused(
+            lambda path, known=classes: read_class_table(path, known), tmp_path / "classes.csv", "evaluate"
+        )
+        assert faults == ["does not have the classes of the run"]
 
 
 @pytest.mark.parametrize(
@@ -154,18 +165,22 @@ def test_what_is_no_json(tmp_path: Path, content: bytes):
     assert refused(read_conditions, tmp_path / "a.json", "train") == ["is no JSON"]
 
 
+PAIR = {"a": "x", "b": "y", "nearest": [["1", "2"]], "typical_a": ["1"], "typical_b": ["2"]}
+SIMILARITY = {
+    "classes": ["x", "y", "z"],
+    "pairs": [PAIR, {"a": "x", "b": "z", "similarity": 0.1}],
+    "similarity": [[1, 0.5, 0.1], [0.5, 1, 0], [0.1, 0, 1]],
+}
+
+
 def test_the_pairs_of_similar_classes_are_read_as_they_were_written(tmp_path: Path):
-    found = {"pairs": [PAIR, {"a": "x", "b": "z", "similarity": 0.1}], "similarity": [[1, 0.5], [0.5, 1]]}
-    write_json(tmp_path / "it.json", found)
-    assert read_similarity(tmp_path / "it.json") == found
+    write_json(tmp_path / "it.json", SIMILARITY)
+    assert read_similarity(tmp_path / "it.json", ("x", "y", "z")) == SIMILARITY
 
 
 def test_a_note_may_stand_for_the_pairs(tmp_path: Path):
     write_json(tmp_path / "it.json", {"pairs": [], "note": "too few images"})
-    assert read_similarity(tmp_path / "it.json")["note"] == "too few images"
-
-
-PAIR = {"a": "x", "b": "y", "nearest": [["1", "2"]], "typical_a": ["1"], "typical_b": ["2"]}
+    assert read_similarity(tmp_path / "it.json", ["x"])["note"] == "too few images"
 
 
 @pytest.mark.parametrize(
@@ -174,24 +189,39 @@ PAIR = {"a": "x", "b": "y", "nearest": [["1", "2"]], "typical_a": ["1"], "typica
         [],
         {},
         {"pairs": []},
-        {"pairs": [1], "note": ""},
-        {"pairs": [PAIR], "similarity": [[1]] * 2},
-        {"pairs": [PAIR], "similarity": "x"},
-        {"pairs": [PAIR | {"nearest": [["1"]]}], "similarity": [[1]]},
-        {"pairs": [PAIR | {"typical_a": None}], "similarity": [[1]]},
-        {"pairs": [PAIR | {"a": 1}], "similarity": [[1]]},
+        {"pairs": [], "note": 3},
+        SIMILARITY | {"pairs": [1]},
+        SIMILARITY | {"pairs": [{"a": "x", "b": "y"}]},
+        SIMILARITY | {"classes": ["y", "x", "z"]},
+        SIMILARITY | {"similarity": [[1]] * 2},
+        SIMILARITY | {"similarity": [[1, 0.5], [0.5, 1]]},
+        SIMILARITY | {"similarity": "x"},
+        *(
+            SIMILARITY | {"pairs": [PAIR | change]}
+            for change in (
+                {"nearest": [["1"]]},
+                {"nearest": None},
+                {"nearest": 3},
+                {"nearest": "12"},
+                {"typical_a": None},
+                {"a": 1},
+                {"a": "y"},
+                {"a": "another"},
+            )
+        ),
     ],
 )
-def test_a_damaged_file_is_one_line(tmp_path: Path, value):
+def test_a_damaged_file_is_one_line(tmp_path: Path, value: Any):
     write_json(tmp_path / "it.json", value)
-    with pytest.raises(DataError, match=r"it.json"):
-        read_similarity(tmp_path / "it.json")
+    assert refused(lambda path: read_similarity(path, ["x", "y", "z"]), tmp_path / "it.json", "evaluate") == [
+        "is no table of pairs of the run's classes"
+    ]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
 def test_what_is_no_json_is_one_line(tmp_path: Path, content: bytes):
     (tmp_path / "it.json").write_bytes(content)
     with pytest.raises(DataError, match=r"it.json"):
-        read_similarity(tmp_path / "it.json")
+        read_similarity(tmp_path / "it.json", ["x"])
     with pytest.raises(DataError, match=r"missing.json"):
-        read_similarity(tmp_path / "missing.json")
+        read_similarity(tmp_path / "missing.json", ["x"])

@@ -111,7 +111,18 @@ def test_the_headline_has_what_there_is_of_it():
     assert len(HEADLINE) <= 8
 
 
-@pytest.mark.parametrize("text", ["a,b\n1,2\n", "name,value,low,high,note\naccuracy,much,,,\n", 'name\n"x'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a,b\n1,2\n",
+        "name,value,low,high,note\n",
+        "name,value,low,high,note\naccuracy,much,,,\n",
+        "name,value,low,high,note\naccuracy,0.75,,\n",
+        "name,value,low,high,note\naccuracy,0.75,,,\nkappa,0.5,,,cut o",
+        'name\n"x',
+    ],
+)
 def test_another_table_is_refused_in_one_line(tmp_path: Path, text: str):
     (tmp_path / "scores.csv").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=r"^scores\.csv is not what the evaluate stage writes .* dvc repro$"):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cclnet.system.files import read_json
+from tests.campaigns import faults
 from tests.campaigns.bench import Bench, Finished, Run, two_processes
 from tests.campaigns.bench import Row as FaultRow
 from tests.campaigns.golden import STAGES
@@ -87,3 +88,26 @@ def test_a_row_counts_what_survived() -> None:
     row.add("second", ["other bytes"], equal=False)
     assert row.cells() == ["kill", "2", "1", "", "1/2", ""]
     assert row.failures == ["kill: second: other bytes"]
+
+
+def test_a_campaign_whose_rows_were_kept_is_not_run_again_with_the_same_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+
+    def campaign(bench: None) -> list[FaultRow]:
+        runs.append(bench)
+        row = FaultRow("kill", remark="1.5 s")
+        row.add("first", ["other bytes"], equal=False)
+        return [row]
+
+    monkeypatch.setattr(faults, "CAMPAIGNS", {"kills": campaign, "signals": campaign})
+    monkeypatch.setattr(faults, "Bench", lambda folder, forks: None)
+    code = faults.digest_of_code()
+    faults.run_campaigns(["kills"], tmp_path)
+    faults.run_campaigns(["kills", "signals"], tmp_path)
+    assert len(runs) == 2
+    (row,) = faults.kept_rows(tmp_path / "kills.json", code)
+    assert row.cells() == ["kill", "1", "0", "", "0/1", "1.5 s"]
+    assert row.failures == ["kill: first: other bytes"]
+    assert faults.kept_rows(tmp_path / "kills.json", "other code") == []
