@@ -7,6 +7,8 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
+from cclnet.system.machine import processor_name
+
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
 
 
@@ -19,14 +21,6 @@ def machine(device: str) -> str:
     if device == "cuda":
         parts += [torch.cuda.get_device_name(), f"CUDA {torch.version.cuda}"]
     return ", ".join(parts)
-
-
-def processor_name() -> str:
-    """The model name from Linux, on other systems the architecture."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def versions() -> str:

@@ -103,7 +103,7 @@ class TrainingKeys(Keys):
     epochs: Count
     milestones: list[PartOfTheRun]
     batch_size: Annotated[Whole, Field(ge=2)]
-    memory_format: Literal["contiguous", "channels_last"]
+    memory_format: Literal["auto", "contiguous", "channels_last"]
     head_balance: Literal["none", "weights", "logits", "sampling"]
     lr_backbone_factor: Positive
     lr_ccl_factor: Positive

@@ -11,7 +11,7 @@ single affine map of the RGB values: the order is always brightness, contrast, s
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -181,9 +181,9 @@ def jitter_to_network(
     return inputs
 
 
-def memory_layout(name: Literal["contiguous", "channels_last"]) -> torch.memory_format:
-    """The memory format of torch for a value of the key ``memory_format``."""
-    return torch.channels_last if name == "channels_last" else torch.contiguous_format
+def memory_layout(name: str) -> torch.memory_format:
+    """The memory format of torch for a value of the key ``memory_format`` other than ``auto``."""
+    return {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[name]
 
 
 def normalize(colors: Float[Tensor, "n h w 3"], normalization: Normalization = IMAGENET) -> Float[Tensor, "n h w 3"]:

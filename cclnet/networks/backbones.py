@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,10 @@ from torchvision import models
 from cclnet.networks.catalogue import TIMM, library, model_names, timm_package, weight_names, weights_file
 from cclnet.networks.pretrained import misfits, read_weights
 from cclnet.system.errors import CCLNetError, exhausted
+from cclnet.system.machine import Processor, processor_name
+
+_LARGE = 112
+"""Pixels from which on channels last is the faster memory format for every network."""
 
 
 def build_backbone(name: str, weights: str | None = None, image_size: int | None = None) -> tuple[nn.Module, int]:
@@ -123,6 +127,26 @@ def compile_backbone(backbone: nn.Module, device: torch.device) -> None:
             "or set it to false",
         ) from None
     backbone.compile(dynamic=False)  # full batches and the last one, independent of their order
+
+
+def faster_memory_format(
+    backbone: nn.Module, image_size: int, device: torch.device, processor: Processor
+) -> Literal["contiguous", "channels_last"]:
+    """The memory format in which a network was measured to train faster (``docs/evidence/performance.md``).
+
+    It is channels last, except for networks without depthwise convolutions on small images on Intel's processors. For
+    ``portable`` arithmetic it does not depend on the machine.
+
+    Args:
+        backbone: the network.
+        image_size: side of the square images in pixels.
+        device: where it will be trained.
+        processor: the kernels of the CPU, see ``prepare_processor``.
+    """
+    convolutions = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
+    depthwise = any(layer.groups == layer.in_channels > 1 for layer in convolutions)
+    intel = processor == "native" and device.type == "cpu" and "Intel" in processor_name()
+    return "contiguous" if intel and not depthwise and image_size < _LARGE else "channels_last"
 
 
 def synchronise_batch_norm(model: nn.Module, name: str) -> None:

@@ -1,7 +1,7 @@
 """Algorithm 1: the network, its two optimizers, and the training of one epoch."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,7 +11,12 @@ from torch import Tensor
 from cclnet.ccl import FreezingRule, balancing_weights, classification_loss
 from cclnet.images.augmentation import IMAGENET, Normalization, memory_layout
 from cclnet.images.subset import Subset
-from cclnet.networks.backbones import compile_backbone, pretrained_constants, synchronise_batch_norm
+from cclnet.networks.backbones import (
+    compile_backbone,
+    faster_memory_format,
+    pretrained_constants,
+    synchronise_batch_norm,
+)
 from cclnet.networks.model import CCLNet, build_model
 from cclnet.params import TrainParams
 from cclnet.targets import class_frequencies
@@ -50,11 +55,11 @@ class Trainer:
         processes: Processes = ALONE,
         soft_labels: Float[Tensor, "k k"] | None = None,
     ) -> None:
-        self.params = params
+        torch.manual_seed(params.seed)
+        self.model, memory_format = _network(params, len(class_counts), device, processes)  # line 1 of Algorithm 1
+        self.params = params = params.model_copy(update={"memory_format": memory_format})
         self.device = device
         self.processes = processes
-        torch.manual_seed(params.seed)
-        self.model = _network(params, len(class_counts), device, processes)  # line 1 of Algorithm 1
         self.head = self.model.head
         constants = pretrained_constants(params.backbone, params.weights)
         self.normalization = Normalization(*constants) if constants else IMAGENET
@@ -206,8 +211,10 @@ class Trainer:
             self.freezing.load_state_dict(state["freezing"])
 
 
-def _network(params: TrainParams, num_classes: int, device: torch.device, processes: Processes) -> CCLNet:
-    """The experiment's network on its device, with new or pretrained weights."""
+def _network(
+    params: TrainParams, num_classes: int, device: torch.device, processes: Processes
+) -> tuple[CCLNet, Literal["contiguous", "channels_last"]]:
+    """The experiment's network on its device, with new or pretrained weights, and its memory format."""
     model = build_model(
         params.backbone,
         params.weights,
@@ -220,10 +227,13 @@ def _network(params: TrainParams, num_classes: int, device: torch.device, proces
     )
     if processes.count > 1 and device.type == "cuda":
         synchronise_batch_norm(model, params.backbone)
-    model.to(device=device, memory_format=memory_layout(params.memory_format))  # pyright: ignore[reportCallIssue]
+    memory_format = params.memory_format
+    if memory_format == "auto":
+        memory_format = faster_memory_format(model.backbone, params.crop, device, params.processor)
+    model.to(device=device, memory_format=memory_layout(memory_format))  # pyright: ignore[reportCallIssue]
     if params.computation.compile:
         compile_backbone(model.backbone, device)
-    return model
+    return model, memory_format
 
 
 def _head_balance(params: TrainParams, class_counts: Int[Tensor, " k"]) -> dict[str, Float[Tensor, " k"]]:

@@ -1,5 +1,6 @@
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -9,7 +10,13 @@ from torch import nn
 from torch.testing import assert_close
 from torchvision import models
 
-from cclnet.networks.backbones import build_backbone, compile_backbone, fitting_weights, pretrained_constants
+from cclnet.networks.backbones import (
+    build_backbone,
+    compile_backbone,
+    faster_memory_format,
+    fitting_weights,
+    pretrained_constants,
+)
 from cclnet.networks.catalogue import library, model_names, weight_names
 from cclnet.system.errors import CCLNetError, MissingPackageError
 
@@ -385,3 +392,25 @@ def test_what_normalises_images_belongs_to_the_weights() -> None:
     for weights in ("DEFAULT", "a.safetensors"):
         assert pretrained_constants("timm/tf_efficientnet_lite0", weights) == halves
         assert pretrained_constants("timm/convnext_atto.d2_in1k", weights) == imagenet
+
+
+# memory format
+
+
+@pytest.mark.parametrize(
+    ("backbone", "image_size", "name", "processor", "expected"),
+    [
+        ("resnet18", 56, "Intel(R) Xeon(R) Processor", "native", "contiguous"),
+        ("resnet18", 56, "Intel(R) Xeon(R) Processor", "portable", "channels_last"),
+        ("resnet18", 224, "Intel(R) Xeon(R) Processor", "native", "channels_last"),
+        ("resnet18", 56, "AMD EPYC", "native", "channels_last"),
+        ("mobilenet_v2", 56, "Intel(R) Xeon(R) Processor", "native", "channels_last"),
+    ],
+)
+def test_the_memory_format_depends_on_network_size_and_processor(
+    monkeypatch: pytest.MonkeyPatch, backbone: str, image_size: int, name: str, processor: Any, expected: str
+) -> None:
+    monkeypatch.setattr("cclnet.networks.backbones.processor_name", lambda: name)
+    network, _ = build_backbone(backbone, image_size=image_size)
+    assert faster_memory_format(network, image_size, torch.device("cpu"), processor) == expected
+    assert faster_memory_format(network, image_size, torch.device("cuda"), processor) == "channels_last"

@@ -672,6 +672,13 @@ def test_images_and_weights_lie_in_memory_as_they_are_asked_to(memory_format: st
     assert all(tensor.is_contiguous(memory_format=layout) for tensor in (*inputs, weight))
 
 
+def test_the_chosen_memory_format_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cclnet.training.trainer.faster_memory_format", lambda *arguments: "channels_last")
+    trainer = trainer_of(memory_format="auto")
+    assert trainer.layout == torch.channels_last
+    assert describe(trainer, ["a"] * K, 36, RAN_ON).params["memory_format"] == "channels_last"
+
+
 def test_the_memory_format_changes_rounding_alone() -> None:
     trainers = [trainer_of(memory_format=layout) for layout in ("contiguous", "channels_last")]
     for trainer in trainers:
