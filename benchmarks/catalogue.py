@@ -53,5 +53,6 @@ QUESTIONS = {
     "pipeline": Question("The whole pipeline beside its bare training", 2, 1, "portable", own_images=False),
     "scaling": Question("An epoch with more images"),
     "processes": Question("Two processes that train together, beside one on one core", threads=1),
+    "prediction": Question("Predicting beside onnxruntime, on one core", threads=1, own_images=False),
     "peers": Question("Training beside torchvision's and timm's"),
 }

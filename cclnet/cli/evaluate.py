@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from cclnet.cli.options import Device, DeviceOption, ModelFile
+from cclnet.cli.options import Device, DeviceOption, ModelFile, Runtime, RuntimeOption
 from cclnet.cli.terminal import UNDEFINED, number, say, screen, show_table, with_progress
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def evaluate(
         ),
     ] = None,
     device: DeviceOption = Device.AUTO,
+    runtime: RuntimeOption = Runtime.TORCH,
 ) -> None:
     """Evaluate a model on a labelled set, with 95 % bootstrap intervals."""
     from cclnet.system.machine import prepare_processor
@@ -61,7 +62,7 @@ def evaluate(
 
     model, description = load_model(model_file)
     labelled = labelled_pictures(images, labels, lesions, description.classes)
-    predictions = with_progress(model, description, labelled.pictures, device)
+    predictions = with_progress(model, description, labelled.pictures, device, runtime=runtime)
     require_none(predictions.problems)
     evaluation = evaluate_predictions(labelled.labels, predictions.probabilities, description.classes, labelled.lesions)
     if predictions_file:

@@ -23,12 +23,26 @@ class Device(StrEnum):
     MPS = "mps"
 
 
+class Runtime(StrEnum):
+    """What computes a network."""
+
+    TORCH = "torch"
+    ONNXRUNTIME = "onnxruntime"
+
+
 ModelFile = Annotated[
     Path, typer.Argument(metavar="MODEL", help="Model file from training, such as models/model.safetensors.")
 ]
 DeviceOption = Annotated[
     Device,
     typer.Option(help="auto: the CUDA GPU if there is one, otherwise the CPU. mps: the GPU of an Apple computer."),
+]
+RuntimeOption = Annotated[
+    Runtime,
+    typer.Option(
+        help="What computes the network. onnxruntime is faster on a CPU, after some seconds of conversion; it needs "
+        "the packages onnx, onnxruntime and onnxscript."
+    ),
 ]
 BatchSize = Annotated[
     int | None,

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from cclnet.cli.model import similar_classes
-from cclnet.cli.options import BatchSize, Device, DeviceOption, JsonFile, ModelFile
+from cclnet.cli.options import BatchSize, Device, DeviceOption, JsonFile, ModelFile, Runtime, RuntimeOption
 from cclnet.cli.terminal import say, screen, show_table, with_progress
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def predict(
     json_file: JsonFile = None,
     batch_size: BatchSize = None,
     device: DeviceOption = Device.AUTO,
+    runtime: RuntimeOption = Runtime.TORCH,
 ) -> None:
     """Predict the class of images. For research only, not for diagnosis.
 
@@ -57,7 +58,7 @@ def predict(
     from cclnet.system.files import write_csv, write_json
 
     model, description = load_model(model_file)
-    predictions = with_progress(model, description, pictures, device, batch_size)
+    predictions = with_progress(model, description, pictures, device, batch_size, runtime)
     predictions = replace(predictions, problems=[*problems, *predictions.problems])
     if output and output.suffix == ".json":
         write_json(output, predictions.as_dict())

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cclnet.cli.options import Device
+from cclnet.cli.options import Device, Runtime
 from cclnet.system.names import shown
 from cclnet.system.progress import Report, progress
 from cclnet.system.writing import is_standard_output
@@ -117,14 +117,16 @@ def with_progress(
     pictures: "Sequence[Picture]",
     device: Device,
     batch_size: int | None = None,
+    runtime: Runtime = Runtime.TORCH,
 ) -> "Predictions":
     """Predict pictures; progress and notes go to standard error."""
     from cclnet.inference.prediction import predict_pictures
     from cclnet.system.machine import select_device
 
-    place = select_device(device)
+    on_cpu = runtime is Runtime.ONNXRUNTIME and device is Device.AUTO
+    place = select_device(Device.CPU if on_cpu else device)
     with report_on_standard_error() as report:
-        predictions = predict_pictures(model.to(place), description, pictures, place, report, batch_size)
+        predictions = predict_pictures(model.to(place), description, pictures, place, report, batch_size, runtime.value)
     for note in predictions.notes:
         typer.echo(f"note: {shown(note)}", err=True)
     return predictions

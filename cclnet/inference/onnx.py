@@ -1,13 +1,15 @@
-"""Export of a trained model to ONNX, to run it without torch and without this package."""
+"""Export of a trained model to ONNX, to run it without torch or this package, and prediction with onnxruntime."""
 
 import json
 import textwrap
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cclnet.images.augmentation import Normalization, to_network
@@ -77,6 +79,32 @@ def to_onnx(model: CCLNet, description: ModelDescription, with_preprocessing: bo
     if not difference <= TOLERANCE:  # also refuses NaN
         raise CCLNetError(f"{description.backbone} as ONNX differs from torch by {difference:.2g}; nothing is written")
     return OnnxModel(content, difference)
+
+
+def onnxruntime_probabilities(
+    model: CCLNet, description: ModelDescription
+) -> Callable[[Float[Tensor, "n 3 h w"]], NDArray[np.float64]]:
+    """``class_probabilities`` of a model, computed by onnxruntime on the CPU with as many threads as torch uses.
+
+    Args:
+        model: a model on the CPU in evaluation mode, as returned by ``load_model``.
+        description: the description from the model's file.
+
+    Raises:
+        MissingPackageError, CCLNetError: as ``to_onnx``.
+    """
+    content = to_onnx(model, description).content
+    import onnxruntime  # to_onnx reports that it is missing
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def probabilities(inputs: Float[Tensor, "n 3 h w"]) -> NDArray[np.float64]:
+        (logits,) = session.run(["logits"], {INPUT: inputs.numpy()})
+        return torch.from_numpy(logits).double().softmax(dim=1).numpy()
+
+    return probabilities
 
 
 class _Predictor(nn.Module):

@@ -8,10 +8,11 @@ import sys
 import threading
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from PIL import Image
 
 from cclnet import __version__
 from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
-from cclnet.inference.onnx import to_onnx
+from cclnet.inference.onnx import onnxruntime_probabilities, to_onnx
 from cclnet.inference.probabilities import class_probabilities
 from cclnet.networks.model import CCLNet, build_model, load_model
 from cclnet.networks.model_file import save_model
@@ -525,6 +526,92 @@ def test_the_batch_size_is_that_of_the_network(run, model: Path, monkeypatch: py
     status, _, err = run("predict", model, "in.zip", "--batch-size", "0")
     assert status == 2
     assert "--batch-size" in err
+
+
+@pytest.fixture
+def computed_by_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Gets the number of images of each batch that onnxruntime computes."""
+    sizes = []
+
+    def counting(*arguments: Any) -> Callable[[torch.Tensor], NDArray[np.float64]]:
+        compute = onnxruntime_probabilities(*arguments)
+
+        def count(inputs: torch.Tensor) -> NDArray[np.float64]:
+            sizes.append(len(inputs))
+            return compute(inputs)
+
+        return count
+
+    monkeypatch.setattr("cclnet.inference.prediction.onnxruntime_probabilities", counting)
+    return sizes
+
+
+def test_the_runtime_changes_neither_files_nor_decisions(run, model: Path, computed_by_onnxruntime: list[int]):
+    Path("page.jpg").write_bytes(b"<html>")
+    written = {}
+    for runtime in ("torch", "onnxruntime"):
+        command = ["predict", model, "page.jpg", "in.zip", "--runtime", runtime, "--batch-size", 3]
+        ended = run(*command, "-o", "p.csv", "--json", "p.json")
+        found = json.loads(Path("p.json").read_text(encoding="utf-8"))
+        probabilities = [list(image.pop("probabilities").values()) for image in found["images"]]
+        written[runtime] = ended.status, ended.err, found, probabilities, pd.read_csv("p.csv").set_index("image")
+    *same, probabilities, table = written["torch"]
+    *others, others_probabilities, others_table = written["onnxruntime"]
+    assert others == same
+    np.testing.assert_allclose(others_probabilities, probabilities, rtol=0, atol=1e-5)
+    pd.testing.assert_frame_equal(others_table, table, rtol=0, atol=1e-5)
+    assert computed_by_onnxruntime == [3, 1]
+    status, _, err = run("predict", model, "in.zip", "--runtime", "tensorrt")
+    assert status == 2
+    assert "--runtime" in err
+
+
+def test_a_labelled_set_is_evaluated_by_onnxruntime(run, model: Path, computed_by_onnxruntime: list[int]):
+    figures = {}
+    for runtime in ("torch", "onnxruntime"):
+        command = ["evaluate", model, "--images", "in.zip", "--labels", "truth.csv", "--runtime", runtime]
+        assert run(*command, "-o", "m.json").status == 0
+        figures[runtime] = json.loads(Path("m.json").read_text(encoding="utf-8"))
+    assert figures["onnxruntime"].keys() == figures["torch"].keys()
+    assert figures["onnxruntime"]["accuracy"] == figures["torch"]["accuracy"]
+    assert figures["onnxruntime"]["nll"] == pytest.approx(figures["torch"]["nll"], abs=1e-5)
+    assert computed_by_onnxruntime == [4]
+
+
+def test_onnxruntime_computes_on_the_cpu(run, model: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    def select(name: str) -> torch.device:
+        asked.append(str(name))
+        return torch.device("mps" if name == "mps" else "cpu")
+
+    monkeypatch.setattr("cclnet.system.machine.select_device", select)
+    for runtime in ("torch", "onnxruntime"):
+        assert run("predict", model, "in.zip", "--runtime", runtime).status == 0
+    monkeypatch.setattr(CCLNet, "to", lambda model, device: model)
+    said = "cclnet: device: mps is set, but onnxruntime computes on the CPU; set device: auto or cpu\n"
+    assert run("predict", model, "in.zip", "--runtime", "onnxruntime", "--device", "mps") == (1, "", said)
+    assert asked == ["auto", "cpu", "mps"]
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "onnxscript"])
+def test_without_a_package_of_onnxruntime_one_line_says_what_to_install(
+    run, model: Path, package: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    said = (
+        f"cclnet: the export to ONNX needs {package}, which is not installed: pip install onnx onnxruntime onnxscript\n"
+    )
+    assert run("predict", model, "in.zip", "--runtime", "onnxruntime", "-o", "p.csv") == (1, "", said)
+    assert not Path("p.csv").exists()
+
+
+def test_onnxruntime_adds_nothing_to_what_a_process_prints(model: Path):
+    command = [sys.executable, "-m", "cclnet", "predict", "model", "in.zip", "--runtime", "onnxruntime", "-o", "p.csv"]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "images predicted: 4 of 4 (100%)\n")
+    assert len(ended.stdout.splitlines()) == 7
 
 
 def test_a_gpu_of_apple_is_asked_for_in_vain_here(run, model: Path, monkeypatch: pytest.MonkeyPatch):

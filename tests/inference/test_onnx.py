@@ -11,26 +11,16 @@ import onnxruntime
 import pytest
 import torch
 from scipy.special import softmax
-from torch import Tensor, nn
 
-from cclnet.inference.onnx import TOLERANCE, to_onnx
-from cclnet.networks.model import CCLNet, build_model
+from cclnet.inference.onnx import TOLERANCE, onnxruntime_probabilities, to_onnx
+from cclnet.inference.probabilities import class_probabilities
+from cclnet.networks.model import CCLNet
 from cclnet.networks.model_file import save_model
 from cclnet.system.errors import CCLNetError, MissingPackageError
+from tests.inference.builders import CROP, Undecided, trained
 from tests.networks.builders import description
 
-CROP = 32
 MODELS = [("resnet18", False), ("timm/test_efficientnet", True), ("timm/test_vit", False)]
-
-
-def trained(backbone: str) -> CCLNet:
-    """A network whose batch norms have seen images, and whose classifier tells them apart."""
-    torch.manual_seed(0)
-    model = build_model(backbone, None, CROP, 3, with_head=True)
-    for _ in range(3):
-        model(torch.randn(8, 3, CROP, CROP))
-    nn.init.normal_(model.classifier.weight)
-    return model.eval()
 
 
 def run(content: bytes, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,14 +101,6 @@ def test_a_file_that_computes_something_else_is_refused(monkeypatch: pytest.Monk
         to_onnx(trained("timm/test_vit"), replace(description(), backbone="timm/test_vit"))
 
 
-class Undecided(nn.Module):
-    """What it computes depends on the values, so that there is no one graph of it."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        features = images.mean(dim=(2, 3))
-        return features if features.sum() > 0 else -features
-
-
 def test_a_network_that_cannot_be_exported_is_refused_in_one_line():
     with pytest.raises(CCLNetError, match=r"^torch cannot export mine to ONNX: ") as caught:
         to_onnx(CCLNet(Undecided(), 3, 3).eval(), replace(description(), backbone="mine"))
@@ -134,3 +116,34 @@ def test_without_a_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     assert str(caught.value) == (
         f"the export to ONNX needs {package}, which is not installed: pip install onnx onnxruntime onnxscript"
     )
+
+
+# prediction with onnxruntime
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2", "efficientnet_b0", "timm/test_vit"])
+def test_onnxruntime_predicts_what_torch_predicts(backbone: str):
+    model, described = trained(backbone, spread=0.5), replace(description(), backbone=backbone)
+    compute = onnxruntime_probabilities(model, described)
+    for number in (1, 5, 8):
+        images = torch.randn(number, 3, CROP, CROP, generator=torch.Generator().manual_seed(number))
+        found, expected = compute(images), class_probabilities(model, images)
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(found.sum(axis=1), 1, rtol=0, atol=1e-15)
+        np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+    assert np.ptp(expected, axis=0).min() > 0.02
+
+
+def test_onnxruntime_has_as_many_threads_as_torch(monkeypatch: pytest.MonkeyPatch):
+    threads = []
+
+    class Session(onnxruntime.InferenceSession):
+        def __init__(self, content: bytes, options: onnxruntime.SessionOptions | None = None, **more: Any) -> None:
+            super().__init__(content, options, **more)
+            threads.append(self.get_session_options().intra_op_num_threads)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    onnxruntime_probabilities(trained("timm/test_vit"), replace(description(), backbone="timm/test_vit"))
+    assert threads == [0, 3]  # the first only checks the export

@@ -1,5 +1,6 @@
 import copy
 import io
+import sys
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from torchvision.transforms import functional
 
 from cclnet.dataset.tables import image_members
@@ -21,12 +22,14 @@ from cclnet.images.decoding import central_crop, decode, resize
 from cclnet.images.subset import Subset
 from cclnet.inference import prediction
 from cclnet.inference.pictures import Picture, pictures_in
-from cclnet.inference.prediction import Predictions, predict_pictures
+from cclnet.inference.prediction import Predictions, Runtime, predict_pictures
 from cclnet.inference.probabilities import predict
-from cclnet.networks.model import CCLNet
-from cclnet.system.errors import DataError
+from cclnet.networks.model import CCLNet, load_model
+from cclnet.networks.model_file import save_model
+from cclnet.system.errors import CCLNetError, DataError, MissingPackageError
 from tests.dataset.builders import write_zip
 from tests.images.builders import SIZES, encoded, noise
+from tests.inference.builders import Undecided, trained
 from tests.networks.builders import description
 
 CPU = torch.device("cpu")
@@ -239,3 +242,68 @@ def test_pictures_unlike_the_training_images_are_noted(tmp_path: Path):
     assert predict_pictures(NETWORK, described, in_folder(tmp_path / "grey", grey), CPU).notes == []
     older = predict_pictures(NETWORK, MODEL, in_folder(tmp_path / "red", red), CPU)
     assert older.notes == []  # the model's file does not say its images' colours
+
+
+# with onnxruntime
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("backbone", ["resnet18", "timm/test_efficientnet", "timm/test_vit"])
+def test_onnxruntime_changes_rounding_alone(tmp_path: Path, backbone: str, layout: str):
+    described = replace(MODEL, backbone=backbone, params={**MODEL.params, "memory_format": layout})
+    described = replace(described, colour_mean=[100.0] * 3, colour_deviation=[1.0] * 3)
+    save_model(tmp_path / "model", trained(backbone, spread=0.5), described)
+    pictures = in_folder(tmp_path / "pictures", PICTURES | {"ISIC_3": b""})
+    runtimes: list[Runtime] = ["torch", "onnxruntime"]
+    expected, found = (
+        predict_pictures(*load_model(tmp_path / "model"), pictures, CPU, batch_size=4, runtime=runtime)
+        for runtime in runtimes
+    )
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=0, atol=1e-5)
+    best = found.probabilities.argmax(axis=1)
+    np.testing.assert_array_equal(best, expected.probabilities.argmax(axis=1))
+    assert len(np.unique(best)) > 1
+    assert not np.array_equal(found.probabilities, expected.probabilities)
+    assert (found.classes, found.images, found.problems, found.notes) == (
+        (expected.classes, expected.images, expected.problems, expected.notes)
+    )
+    assert len(found.problems) == 1
+    assert len(found.notes) == 2
+    assert list(found.table()) == list(expected.table())
+
+
+class Exploding(nn.Module):
+    """Features that are infinite for bright images."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (40 * images.mean(dim=(2, 3))).exp()
+
+
+def test_of_a_picture_for_which_onnxruntime_computes_no_number_no_class_is_given(tmp_path: Path):
+    pictures = in_folder(tmp_path / "in", {"a": WHITE, "b": BLACK})
+    torch.manual_seed(0)
+    predictions = predict_pictures(CCLNet(Exploding(), 3, 3).eval(), MODEL, pictures, CPU, runtime="onnxruntime")
+    assert predictions.images == ["b"]
+    assert [tuple(problem) for problem in predictions.problems] == [(f"{tmp_path}/in/a.jpg", prediction.NO_NUMBERS)]
+
+
+def test_what_onnxruntime_cannot_compute_is_refused_before_a_picture_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    missing = [Picture("a", "a", tmp_path / "missing.png")]
+
+    def refused(model: CCLNet, device: torch.device) -> str:
+        with pytest.raises(CCLNetError) as caught:
+            predict_pictures(model, MODEL, missing, device, runtime="onnxruntime")
+        assert not isinstance(caught.value, DataError)
+        return str(caught.value)
+
+    assert refused(NETWORK, torch.device("cuda")) == (
+        "device: cuda is set, but onnxruntime computes on the CPU; set device: auto or cpu"
+    )
+    assert refused(CCLNet(Undecided(), 3, 3).eval(), CPU).startswith(f"torch cannot export {MODEL.backbone} to ONNX: ")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(
+        MissingPackageError, match="needs onnxruntime, which is not installed: pip install onnx onnxrun"
+    ):
+        predict_pictures(NETWORK, MODEL, missing, CPU, runtime="onnxruntime")
