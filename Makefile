@@ -69,7 +69,7 @@ growth: CLASSES ?= 1000
 growth: $(INSTALLED)
 	$(BIN)/python -m tests.campaigns.growth $(IMAGES) $(CLASSES)
 
-# how fast it is, beside bare torch, Pillow, torchvision and timm; a quarter of an hour on a machine that is left alone
+# how fast it is, beside bare torch, Pillow, torchvision and timm; about an hour on a machine that is left alone
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks all
 
