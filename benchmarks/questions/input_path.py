@@ -36,7 +36,7 @@ def run(settings: Settings) -> list[Comparison]:
 
 def compare(case: Case, target: Target | None, settings: Settings) -> list[Comparison]:
     """Compare both for one image size, and measure cclnet's path without colour jitter."""
-    params = train_params(case)
+    params = train_params(case, {"memory_format": "channels_last"})
     with tempfile.TemporaryDirectory() as folder:
         images = training_set(case, settings, Path(folder))
         write_image_folder(Path(folder) / "classes", images.cache, photographs(len(images), settings.images))
