@@ -138,7 +138,6 @@ class ProcessGroup(Processes):
     def sharing_gradients(self, losses: Losses, modules: Sequence[nn.Module]) -> Losses:
         # Asked for unused parameters (a frozen dictionary), torch keeps the gradients in the same order from the first
         # step on, so that a resumed training of three or more processes adds them up in the same order.
-        warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # its successor is new
         with _others_alive():
             return DistributedDataParallel(
@@ -196,6 +195,8 @@ class _Sharing(nn.Module):
     def __init__(self, losses: Losses, modules: Sequence[nn.Module]) -> None:
         super().__init__()
         self.losses, self.learning = losses, nn.ModuleList(modules)
+        device = next(self.learning.parameters()).device
+        self.unused = nn.Parameter(torch.zeros((), device=device))  # torch warns if it looks for one and finds none
 
     def forward(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return self.losses(inputs, labels)
