@@ -15,7 +15,7 @@ from cclnet.system.errors import CCLNetError, exhausted
 from cclnet.system.machine import Processor, processor_name
 
 _LARGE = 112
-"""Pixels from which on channels last is the faster memory format for every network."""
+"""Pixels of a large image, between the two measured sizes: 56, where the faster memory format varies, and 224."""
 
 
 def build_backbone(name: str, weights: str | None = None, image_size: int | None = None) -> tuple[nn.Module, int]:

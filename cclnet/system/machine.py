@@ -43,7 +43,8 @@ _WAITING = "10000"
 """How often a thread looks for work before it sleeps (``GOMP_SPINCOUNT``), a fraction of a millisecond.
 
 By default torch's threads keep a core busy for many milliseconds while they wait for each other, also where other
-programs need it. Without other programs this takes no longer; see ``docs/evidence/performance.md``."""
+programs need it. Beside no other program, training was measured at 0.97 of the speed with that default; see
+``docs/evidence/performance.md``."""
 
 _ALWAYS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # without it, the order of cuBLAS's sums varies
 

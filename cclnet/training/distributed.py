@@ -148,8 +148,12 @@ class ProcessGroup(Processes):
             )
 
     def backward(self, loss: Tensor) -> None:
-        with _others_alive():
+        try:
             (self.count * loss).backward()  # DistributedDataParallel averages the gradients
+        except RuntimeError as error:
+            if isinstance(error, distributed.DistError) or "gloo" in str(error):  # not one of this process's own
+                raise LostProcessError(f"another process has ended: {error}") from None
+            raise
 
     def add_up(self, tensors: list[Tensor]) -> None:
         message = torch.cat([tensor.flatten() for tensor in tensors])
@@ -206,8 +210,6 @@ class _Sharing(nn.Module):
 def _others_alive() -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError:  # a RuntimeError, too
-        raise
     except RuntimeError as error:
         raise LostProcessError(f"another process has ended: {error}") from None
 

@@ -27,7 +27,14 @@ from cclnet.system.errors import CCLNetError
 from cclnet.system.interruption import InterruptionError, interruptible
 from cclnet.system.machine import select_device
 from cclnet.training.batches import split_into_batches
-from cclnet.training.distributed import ALONE, LostProcessError, Processes, joined_processes, processes_to_start
+from cclnet.training.distributed import (
+    ALONE,
+    LostProcessError,
+    Processes,
+    ProcessGroup,
+    joined_processes,
+    processes_to_start,
+)
 from cclnet.training.loop import fit
 from cclnet.training.states import StateStore
 from cclnet.training.trainer import Trainer
@@ -259,6 +266,35 @@ def test_three_processes_add_up_in_the_same_order_after_a_resume(tmp_path: Path)
         here = torch.load(tmp_path / f"found by {rank}", weights_only=True)
         assert here["asked"]["seen"] == 8
         assert equal(here["resumed"]["weights"], here["uninterrupted"]["weights"])
+
+
+class Failing(torch.autograd.Function):
+    """The identity, whose backward pass ends with an error."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, message: str) -> Tensor:
+        ctx.message = message
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        raise RuntimeError(ctx.message)
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("[gloo/transport/tcp/pair.cc:547] Connection closed by peer", LostProcessError),
+        ("DefaultCPUAllocator: can't allocate memory", RuntimeError),
+    ],
+)
+def test_an_error_of_the_backward_pass_is_not_taken_for_a_lost_process(message: str, kind: type) -> None:
+    group = object.__new__(ProcessGroup)  # without torch's process group, which the backward pass here does not need
+    group.count = 2
+    loss: Any = Failing.apply(torch.ones((), requires_grad=True), message)
+    with pytest.raises(kind) as raised:
+        group.backward(loss)
+    assert type(raised.value) is kind
 
 
 def test_no_process_gets_too_few_images() -> None:
