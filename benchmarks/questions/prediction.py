@@ -11,7 +11,7 @@ from benchmarks.measure import Comparison, Target, in_turn
 from benchmarks.training import TINY, Case, speed, train_params
 from cclnet.dataset.isic import CLASSES
 from cclnet.inference.prediction import Runtime, network_function
-from cclnet.inference.probabilities import PREDICTION_BATCH
+from cclnet.inference.probabilities import prediction_batch
 from cclnet.training.description import describe
 from cclnet.training.trainer import Trainer
 
@@ -23,7 +23,7 @@ SIZES = {64: 56, 256: 224}
 def run(settings: Settings) -> list[Comparison]:
     """Measure three backbones on small and on large images."""
     cases = [
-        Case(backbone, short_side, crop, PREDICTION_BATCH, 1)
+        Case(backbone, short_side, crop, prediction_batch(crop, torch.device("cpu")), 1)
         for (short_side, crop), backbone in product(SIZES.items(), BACKBONES)
     ]
     return [compare(case, settings.repetitions) for case in ([TINY] if settings.tiny else cases)]

@@ -46,5 +46,5 @@ RuntimeOption = Annotated[
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Images computed at once, 256 by default; fewer need less memory."),
+    typer.Option(min=1, metavar="N", help="Images computed at once; at most 256 by default. Fewer need less memory."),
 ]

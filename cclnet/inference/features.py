@@ -20,7 +20,7 @@ from cclnet.images.augmentation import IMAGENET, Normalization
 from cclnet.inference.labelled import LabelledPictures
 from cclnet.inference.pictures import Picture
 from cclnet.inference.prediction import picture_crops
-from cclnet.inference.probabilities import crops_to_network
+from cclnet.inference.probabilities import crops_to_network, prediction_batch
 from cclnet.system.errors import CCLNetError, DataError, MissingPackageError, Problem
 from cclnet.system.files import file_fault, read_text_table, write_bytes
 from cclnet.system.machine import physical_memory
@@ -88,9 +88,8 @@ def picture_features(
     crops = picture_crops(labelled.pictures, short_side, size, kept, problems, "features", report)
     network.eval().to(device=device, memory_format=layout)  # pyright: ignore[reportCallIssue]
     with torch.inference_mode():
-        batches = [
-            network(inputs).float().cpu().numpy() for inputs in crops_to_network(crops, device, normalization, layout)
-        ]
+        inputs = crops_to_network(crops, prediction_batch(size, device), device, normalization, layout)
+        batches = [network(batch).float().cpu().numpy() for batch in inputs]
     if not batches:
         raise DataError("no image can be used; replace them:", problems)
     row_of = {picture: row for row, picture in enumerate(labelled.pictures)}

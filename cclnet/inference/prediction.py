@@ -17,7 +17,7 @@ from cclnet.images.colours import LIMIT, mean_colour, unlike
 from cclnet.images.decoding import Pixels, central_crop, decode_resized
 from cclnet.inference.onnx import onnxruntime_probabilities
 from cclnet.inference.pictures import Picture, map_pictures
-from cclnet.inference.probabilities import class_probabilities, crops_to_network
+from cclnet.inference.probabilities import class_probabilities, crops_to_network, prediction_batch
 from cclnet.metrics.predictions import prediction_table
 from cclnet.networks.model import CCLNet
 from cclnet.networks.model_description import ModelDescription
@@ -86,7 +86,7 @@ def predict_pictures(
         pictures: at least one picture.
         device: where to compute.
         report: called with the number of predicted pictures.
-        batch_size: pictures that the network computes at once; None for ``PREDICTION_BATCH``.
+        batch_size: pictures that the network computes at once; None for ``prediction_batch``.
         runtime: what computes the network. ``onnxruntime`` is faster on a CPU, and rounds differently.
 
     Raises:
@@ -102,7 +102,8 @@ def predict_pictures(
     crops = picture_crops(pictures, *size, kept, problems, "images predicted", report, sides)
     colours: list[NDArray[np.float64]] = []
     watched = _with_colours(crops, colours)
-    batches = crops_to_network(watched, device, description.normalization, layout, batch_size)
+    batch_size = batch_size or prediction_batch(description.crop, device)
+    batches = crops_to_network(watched, batch_size, device, description.normalization, layout)
     probabilities = [compute(inputs) for inputs in batches]
     if not probabilities:
         raise DataError("no image can be predicted; replace them:", problems)

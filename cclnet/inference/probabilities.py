@@ -17,6 +17,18 @@ from cclnet.images.transfer import gathered, sent
 from cclnet.networks.model import CCLNet
 
 PREDICTION_BATCH = 256
+"""The most images that a network computes at once, unless asked for."""
+
+_PIXELS_ON_CPU = 2**20
+"""The most pixels of a batch on a CPU. Beyond them networks become slower, to about half the speed for 256 images of
+224 pixels; see ``docs/evidence/performance.md``."""
+
+
+def prediction_batch(crop: int, device: torch.device) -> int:
+    """How many crops of ``crop`` × ``crop`` pixels a network computes at once on a device, at least one."""
+    if device.type != "cpu":
+        return PREDICTION_BATCH
+    return min(PREDICTION_BATCH, max(1, _PIXELS_ON_CPU // crop**2))
 
 
 def prediction_batches(
@@ -27,11 +39,12 @@ def prediction_batches(
     layout: torch.memory_format = torch.contiguous_format,
 ) -> Iterator[Float[Tensor, "n 3 h w"]]:
     """Yield the central crops of all images in order, normalised, on the device and in the given layout."""
+    batch_size = prediction_batch(crop, device)
     if images.resident is None:
         crops = (central_crop(images.cache[row], crop) for row in images.rows)
-        return crops_to_network(crops, device, normalization, layout)
+        return crops_to_network(crops, batch_size, device, normalization, layout)
     resident = images.resident
-    batches = np.split(images.rows, range(PREDICTION_BATCH, len(images), PREDICTION_BATCH))
+    batches = np.split(images.rows, range(batch_size, len(images), batch_size))
     gathered_crops = (
         gathered(resident, images.cache, rows, *_central_places(images.cache, rows, crop)) for rows in batches
     )
@@ -49,14 +62,14 @@ def _central_places(
 
 def crops_to_network(
     crops: Iterable[Pixels],
+    batch_size: int,
     device: torch.device,
     normalization: Normalization = IMAGENET,
     layout: torch.memory_format = torch.contiguous_format,
-    batch_size: int | None = None,
 ) -> Iterator[Float[Tensor, "n 3 h w"]]:
     """Yield crops of equal size in batches, normalised and on the device; memory does not grow with their number."""
     remaining = iter(crops)
-    while batch := list(islice(remaining, batch_size or PREDICTION_BATCH)):
+    while batch := list(islice(remaining, batch_size)):
         inputs = to_network(sent(torch.from_numpy(np.stack(batch)), device), normalization)
         yield inputs.contiguous(memory_format=layout)
 

@@ -14,6 +14,7 @@ import logging
 import os
 import platform
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,12 +40,11 @@ _PORTABLE = {
 
 _OF_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")  # integers
 
-_WAITING = "10000"
+_WAITING, _WAITING_ON_A_BUSY_MACHINE = "10000", "1000"
 """How often a thread looks for work before it sleeps (``GOMP_SPINCOUNT``), a fraction of a millisecond.
 
 By default torch's threads keep a core busy for many milliseconds while they wait for each other, also where other
-programs need it. Beside no other program, training was measured at 0.97 of the speed with that default; see
-``docs/evidence/performance.md``."""
+programs need it. ``docs/evidence/performance.md`` has the speeds, alone and beside busy programs."""
 
 _ALWAYS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # without it, the order of cuBLAS's sums varies
 
@@ -68,7 +68,7 @@ def prepare_processor(processor: Processor, threads: int | None) -> None:
     """
     environment = dict(_ALWAYS)
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ) and "torch" not in sys.modules:
-        os.environ["GOMP_SPINCOUNT"] = _WAITING
+        os.environ["GOMP_SPINCOUNT"] = _WAITING_ON_A_BUSY_MACHINE if _is_busy() else _WAITING
     if threads is None and started_by_torchrun() and (processes := int(os.environ["LOCAL_WORLD_SIZE"])) > 1:
         threads = max(1, _cores() // processes)
     if threads is not None:
@@ -95,6 +95,19 @@ def keep_freed_memory() -> None:
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from glibc's malloc.h
+
+
+def _is_busy() -> bool:
+    """Whether other threads on this machine have work for all of its cores, at each of five moments."""
+    try:
+        for _ in range(5):
+            running = Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0]
+            if int(running) - 1 < (os.cpu_count() or 1):  # one of them is this thread
+                return False
+            time.sleep(0.01)
+    except (OSError, ValueError, IndexError):  # not Linux
+        return False
+    return True
 
 
 def _cores() -> int:

@@ -7,7 +7,7 @@ from torch import nn
 
 from cclnet.images.augmentation import Normalization
 from cclnet.images.decoding import central_crop
-from cclnet.inference.probabilities import features_and_probabilities, predict
+from cclnet.inference.probabilities import features_and_probabilities, predict, prediction_batch
 from cclnet.networks.model import CCLNet
 from tests.training.builders import IMAGES
 
@@ -42,3 +42,20 @@ def test_the_probabilities_are_those_of_prediction(model: CCLNet):
     _, probabilities = features_and_probabilities(model, IMAGES, CROP, CPU, NORMALIZATION)
     np.testing.assert_array_equal(probabilities, predict(model, IMAGES, CROP, CPU, normalization=NORMALIZATION))
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("crop", "device", "expected"),
+    [
+        (28, "cpu", 256),
+        (64, "cpu", 256),  # 64 × 64 × 256 are 2²⁰ pixels
+        (65, "cpu", 248),
+        (128, "cpu", 64),
+        (224, "cpu", 20),
+        (1024, "cpu", 1),
+        (2000, "cpu", 1),
+        (2000, "cuda", 256),
+    ],
+)
+def test_large_images_are_computed_in_smaller_batches_on_a_cpu(crop: int, device: str, expected: int):
+    assert prediction_batch(crop, torch.device(device)) == expected

@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 
+from cclnet.system import machine
 from cclnet.system.errors import CCLNetError
 from cclnet.system.machine import conditions, not_portable_because, prepare_processor, select_device
 
@@ -58,18 +59,48 @@ def test_native_leaves_the_kernels_and_the_threads_alone():
 
 
 @pytest.mark.parametrize(
-    ("chosen", "spins"),
-    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+    ("chosen", "busy", "spins"),
+    [
+        ({}, False, "10000"),
+        ({}, True, "1000"),
+        ({"GOMP_SPINCOUNT": "7"}, True, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, True, None),
+    ],
 )
-def test_threads_wait_briefly_unless_the_user_has_chosen(chosen: dict[str, str], spins: str | None):
+def test_threads_wait_briefly_unless_the_user_has_chosen(chosen: dict[str, str], busy: bool, spins: str | None):
     found = python(
         "for name in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY'): os.environ.pop(name, None)\n"
         f"os.environ.update({chosen})\n"
-        "from cclnet.system.machine import prepare_processor\n"
-        "prepare_processor('native', None)\n"
+        "from cclnet.system import machine\n"
+        f"machine._is_busy = lambda: {busy}\n"
+        "machine.prepare_processor('native', None)\n"
         "print(json.dumps(os.environ.get('GOMP_SPINCOUNT')))"
     )
     assert found == spins
+
+
+@pytest.mark.parametrize(
+    ("running", "cores", "busy"),
+    [
+        ([5, 5, 5, 5, 5], 4, True),  # four others for four cores
+        ([4, 4, 4, 4, 4], 4, False),  # three
+        ([9, 9, 9, 9, 2], 4, False),  # busy for a moment
+        ([65, 70, 66, 80, 65], 64, True),
+    ],
+)
+def test_a_machine_is_busy_while_others_have_work_for_all_cores(
+    monkeypatch: pytest.MonkeyPatch, running: list[int], cores: int, busy: bool
+):
+    lines = iter(f"0.20 3.10 7.00 {number}/412 1234\n" for number in running)
+    monkeypatch.setattr(machine.Path, "read_text", lambda path, encoding: next(lines))
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: cores)
+    assert machine._is_busy() == busy
+
+
+@pytest.mark.parametrize("text", ["", "0.20 3.10 7.00", "0.20 3.10 7.00 many/412 1234"])
+def test_a_machine_without_such_a_count_is_not_called_busy(monkeypatch: pytest.MonkeyPatch, text: str):
+    monkeypatch.setattr(machine.Path, "read_text", lambda path, encoding: text)
+    assert not machine._is_busy()
 
 
 def of_torchrun(processes: int) -> dict[str, str]:
