@@ -107,9 +107,11 @@ def digest_of_blocks(path: Path, threads: int | None = None) -> str:
     """
 
     def block(offset: int) -> bytes:
-        return hashlib.sha256(os.pread(file.fileno(), DIGEST_BLOCK, offset)).digest()
+        with path.open("rb") as file:
+            file.seek(offset)
+            return hashlib.sha256(file.read(DIGEST_BLOCK)).digest()
 
-    with path.open("rb") as file, ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         blocks = pool.map(block, range(0, path.stat().st_size, DIGEST_BLOCK))
         return hashlib.sha256(b"".join(blocks)).hexdigest()
 

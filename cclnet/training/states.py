@@ -85,7 +85,7 @@ class StateStore:
         for path in reversed(self._files()):
             content = path.read_bytes()
             digest, content = content[:32], content[32:]
-            with suppress(UnpicklingError):  # an intact file, but not a state: it is not executed
+            with suppress(UnpicklingError, EOFError, RuntimeError):  # not a state: nothing in it is executed
                 if hashlib.sha256(content).digest() == digest:
                     return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
             logger.warning("%s is damaged; going on from the state before it", path.name)

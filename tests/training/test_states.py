@@ -113,6 +113,22 @@ def test_a_damaged_state_falls_back_to_the_one_before(tmp_path: Path, caplog: py
         assert_same(store.load(), state(2))
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"no state", b"PK\x03\x04 and no archive", pickle.dumps(object(), protocol=2)]
+)
+def test_an_intact_file_that_is_no_state_is_called_damaged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+):
+    with StateStore(tmp_path, "run") as store:
+        store.save(state(1), 1)
+        store.finish()
+        other = store.folder / "images-000000000002"
+        other.write_bytes(hashlib.sha256(content).digest() + content)
+        with caplog.at_level(logging.WARNING):
+            assert_same(store.load(), state(1))
+        assert caplog.messages == ["images-000000000002 is damaged; going on from the state before it"]
+
+
 def test_without_a_whole_state_training_starts_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     with StateStore(tmp_path, "run") as store:
         for epoch in (1, 2):
