@@ -54,7 +54,7 @@ site: $(SITE)
 	.venv-site/bin/python -m mkdocs build
 	.venv-site/bin/python docs/site/links.py build/site
 
-# plant faults of every kind, kill and spoil runs, and count what survives; some twelve minutes
+# plant faults of every kind, kill and spoil runs, and count what survives; half an hour on one core
 faults: $(INSTALLED)
 	$(BIN)/python -m tests.campaigns.faults
 
