@@ -110,7 +110,8 @@ class ClassMeans(Estimator):
     def similarities(self, weights: Array) -> Array:
         means = self.class_means(self.values, weights)
         means -= means.mean(axis=1, keepdims=True)
-        means /= np.linalg.norm(means, axis=2, keepdims=True).clip(1e-12)
+        rounding = 1e-12 * np.abs(self.values).max()  # means that differ less are equal
+        means /= np.linalg.norm(means, axis=2, keepdims=True).clip(rounding)
         return means @ means.transpose(0, 2, 1)
 
     def distances(self, similarity: Array) -> Array:

@@ -43,6 +43,8 @@ MOST_CLASSES = 5_000
 """More classes are refused: their matrices would take 200 MB each."""
 LARGEST_FEATURE = 1e100
 """Larger features are refused, because their squares would overflow."""
+SMALLEST_RANGE = 1e-50
+"""Features that differ less between images are refused: they show nothing, and their squares may underflow."""
 
 ALIKE, DISTINCT, AVERAGE = "alike", "distinct", "about average"
 
@@ -188,6 +190,8 @@ class ClassSimilarity(BaseEstimator):
         if len(given) != len(names):
             faults.append(f"there are {len(given):,} groups for {len(names):,} labels")
         if not faults:
+            if np.ptp(inputs, axis=0).max() < SMALLEST_RANGE:
+                faults.append("all images have the same features")
             faults += self._class_faults(names, given)
         if faults:
             raise DataError("the similarity of classes cannot be measured: " + "; ".join(faults))

@@ -278,11 +278,24 @@ def test_classes_that_are_not_told_apart_have_nearly_the_same_label():
         (np.zeros((10_002, 1)), [*range(5001)] * 2, None, "there are 5,001 classes, more than 5,000"),
         (np.zeros((4, 2)), ["a", "a", "b", "b"], [1, 2, 3, 3], "b: one image or group"),
         (np.zeros((0, 2)), [], None, "images × dimensions"),
+        (np.ones((6, 3)), ["a", "b"] * 3, None, "all images have the same features"),
+        (np.full((6, 30), 6e-154), ["a", "b"] * 3, None, "all images have the same features"),
+        ([[0, 0], [0, 1e-51]] * 2, ["a", "b", "a", "b"], None, "all images have the same features"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(features, labels, groups, message: str):
     with pytest.raises(DataError, match=message):
         fast().fit(features, labels, groups)
+
+
+@pytest.mark.parametrize("estimator", RESAMPLED)
+def test_the_unit_of_the_features_does_not_matter(estimator: str):
+    features = np.random.default_rng(0).normal(size=(60, 3))
+    found = [
+        ClassSimilarity(estimator, resamples=20, shuffles=2).fit(features * unit, ["a", "b", "c"] * 20).similarity_
+        for unit in (1, 2.0**-160, 2.0**300)
+    ]
+    np.testing.assert_allclose(found[1:], [found[0]] * 2, rtol=1e-6)
 
 
 def test_every_fault_is_named_at_once():
