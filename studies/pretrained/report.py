@@ -1,4 +1,4 @@
-"""Report of the study with pretrained weights: does CCL-Net classify better in the paper's range of accuracy?
+"""Report of the study with pretrained weights: does CCL-Net classify better when fine-tuned?
 
 python -m studies pretrained
 """
@@ -34,7 +34,7 @@ def write(folder: Path) -> None:
     """Write ``report.md`` and a figure per split beside the cells."""
     groups = load_cells(folder / "cells")
     sections = [
-        "# In the paper's range of accuracy",
+        "# Fine-tuning from pretrained weights",
         "Written by `python -m studies pretrained` from the cells in `cells/`: EfficientNet-Lite0 with weights from "
         "ImageNet, fine-tuned on ISIC 2018 at 128 pixels for 7 epochs. Mean ± standard deviation over n seeds. "
         + EXPLANATION,
