@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from cclnet.dataset.isic import INPUT_ZIP
 from cclnet.images.cache import ImageCache
 from cclnet.images.decoding import decode_resized
 from stages import resize
-from tests.images.builders import encoded, noise
+from tests.images.builders import blobs, encoded
 from tests.stages.conftest import Copied
 
 
@@ -26,7 +25,7 @@ def test_every_image_of_the_zip_is_there_at_the_size_asked_for(finished: Path):
         members = {Path(name).stem: name for name in archive.namelist() if name.endswith(".jpg")}
         assert sorted(members) == list(cache.images)
         for row, image in enumerate(cache.images):
-            np.testing.assert_array_equal(cache[row], decode_resized(archive.read(members[image]), 18))
+            np.testing.assert_array_equal(cache[row], decode_resized(archive.read(members[image]), 18).image)
     assert set(np.minimum(cache.heights, cache.widths)) == {18}
 
 
@@ -34,7 +33,7 @@ def test_every_image_of_the_zip_is_there_at_the_size_asked_for(finished: Path):
 def test_copies_are_counted(copied: Copied, repeated: bool, capsys: pytest.CaptureFixture[str]):
     folder = copied(block={"threads": None})
     (folder / "data/raw").mkdir(parents=True)
-    pictures = [encoded(Image.fromarray(noise(30, 24, seed))) for seed in (0, 1, 0 if repeated else 2)]
+    pictures = [encoded(blobs(seed)) for seed in (0, 1, 0 if repeated else 2)]
     with zipfile.ZipFile(folder / "data/raw" / INPUT_ZIP, "w") as archive:
         for number, picture in enumerate(pictures):
             archive.writestr(f"ISIC_{number}.png", picture)
