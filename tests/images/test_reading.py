@@ -85,14 +85,14 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path):
 
 def test_a_member_is_not_unpacked_beyond_its_size_in_the_directory(tmp_path: Path):
     with zipfile.ZipFile(tmp_path / "in.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.jpg", bytes(2**28))
+        archive.writestr("a.jpg", bytes(2**26))
         archive.infolist()[0].file_size = 2**16
     tracemalloc.start()
     results = list(map_members(tmp_path / "in.zip", ["a.jpg"], len, 1))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert [str(result) for result in results] == ["is damaged"]
-    assert peak < 2**24
+    assert peak < 2**23
 
 
 def test_files_of_a_folder_are_read_as_members_of_a_zip(tmp_path: Path):
