@@ -1,26 +1,17 @@
 """The pipeline in small, run once in this process, and copies of what it leaves."""
 
 import shutil
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.campaigns.golden import STAGES, small_params
+from tests.campaigns.golden import STAGES
+from tests.stages.builders import Copied, write_params
 
-Copied = Callable[..., Path]
 TAKES_MEMORY = "stages.train.keep_freed_memory"
 """It would change how this process, and all later tests in it, allocate memory."""
-
-
-def write_params(folder: Path, block: dict[str, Any] | None = None, **changes: Any) -> None:
-    """Small values with some of them changed, also in the block of the sample, whose network is a small one."""
-    values = small_params("native") | {"backbone": "shufflenet_v2_x0_5"} | changes
-    values["datasets"]["sample"] |= {"threads": 1} | (block or {})
-    (folder / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +30,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copied(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copied:
-    """Go to an empty folder with copies of some of these results, and params with some of them changed."""
+    """Go to an empty folder, in which a call puts copies of some of these results, and params with some changed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr(TAKES_MEMORY, lambda: None)

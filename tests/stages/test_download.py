@@ -13,7 +13,7 @@ from cclnet.system.files import read_json
 from stages import download
 from tests.dataset.builders import good_rows, write_labels, write_lesions, write_zip
 from tests.experiments.builders import write_photos
-from tests.stages.conftest import Copied
+from tests.stages.builders import Copied
 
 RECORD = Path("data/provenance.json")
 

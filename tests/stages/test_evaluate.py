@@ -17,7 +17,7 @@ from cclnet.networks.model import load_model
 from cclnet.system.files import read_json, write_json
 from stages import evaluate
 from tests.networks.builders import description
-from tests.stages.conftest import Copied
+from tests.stages.builders import Copied
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cclnet.metrics.matrices import read_confusion, read_soft_labels
 from stages import plot
-from tests.stages.conftest import Copied
+from tests.stages.builders import Copied
 
 FIGURES = ("confusion", "history", "reliability", "soft_labels")
 NAMES = [f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "svg")]

@@ -11,7 +11,7 @@ from cclnet.system.errors import CCLNetError
 from cclnet.system.files import read_json, write_json
 from cclnet.views.page import Report
 from stages import report
-from tests.stages.conftest import Copied
+from tests.stages.builders import Copied
 from tests.views.builders import Page
 
 RESULTS = ("data", "metrics", "models/conditions.json")

@@ -12,7 +12,7 @@ from cclnet.images.cache import ImageCache
 from cclnet.images.decoding import decode_resized
 from stages import resize
 from tests.images.builders import blobs, encoded
-from tests.stages.conftest import Copied
+from tests.stages.builders import Copied
 
 
 def cache_in(folder: Path) -> ImageCache:

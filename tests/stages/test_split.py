@@ -9,7 +9,7 @@ from cclnet.dataset.isic import CLASSES
 from cclnet.dataset.tables import read_table
 from cclnet.system.files import read_json
 from stages import split
-from tests.stages.conftest import Copied
+from tests.stages.builders import Copied
 
 
 def subsets(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -18,7 +18,7 @@ from cclnet.system.files import read_json
 from cclnet.system.locks import only_process
 from cclnet.training.trainer import Trainer
 from stages import train
-from tests.stages.conftest import Copied
+from tests.stages.builders import Copied
 
 DATA = ("data/classes.json", "data/split.csv", "data/images.npy", "data/images.csv", "data/images.json")
 
