@@ -52,7 +52,7 @@ def run_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunStage]:
     with Forks(tmp_path_factory.mktemp("forks")) as forks:
 
         def run(stage: str, folder: Path) -> None:
-            process = forks.start(folder, environment(ROOT), stage)
+            process = forks.start(folder.absolute(), environment(ROOT), stage)
             _, stderr = process.communicate()
             assert process.wait() == 0, stderr
 
