@@ -14,6 +14,6 @@ Copied = Callable[..., Path]
 
 def write_params(folder: Path, block: dict[str, Any] | None = None, **changes: Any) -> None:
     """Small values with some of them changed, also in the block of the sample; the network is a small one."""
-    values = small_params("native") | {"backbone": "shufflenet_v2_x0_5"} | changes
+    values: dict[str, Any] = small_params("native") | {"backbone": "shufflenet_v2_x0_5"} | changes
     values["datasets"]["sample"] |= {"threads": 1} | (block or {})
     (folder / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")

@@ -3,6 +3,7 @@
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_as_many_threads_decode_as_are_asked_for(
     copied("data/raw", block={"threads": asked_for})
     threads = []
 
-    def build_cache(*arguments: object) -> object:
+    def build_cache(*arguments: Any) -> Any:
         threads.append(arguments[5])
         return resize_cache(*arguments)
 
