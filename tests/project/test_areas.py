@@ -143,13 +143,13 @@ def test_what_tests_share_lies_in_builders_and_not_in_tests():
 TESTS = PROJECT / "tests"
 
 
-def tests_of(module: str) -> Path:
+def file_of_tests(module: str) -> Path:
     """``tests/system/test_errors.py`` of ``cclnet.system.errors``, ``tests/stages/test_plot.py`` of ``stages.plot``."""
     *folders, name = module.removeprefix("cclnet.").split(".")
     return TESTS.joinpath(*folders, f"test_{name}.py")
 
 
-MIRRORED = {name: tests_of(name) for name, path in SOURCES.items() if path.name != "__init__.py"}
+MIRRORED = {name: file_of_tests(name) for name, path in SOURCES.items() if path.name != "__init__.py"}
 
 
 @pytest.mark.parametrize("module", sorted(MIRRORED))
