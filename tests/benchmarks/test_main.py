@@ -2,24 +2,31 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from benchmarks import __main__ as program
+from benchmarks.catalogue import Settings
 from benchmarks.images import drawn_files
-from benchmarks.measure import Target
+from benchmarks.measure import Comparison, Target
 from benchmarks.report import read, report, row_of, table_of
 from studies.running.settings import ROOT
-from tests.benchmarks.builders import comparison
+from tests.benchmarks.builders import IN_SMALL, comparison
 
 
 def test_what_is_measured_becomes_a_table_a_page_and_a_figure(tmp_path: Path):
-    command = [sys.executable, "-m", "benchmarks", "departures", "--tiny", "--results", str(tmp_path)]
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "own.jpg").write_bytes(drawn_files(1)[0])
+    command = [sys.executable, "-m", "benchmarks", "departures", "--tiny", "--images", own, "--results", tmp_path]
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "the augmentation is from torchvision" in finished.stdout
     table = pd.read_csv(tmp_path / "departures.csv")
+    assert set(table["images"]) == {"images of one's own"}
     for row in table.to_dict("records"):
         assert row["ratio"] == pytest.approx(row["measured_median"] / row["reference_median"])
         assert "1 threads" in row["machine"]
@@ -42,8 +49,17 @@ def test_what_is_measured_becomes_a_table_a_page_and_a_figure(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("question", "said"), [("departures", "images of one's own"), ("memory", "drawn images")])
-def test_what_was_measured_on_is_said(question: str, said: str, tmp_path: Path):
-    (tmp_path / "own.jpg").write_bytes(drawn_files(1)[0])
-    arguments = [question, "--tiny", "--images", str(tmp_path), "--results", str(tmp_path)]
-    subprocess.run([sys.executable, "-m", "benchmarks", *arguments], cwd=ROOT, capture_output=True, check=True)
+def test_what_was_measured_on_is_said(question: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[Settings] = []
+
+    def run(settings: Settings) -> list[Comparison]:
+        asked.append(settings)
+        return [comparison()]
+
+    monkeypatch.setattr(f"benchmarks.questions.{question}.run", run)
+    monkeypatch.setattr(program, "prepare_processor", lambda *_: None)  # NumPy is loaded already: too late
+    monkeypatch.setattr(program, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr("benchmarks.machine.other_work", lambda: lambda: 0.25)
+    program.main([question, "--tiny", "--images", str(tmp_path), "--results", str(tmp_path)])
+    assert asked == [replace(IN_SMALL, images=tmp_path)]
     assert set(pd.read_csv(tmp_path / f"{question}.csv")["images"]) == {said}
