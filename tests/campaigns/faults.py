@@ -195,7 +195,7 @@ def signalled(run: Run, kind: signal.Signals, seconds: float) -> tuple[Finished,
 def mutations(bench: Bench) -> list[Row]:
     """A state without one of its parts must not give the same run; counted from the tests."""
     noticed = Row("state without one of its parts", remark="survived: the difference is noticed")
-    count_tests(noticed, "training/test_trainer.py", "project/test_faults.py", chosen="without_one_of_its_parts")
+    count_tests(noticed, "training/test_loop.py", "project/test_faults.py", chosen="without_one_of_its_parts")
     return [noticed]
 
 
@@ -303,7 +303,8 @@ def downloads(bench: Bench) -> list[Row]:
 def inputs(bench: Bench) -> list[Row]:
     """Damaged zips, tables and images; counted from the tests."""
     row = Row("input: all tests of damaged zips, tables and images")
-    count_tests(row, "dataset/test_tables.py", "images/test_decoding.py", "dataset/test_checks.py")
+    files = ("dataset/test_tables.py", "dataset/test_checks.py", "images/test_decoding.py", "images/test_reading.py")
+    count_tests(row, *files)
     return [row]
 
 

@@ -135,6 +135,7 @@ class Forks:
     def __exit__(self, *_: object) -> None:
         if self._server:
             self._server.communicate()
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 _PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h

@@ -328,22 +328,21 @@ def test_what_was_imported_is_a_dataset_itself(tmp_path: Path):
 # the whole chain
 
 STAGES = """
+import os, sys
 from importlib import import_module
 import stages
-stages.prepare()
-for stage in ("params", "download", "split", "resize", "train", "evaluate", "plot"):
-    import_module(f"stages.{stage}").main()
+for folder in sys.argv[1:]:
+    os.chdir(folder)
+    stages.prepare()
+    for stage in ("params", "download", "split", "resize", "train", "evaluate", "plot"):
+        import_module(f"stages.{stage}").main()
 """
-TINY = {"short_side": "12", "crop": "10", "epochs": "1", "milestones": "[]", "batch_size": "16", "threads": "1"}
-
-
-def run_chain(folder: Path, settings: dict[str, str]) -> None:
-    """All stages on the folder's own images, with every warning an error."""
-    start_project(folder, TINY | {"dataset": "folder", "source": "mine", "backbone": "shufflenet_v2_x0_5"} | settings)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "error", "-c", STAGES]
-    finished = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
+SETTINGS = {
+    "dataset": "folder", "source": "mine", "backbone": "shufflenet_v2_x0_5",
+    "short_side": "12", "crop": "10", "epochs": "1", "milestones": "[]", "batch_size": "16", "threads": "1",
+}  # fmt: skip
+TWO, TEN = ["0", "1"], [f"{name} ä" for name in "abcdefghij"]
+GROUPED = ["NA", "cat", "dog, old"]
 
 
 def write_pictures(folder: Path, classes: list[str]) -> None:
@@ -355,43 +354,57 @@ def write_pictures(folder: Path, classes: list[str]) -> None:
             (folder / label / f"{number:03d}.png").write_bytes(data)
 
 
-@pytest.mark.parametrize("classes", [["0", "1"], [f"{name} ä" for name in "abcdefghij"]], ids=len)
-def test_the_chain_with_two_and_with_ten_classes(tmp_path: Path, classes: list[str]):
-    write_pictures(tmp_path / "mine", classes)
-    run_chain(tmp_path, {"head_balance": "none"})
-    assert read_json(tmp_path / "data/classes.json") == classes
-    cells = read_json(tmp_path / "metrics/soft_labels.json")
+@pytest.fixture(scope="module")
+def chains(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Projects of a user's images after all stages, in one process, with every warning an error."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("two", "ten", "groups")}
+    write_pictures(folders["two"] / "mine", TWO)
+    write_pictures(folders["ten"] / "mine", TEN)
+    write_pictures(folders["groups"] / "mine", ["x", "y", "z"])
+    rows = [
+        f'{folder}/{number:03d}.png,"{label}",p{number // 2}{folder}'
+        for folder, label in zip("xyz", GROUPED, strict=True)
+        for number in range(10)
+    ]
+    (folders["groups"] / "mine/labels.csv").write_text("\n".join(["image,label,group", *rows]), encoding="utf-8")
+    for name, folder in folders.items():
+        chosen = {"split": "lesion", "method": "lsr"} if name == "groups" else {"head_balance": "none"}
+        start_project(folder, SETTINGS | chosen)
+    command = [sys.executable, "-W", "error", "-c", STAGES, *map(str, folders.values())]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    finished = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    return folders
+
+
+@pytest.mark.parametrize(("name", "classes"), [("two", TWO), ("ten", TEN)])
+def test_the_chain_with_two_and_with_ten_classes(chains: dict[str, Path], name: str, classes: list[str]):
+    folder = chains[name]
+    assert read_json(folder / "data/classes.json") == classes
+    cells = read_json(folder / "metrics/soft_labels.json")
     assert [(cell["true_class"], cell["soft_class"]) for cell in cells] == list(product(classes, repeat=2))
-    predictions = read_csv(tmp_path / "metrics/predictions.csv", ["image"])
+    predictions = read_csv(folder / "metrics/predictions.csv", ["image"])
     assert list(predictions) == ["image", *classes]
     assert len(predictions) == 2 * len(classes)
-    assert pd.read_csv(tmp_path / "metrics/classes.csv", dtype={"class": str})["class"].tolist() == classes
-    scores = read_scores(tmp_path / "metrics/scores.csv")
+    assert pd.read_csv(folder / "metrics/classes.csv", dtype={"class": str})["class"].tolist() == classes
+    scores = read_scores(folder / "metrics/scores.csv")
     assert all(score.value is not None or score.note for score in scores.values())
-    assert list(read_json(tmp_path / "metrics/metrics.json")) == sorted(set(HEADLINE) - {"planted_similarity"})
+    assert list(read_json(folder / "metrics/metrics.json")) == sorted(set(HEADLINE) - {"planted_similarity"})
     if len(classes) == 2:
         assert scores["not_explained_by_counts"].note == "undefined: two classes are one pair"
     for figure in ("soft_labels", "confusion", "history", "reliability"):
-        assert (tmp_path / f"metrics/figures/{figure}.png").stat().st_size > 10_000
+        assert (folder / f"metrics/figures/{figure}.png").stat().st_size > 10_000
 
 
-def test_the_chain_with_three_classes_and_groups(tmp_path: Path):
-    classes = ["NA", "cat", "dog, old"]
-    write_pictures(tmp_path / "mine", ["x", "y", "z"])
-    rows = [
-        f'{folder}/{number:03d}.png,"{label}",p{number // 2}{folder}'
-        for folder, label in zip("xyz", classes, strict=True)
-        for number in range(10)
-    ]
-    (tmp_path / "mine/labels.csv").write_text("\n".join(["image,label,group", *rows]), encoding="utf-8")
-    run_chain(tmp_path, {"split": "lesion", "method": "lsr"})
-    split = read_split(tmp_path / "data/split.csv")
-    assert split["label"].value_counts().to_dict() == dict.fromkeys(classes, 10)
+def test_the_chain_with_three_classes_and_groups(chains: dict[str, Path]):
+    folder = chains["groups"]
+    split = read_split(folder / "data/split.csv")
+    assert split["label"].value_counts().to_dict() == dict.fromkeys(GROUPED, 10)
     assert max(split.groupby("lesion")["subset"].nunique().tolist()) == 1
     assert len(set(split["lesion"])) == 15
-    scores = read_scores(tmp_path / "metrics/scores.csv")
+    scores = read_scores(folder / "metrics/scores.csv")
     assert scores["leakage"].value == 0
     assert scores["not_explained_by_counts"].note
-    provenance = read_json(tmp_path / "data/provenance.json")
+    provenance = read_json(folder / "data/provenance.json")
     assert [file["name"] for file in provenance] == [LESION_TABLE, GROUND_TRUTH_ZIP, INPUT_ZIP, "labels.csv"]
     assert {file["source"] for file in provenance} == {"mine"}

@@ -6,13 +6,9 @@ from pathlib import Path
 import pytest
 
 from cclnet.dataset.isic import (
-    CLASS_NAMES,
-    CLASSES,
     GROUND_TRUTH_ZIP,
     INPUT_ZIP,
     LESION_TABLE,
-    OFFICIAL_ADDRESS,
-    OFFICIAL_FILES,
 )
 from cclnet.dataset.tables import (
     OWN_LABELS,
@@ -61,14 +57,6 @@ def rewrite(path: Path, pattern: bytes, position: int, data: bytes) -> None:
         contents[at + position : at + position + len(data)] = data
         at = contents.find(pattern, at + 1)
     path.write_bytes(contents)
-
-
-def test_the_classes_are_the_challenges():
-    assert CLASSES == ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
-    assert tuple(CLASS_NAMES) == CLASSES
-    assert {file.name for file in OFFICIAL_FILES} == {INPUT_ZIP, GROUND_TRUTH_ZIP, LESION_TABLE}
-    assert all(file.address == OFFICIAL_ADDRESS + file.name for file in OFFICIAL_FILES)
-    assert {file.name: file.size for file in OFFICIAL_FILES}[INPUT_ZIP] == 2_771_732_744
 
 
 def test_a_good_dataset_is_read(folder):

@@ -2,7 +2,6 @@ import hashlib
 import io
 import re
 import struct
-import tracemalloc
 import warnings
 import zipfile
 import zlib
@@ -21,7 +20,6 @@ from torchvision.transforms import functional
 from cclnet.images import decoding as images
 from cclnet.images.cache import ImageCache, build_cache
 from cclnet.images.decoding import central_crop, decode, decode_resized, resize, resized_size
-from cclnet.images.reading import map_files, map_members
 from cclnet.system.errors import DataError
 from tests.images.builders import SIZES, bomb, encoded, noise, png_of_16_bits, rgba, zip_of
 
@@ -592,29 +590,6 @@ def test_a_damaged_member_is_a_bad_image_like_others(tmp_path: Path, compression
         ("b in in.zip", "cannot be decoded: not in any known image format"),
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zip"]
-
-
-def test_a_member_is_not_unpacked_beyond_its_size_in_the_directory(tmp_path: Path):
-    with zipfile.ZipFile(tmp_path / "in.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.jpg", bytes(2**28))
-        archive.infolist()[0].file_size = 2**16
-    tracemalloc.start()
-    results = list(map_members(tmp_path / "in.zip", ["a.jpg"], len, 1))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert [str(result) for result in results] == ["is damaged"]
-    assert peak < 2**24
-
-
-def test_files_of_a_folder_are_read_as_members_of_a_zip(tmp_path: Path):
-    contents = {f"{number}.bin": bytes(number) for number in range(40)}
-    paths = [tmp_path / name for name in contents]
-    for path in paths:
-        path.write_bytes(contents[path.name])
-    paths[7].unlink()
-    results = list(map_files(paths, len, 2))
-    assert [str(results.pop(7))] == ["cannot be read: No such file or directory"]
-    assert results == [number for number in range(40) if number != 7]
 
 
 def test_rows_are_found_by_name(tmp_path: Path, files: dict[str, bytes]):

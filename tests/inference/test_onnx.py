@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,31 @@ import onnxruntime
 import pytest
 import torch
 from scipy.special import softmax
+from torch import nn
 
-from cclnet.inference.onnx import TOLERANCE, onnxruntime_probabilities, to_onnx
+from cclnet.inference.onnx import TOLERANCE, OnnxModel, onnxruntime_probabilities, to_onnx
 from cclnet.inference.probabilities import class_probabilities
 from cclnet.networks.model import CCLNet
+from cclnet.networks.model_description import ModelDescription
 from cclnet.networks.model_file import save_model
 from cclnet.system.errors import CCLNetError, MissingPackageError
 from tests.inference.builders import CROP, Undecided, trained
 from tests.networks.builders import description
 
 MODELS = [("resnet18", False), ("timm/test_efficientnet", True), ("timm/test_vit", False)]
+
+
+@cache
+def exported(backbone: str, with_preprocessing: bool = False) -> tuple[CCLNet, ModelDescription, OnnxModel]:
+    """A model, what is known of it, and its file; made once, because an export takes seconds."""
+    model, described = trained(backbone), replace(description(), backbone=backbone)
+    return model, described, to_onnx(model, described, with_preprocessing)
+
+
+def small() -> CCLNet:
+    """Where it does not matter what is exported."""
+    layers = nn.Conv2d(3, 4, 3, stride=8), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return CCLNet(nn.Sequential(*layers), 4, 3).eval()
 
 
 def run(content: bytes, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -33,8 +49,7 @@ def run(content: bytes, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize(("backbone", "with_preprocessing"), MODELS)
 def test_the_file_computes_what_torch_does(backbone: str, with_preprocessing: bool):
-    model = trained(backbone)
-    content, difference = to_onnx(model, replace(description(), backbone=backbone), with_preprocessing)
+    model, _, (content, difference) = exported(backbone, with_preprocessing)
     assert 0 <= difference < TOLERANCE
     random = np.random.default_rng(0)
     for number in (1, 3, 8):
@@ -60,8 +75,7 @@ def test_bytes_are_normalised_as_the_model_says():
 
 
 def test_the_file_says_what_it_is_and_holds_no_more_than_it_needs():
-    model, described = trained("timm/test_vit"), replace(description(), backbone="timm/test_vit")
-    content = to_onnx(model, described).content
+    model, described, (content, _) = exported("timm/test_vit")
     session = onnxruntime.InferenceSession(content)
     metadata = session.get_modelmeta().custom_metadata_map
     assert {name: json.loads(value) for name, value in metadata.items()} == asdict(described)
@@ -78,7 +92,7 @@ def test_the_file_says_what_it_is_and_holds_no_more_than_it_needs():
 
 
 def test_a_new_process_writes_the_same_bytes_and_one_line(tmp_path: Path):
-    model, described = trained("timm/test_vit"), replace(description(), backbone="timm/test_vit")
+    model, described, (content, _) = exported("timm/test_vit")
     save_model(tmp_path / "model.safetensors", model, described)
     command = [sys.executable, "-m", "cclnet", "export", "model.safetensors", "--onnx", "model.onnx"]
     environment = {"PYTHONHASHSEED": "1", "PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(tmp_path)}
@@ -86,7 +100,7 @@ def test_a_new_process_writes_the_same_bytes_and_one_line(tmp_path: Path):
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.startswith("model.onnx: timm/test_vit, differs from torch by ")
     assert ended.stdout.count("\n") == 1
-    assert (tmp_path / "model.onnx").read_bytes() == to_onnx(model, described).content
+    assert (tmp_path / "model.onnx").read_bytes() == content
 
 
 @pytest.mark.parametrize("error", [2 * TOLERANCE, float("nan")])
@@ -97,8 +111,8 @@ def test_a_file_that_computes_something_else_is_refused(monkeypatch: pytest.Monk
         return [np.asarray(output) + np.float32(error) for output in run(*arguments)]
 
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", run_wrongly)
-    with pytest.raises(CCLNetError, match=r"timm/test_vit as ONNX differs from torch by .*; nothing is written"):
-        to_onnx(trained("timm/test_vit"), replace(description(), backbone="timm/test_vit"))
+    with pytest.raises(CCLNetError, match=r"mine as ONNX differs from torch by .*; nothing is written"):
+        to_onnx(small(), replace(description(), backbone="mine"))
 
 
 def test_a_network_that_cannot_be_exported_is_refused_in_one_line():
@@ -145,5 +159,5 @@ def test_onnxruntime_has_as_many_threads_as_torch(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    onnxruntime_probabilities(trained("timm/test_vit"), replace(description(), backbone="timm/test_vit"))
+    onnxruntime_probabilities(small(), description())
     assert threads == [0, 3]  # the first only checks the export

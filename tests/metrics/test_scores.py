@@ -9,10 +9,8 @@ import pytest
 from sklearn import metrics as peer
 
 from cclnet.metrics.calibration import (
-    brier_score,
     classwise_calibration_error,
     expected_calibration_error,
-    reliability_table,
 )
 from cclnet.metrics.scores import class_table, confusion_table, evaluate, notes
 from cclnet.system.errors import DataError
@@ -215,31 +213,6 @@ def test_rounded_single_precision_rows_are_scaled() -> None:
     assert evaluate(labels, rounded) == pytest.approx(evaluate(labels, probabilities), abs=2e-3)
     scaled = rounded.astype(float) / rounded.astype(float).sum(axis=1, keepdims=True)
     assert evaluate(labels, rounded) == pytest.approx(evaluate(labels, scaled), abs=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("labels", "probabilities", "message"),
-    [
-        ([0, 1, 1], np.full((2, 2), 0.5), "3 labels for 2 rows"),
-        ([0, 2], np.full((2, 2), 0.5), "labels run from 0 to 2, not within 0 … 1"),
-        ([-1, 0], np.full((2, 2), 0.5), "labels run from -1 to 0"),
-        ([0.0, 1.0], np.full((2, 2), 0.5), "labels are float64, not integers"),
-        ([[0, 1]], np.full((2, 2), 0.5), "labels have the shape"),
-        ([], np.empty((0, 2)), "at least 1"),
-        ([0, 1], np.full(2, 0.5), "probabilities have the shape"),
-        ([0, 0], np.ones((2, 1)), "probabilities have the shape"),
-        ([0, 1], [[0.5, 0.5], [0.5, 0.51]], "sum to 1 … 1.01, not to 1"),
-        ([0, 1], [[0.5, 0.5], [np.nan, 1]], "1 rows of probabilities are not finite (the first is row 1)"),
-        ([0, 1], [[0.5, 0.5], [np.inf, 1]], "not finite"),
-        ([0, 1], [[1.5, -0.5], [0.5, 0.5]], "negative"),
-    ],
-)
-def test_what_is_no_prediction_is_refused_in_one_line(labels: list, probabilities: np.ndarray, message: str) -> None:
-    for function in (evaluate, expected_calibration_error, classwise_calibration_error, brier_score, reliability_table):
-        with pytest.raises(DataError) as caught:
-            function(labels, probabilities)
-        assert message in str(caught.value)
-        assert "\n" not in str(caught.value)
 
 
 def test_all_mistakes_are_named_together() -> None:

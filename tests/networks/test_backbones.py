@@ -17,7 +17,7 @@ from cclnet.networks.backbones import (
     fitting_weights,
     pretrained_constants,
 )
-from cclnet.networks.catalogue import library, model_names, weight_names
+from cclnet.networks.catalogue import library
 from cclnet.system.errors import CCLNetError, MissingPackageError
 
 # one of each of torchvision's families but regnet, with its number of features and a size of image that it takes
@@ -143,23 +143,6 @@ def test_features_that_are_no_tensor_are_refused(monkeypatch: pytest.MonkeyPatch
 def test_unknown_weights_are_refused(name: str, weights: str) -> None:
     with pytest.raises(CCLNetError, match=f"{library(name)} has no weights '{weights}' for {name}"):
         build_backbone(name, weights)
-
-
-def test_names_that_can_be_asked_for() -> None:
-    names = model_names("resnet18")
-    assert names == sorted(names)
-    assert {"resnet18", "mobilenet_v2", "efficientnet_b0", *FAMILIES} <= set(names)
-    assert not any("segmentation" in name or name.startswith(("fcn", "deeplab", "raft", "r3d")) for name in names)
-    assert set(weight_names("resnet18")) == {"IMAGENET1K_V1", "DEFAULT"}
-
-
-def test_names_of_timm_that_can_be_asked_for() -> None:
-    names = model_names("timm/")
-    assert names == sorted(names)
-    assert {"timm/convnext_atto", "timm/convnext_atto.d2_in1k", "timm/coatnet_0_224"} <= set(names)
-    assert all(library(name) == "timm" for name in names)
-    assert weight_names("timm/convnext_atto") == weight_names("timm/convnext_atto.d2_in1k") == ["DEFAULT"]
-    assert weight_names("timm/coatnet_0_224") == []
 
 
 # timm

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cclnet.networks.catalogue import weights_file
 from cclnet.networks.pretrained import file_digest, misfits, read_weights
 from cclnet.system.errors import CCLNetError
 
@@ -29,19 +28,6 @@ def test_a_file_gives_the_tensors_that_were_saved(tmp_path: Path, name: str, sav
     found = read_weights(tmp_path / name)
     assert found.keys() == TENSORS.keys()
     assert all(torch.equal(found[key], tensor) for key, tensor in TENSORS.items())
-
-
-@pytest.mark.parametrize("weights", [None, "DEFAULT", "IMAGENET1K_V1", "safetensors"])
-def test_names_are_no_files(weights: str | None) -> None:
-    assert weights_file(weights) is None
-
-
-def test_a_relative_path_is_one_from_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    assert weights_file("a/b.pt") == Path("a/b.pt")
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    assert weights_file("a/b.pt") == tmp_path / "a/b.pt"
-    assert weights_file("/a/b.pt") == Path("/a/b.pt")
 
 
 def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:

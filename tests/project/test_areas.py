@@ -1,4 +1,4 @@
-"""The areas of the package: which may import which, and how much a folder holds."""
+"""The areas of the package: which may import which, how much a folder holds, and that the tests mirror them."""
 
 import ast
 import re
@@ -28,6 +28,17 @@ MODULES = sorted(name for name in SOURCES if name.startswith("cclnet."))
 PACKAGES = sorted(path for path in (PROJECT / "cclnet").iterdir() if (path / "__init__.py").is_file())
 MOST_ENTRIES = 10
 MOST_FILES_BESIDE_THE_AREAS = 6
+TESTED_ELSEWHERE = {"cclnet.__main__": "test_program runs it, as does every test of a command"}
+"""Modules without a file of tests of their name, and why."""
+OF_SEVERAL_MODULES = {
+    "dataset/test_layout_chain.py": "each layout of a dataset, from its check to a prediction",
+    "metrics/test_repetitions.py": "differences over repetitions: resampling and likeness",
+    "stages/test_start.py": "the processes of all stages, and the package's start",
+    "test_ccl_loss.py": "CCLLoss, which is of cclnet.ccl, in loops of all kinds",
+    "test_init.py": "the package itself",
+    "views/test_plots_page.py": "the templates and the page of DVC's plots, which are no module",
+}
+"""Files of tests beside those of the modules, and what they test."""
 
 
 def area_of(module: str) -> str:
@@ -127,3 +138,31 @@ def test_what_tests_share_lies_in_builders_and_not_in_tests():
     assert len(files) > 50
     imported = {(path.name, name) for path in files for name in imports(ast.parse(path.read_text(encoding="utf-8")))}
     assert {(file, name) for file, name in imported if re.match(r"tests\..*\btest_\w+\.", name)} == set()
+
+
+TESTS = PROJECT / "tests"
+
+
+def file_of_tests(module: str) -> Path:
+    """``tests/system/test_errors.py`` of ``cclnet.system.errors``, ``tests/stages/test_plot.py`` of ``stages.plot``."""
+    *folders, name = module.removeprefix("cclnet.").split(".")
+    return TESTS.joinpath(*folders, f"test_{name}.py")
+
+
+MIRRORED = {name: file_of_tests(name) for name, path in SOURCES.items() if path.name != "__init__.py"}
+
+
+@pytest.mark.parametrize("module", sorted(MIRRORED))
+def test_a_module_has_tests_in_the_file_of_its_name(module: str):
+    file = MIRRORED[module]
+    assert file.is_file() != (module in TESTED_ELSEWHERE), file
+    if file.is_file():
+        nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        assert any(isinstance(node, ast.FunctionDef) and node.name.startswith("test_") for node in nodes)
+
+
+def test_a_file_of_tests_has_the_name_of_a_module():
+    folders = {file.parent for file in MIRRORED.values()}
+    others = {file for folder in folders for file in folder.glob("test_*.py")} - set(MIRRORED.values())
+    assert {file.relative_to(TESTS).as_posix() for file in others} == set(OF_SEVERAL_MODULES)
+    assert set(MIRRORED) >= set(TESTED_ELSEWHERE)

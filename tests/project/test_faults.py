@@ -1,6 +1,7 @@
 """The fault campaign in short, and how it judges."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,17 @@ from cclnet.system.files import read_json
 from tests.campaigns import faults
 from tests.campaigns.bench import Bench, Finished, Run, two_processes
 from tests.campaigns.bench import Row as FaultRow
+from tests.campaigns.forked import Forks
 from tests.campaigns.golden import STAGES
 
 # the campaign in short
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("bench"), STAGES[:5], epochs=2, milestones=[])
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Its stages are forked off one process that has loaded their libraries."""
+    with Forks(tmp_path_factory.mktemp("forks")) as forks:
+        yield Bench(tmp_path_factory.mktemp("bench"), STAGES[:5], forks, epochs=2, milestones=[])
 
 
 def test_a_run_that_meets_one_fault_after_the_other_ends_as_an_undisturbed_one(bench: Bench) -> None:

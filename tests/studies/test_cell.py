@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from studies.running.check import Outcome, deviations, outcome, why_not_equal
 from studies.running.locks import BusyError, locked
 from studies.running.record import PREPARED, hardware
 from studies.running.settings import ROOT, as_text, experiment_params
+from tests.campaigns.bench import environment
+from tests.campaigns.forked import Forks
 from tests.studies.running.waiting import is_running, wait_until
 
 SETTINGS = {
@@ -40,13 +43,30 @@ SETTINGS = {
 }
 
 
+RunStage = Callable[[str, Path], None]
+
+
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunStage]:
+    """Runs a stage in a process forked off one that has loaded its libraries."""
+    with Forks(tmp_path_factory.mktemp("forks")) as forks:
+
+        def run(stage: str, folder: Path) -> None:
+            process = forks.start(folder.absolute(), environment(ROOT), stage)
+            _, stderr = process.communicate()
+            assert process.wait() == 0, stderr
+
+        yield run
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, run_stage: RunStage) -> Path:
     """A drawn sample and two cells of it, as small as they can be."""
     folder = tmp_path_factory.mktemp("study")
     data.prepare_data(folder / "data", SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr(cell, "run_stage", run_stage)
         for head, labels in (("none", "original"), ("weights", "shuffled")):
             changes = {"head_balance": head, "training_labels": labels, "seed": "0"}
             cell.run_cell(folder / f"cells/{head}-{labels}-0", folder / "data", SETTINGS | changes)
@@ -99,8 +119,8 @@ def test_two_processes_do_not_measure_the_same_cell(study: Path, monkeypatch: py
     monkeypatch.chdir(study)
     with locked(Path(".cclnet/studies/cells/new-0.lock")):
         command = [sys.executable, "-m", "studies.cell", "cells/new-0", "--data", "data", *as_text(SETTINGS)]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        inherited = os.environ | {"PYTHONPATH": str(ROOT)}
+        finished = subprocess.run(command, env=inherited, capture_output=True, text=True, check=False)
     assert finished.returncode == BusyError.exit_status
     assert finished.stderr == f"cell: process {os.getpid()} is at work on new-0; wait for it\n"
     assert not (study / "cells" / "new-0.json").exists()
@@ -140,11 +160,13 @@ def children(process: int) -> list[int]:
     return [int(line) for line in found.stdout.split()]
 
 
-def test_a_killed_cell_leaves_no_trainer_and_is_continued_with_the_same_numbers(study: Path, tmp_path: Path):
+def test_a_killed_cell_leaves_no_trainer_and_is_continued_with_the_same_numbers(
+    study: Path, tmp_path: Path, run_stage: RunStage, monkeypatch: pytest.MonkeyPatch
+):
     settings = SETTINGS | {"epochs": 8, "seed": 1}
     command = [sys.executable, "-m", "studies.cell", "cells/a-1", "--data", str(study / "data"), *as_text(settings)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    runner = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    inherited = os.environ | {"PYTHONPATH": str(ROOT)}
+    runner = subprocess.Popen(command, cwd=tmp_path, env=inherited, stderr=subprocess.DEVNULL)
     states = tmp_path / ".cclnet" / "studies" / "cells" / "a-1" / ".cclnet"
     wait_until(lambda: any(states.rglob("images-*")), "no state was written")
     trainers = children(runner.pid)
@@ -153,12 +175,12 @@ def test_a_killed_cell_leaves_no_trainer_and_is_continued_with_the_same_numbers(
     runner.wait()
     wait_until(lambda: not any(map(is_running, trainers)), "the trainer is still running")
     assert not (tmp_path / "cells").exists()
-    subprocess.run(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, check=True)
-    shutil.move(tmp_path / "cells" / "a-1.json", tmp_path / "cells" / "b-1.json")
-    shutil.move(tmp_path / "cells" / "a-1.csv", tmp_path / "cells" / "b-1.csv")
-    subprocess.run(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL, check=True)
+    subprocess.run(command, cwd=tmp_path, env=inherited, stderr=subprocess.DEVNULL, check=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cell, "run_stage", run_stage)
+    cell.run_cell(Path("cells/b-1"), study / "data", settings)
     cells = load_cells(tmp_path / "cells")
-    (again,), (continued,) = cells["a"], cells["b"]
+    (continued,), (again,) = cells["a"], cells["b"]
     assert continued.results["made_by"]["resumed"] is True and again.results["made_by"]["resumed"] is False
     assert why_not_equal(continued.results, again.results) == ""
     assert outcome(deviations(continued, again, [])) is Outcome.EQUAL

@@ -1,7 +1,8 @@
-"""Params, images and networks for the tests of training."""
+"""Params, images, networks and whole trainings for the tests of training."""
 
 import copy
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cclnet.ccl import CCLHead
+from cclnet.ccl import CCLHead, Convergence
 from cclnet.images.cache import ImageCache
 from cclnet.images.subset import Subset
 from cclnet.networks.model import CCLNet, build_model
 from cclnet.params import TrainParams
+from cclnet.system.interruption import InterruptionError
+from cclnet.training.history import Row
+from cclnet.training.loop import fit
+from cclnet.training.states import StateStore
+from cclnet.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 K = 7
@@ -111,6 +117,8 @@ def subset_of(labels: Sequence[int], seed: int = 0) -> Subset:
 IMAGES = subset_of([k % K for k in range(16)])
 VALIDATION = subset_of([k % K for k in range(9)], seed=1)
 BALANCED = subset_of([k % K for k in range(14)])
+UNBALANCED = subset_of([0] * 8 + [1, 2, 3, 4, 5, 5, 6, 6])
+STEPS_OF_AN_EPOCH = 3  # two of training, one of validation of IMAGES and VALIDATION
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -120,6 +128,63 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 # the dictionary starts at its softest and stiffens at once: the best epoch is 1, the dictionary freezes in epoch 3
 FREEZES_IN_EPOCH_3 = {"dictionary_init": "positive", "lr_ccl": 0.05, "alpha_cc": 0.0, "freeze_patience": 2}
+
+
+def trainer_of(images: Subset = IMAGES, **changes: Any) -> Trainer:
+    return Trainer(params(**changes), images.class_counts(K), CPU)
+
+
+def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    """The parameters and buffers that are not the same to the last bit."""
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def parameter_names(model: nn.Module, *prefixes: str) -> set[str]:
+    return {name for name, _ in model.named_parameters() if name.startswith(prefixes)}
+
+
+def buffer_names(model: nn.Module, *prefixes: str) -> set[str]:
+    return {name for name, _ in model.named_buffers() if name.startswith(prefixes)}
+
+
+def convergence_of(trainer: Trainer) -> Convergence:
+    assert trainer.freezing
+    return trainer.freezing.convergence
+
+
+class SuddenDeathError(Exception):
+    """Whatever ends a process."""
+
+
+def run_fit(
+    folder: Path,
+    changes: dict[str, Any],
+    interrupted_at: int | None = None,
+    ran_on: dict[str, Any] = RAN_ON,
+    asked_after: int | None = None,
+) -> tuple[dict[str, Tensor], list[Row], Trainer]:
+    """A fit by a new trainer, as a new process would do it.
+
+    It falls dead once so many images are trained on, or is asked to end after so many steps of training and validation.
+    """
+    trainer = trainer_of(**changes)
+    steps = 0
+
+    def report(name: str, done: int, total: int, detail: str = "") -> None:
+        assert total == trainer.params.epochs * len(IMAGES)
+        if interrupted_at is not None and done >= interrupted_at:
+            raise SuddenDeathError
+
+    def between_steps() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == asked_after:
+            raise InterruptionError(signal.SIGTERM)
+
+    with StateStore(folder, "run") as store:
+        history = fit(trainer, IMAGES, VALIDATION, store, ran_on, report, between_steps)
+    return weights_of(trainer.model), history, trainer
 
 
 class Payload:

@@ -1,5 +1,6 @@
-"""The inputs of an epoch in the form of torchvision's colour jitter."""
+"""The order of an epoch, its batches, and their inputs in both forms of colour jitter."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -21,11 +22,80 @@ from cclnet.images.augmentation import (
 )
 from cclnet.images.subset import Subset
 from cclnet.images.transfer import copied_pixels
-from cclnet.training.batches import epoch_order, training_batches
+from cclnet.training.batches import epoch_order, split_into_batches, training_batches
 from cclnet.training.distributed import ALONE, Processes
-from tests.training.builders import CPU, IMAGES, params
+from tests.training.builders import CPU, IMAGES, K, params, subset_of
 
 LAYOUTS = ("contiguous", "channels_last")
+
+
+# order and batches
+
+
+def test_epoch_order_is_a_permutation_of_its_own_in_every_epoch() -> None:
+    labels = np.arange(50) % K
+    orders = [epoch_order(labels, seed, epoch) for seed in (0, 1) for epoch in (1, 2)]
+    assert all(sorted(order) == list(range(50)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+    np.testing.assert_array_equal(epoch_order(labels, 0, 1), orders[0])
+
+
+def test_balanced_order_gives_every_class_and_every_image_of_it_the_same_chance() -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 2, 5], [9000, 90, 10]))
+    order = epoch_order(labels, seed=0, epoch=1, balanced=True)
+    assert len(order) == 9100
+    drawn = np.bincount(labels[order], minlength=6)
+    assert set(np.flatnonzero(drawn)) == {0, 2, 5}
+    # five standard deviations of a binomial count
+    np.testing.assert_allclose(drawn[[0, 2, 5]], 9100 / 3, atol=5 * math.sqrt(9100 * 2 / 9))
+    times = np.bincount(order, minlength=9100)[labels == 5]
+    np.testing.assert_allclose(times, 9100 / 3 / 10, atol=5 * math.sqrt(9100 / 30))
+
+
+def test_balanced_order_of_balanced_classes_keeps_their_shares() -> None:
+    labels = np.arange(7000) % K
+    drawn = np.bincount(labels[epoch_order(labels, 0, 1, balanced=True)])
+    np.testing.assert_allclose(drawn, np.bincount(labels), atol=5 * math.sqrt(1000))
+
+
+def test_batches_lose_nothing_and_are_never_of_one_image() -> None:
+    for count in range(2, 70):
+        order = np.random.default_rng(count).permutation(count)
+        for batch_size in range(2, 12):
+            batches = split_into_batches(order, batch_size)
+            sizes = [len(batch) for batch in batches]
+            np.testing.assert_array_equal(np.concatenate(batches), order)
+            assert min(sizes) >= 2
+            assert sizes[:-1] == [batch_size] * (len(sizes) - 1)
+            assert sizes[-1] <= batch_size + 1
+
+
+def test_sizes_of_batches() -> None:
+    sizes = {count: [len(batch) for batch in split_into_batches(np.arange(count), 4)] for count in (3, 4, 5, 8, 9, 10)}
+    assert sizes == {3: [3], 4: [4], 5: [5], 8: [4, 4], 9: [4, 5], 10: [4, 4, 2]}
+    assert [len(batch) for batch in split_into_batches(np.arange(8012), 128)] == [128] * 62 + [76]
+
+
+def test_training_batches_hold_each_image_once_with_its_own_label() -> None:
+    plain = params(brightness=0, contrast=0, saturation=0, hue=0, crop=36, batch_size=5)
+    sides = subset_of([k % K for k in range(11)])
+    square = np.flatnonzero(sides.cache.widths == 36)
+    images = Subset(sides.cache, square, np.arange(len(square)) % K)
+    mean_of = {}
+    for row, label in zip(images.rows, images.labels, strict=True):
+        normalised = (images.cache[row] / 255 - MEAN) / STANDARD_DEVIATION
+        mean_of[round(float(normalised.mean()), 4)] = label  # neither a flip nor the order changes it
+    found = [
+        (round(image.mean().item(), 4), int(label))
+        for inputs, labels, _ in training_batches(images, plain, 1, CPU)
+        for image, label in zip(inputs, labels, strict=True)
+    ]
+    assert len(found) == len(images)
+    assert {mean for mean, _ in found} == set(mean_of)
+    assert all(mean_of[mean] == label for mean, label in found)
+
+
+# inputs in the form of torchvision's colour jitter
 
 
 class Share(Processes):

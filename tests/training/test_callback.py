@@ -2,12 +2,10 @@ import logging
 import signal
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
-from cclnet.images.subset import Subset
 from cclnet.system.errors import CCLNetError
 from cclnet.system.files import write_csv
 from cclnet.system.interruption import InterruptionError
@@ -15,11 +13,9 @@ from cclnet.training.callback import VARIABLE, epoch_callback
 from cclnet.training.history import Row
 from cclnet.training.loop import fit
 from cclnet.training.states import StateStore
-from cclnet.training.trainer import Trainer
-from tests.training.builders import CPU, IMAGES, RAN_ON, VALIDATION, K, params
+from tests.training.builders import IMAGES, RAN_ON, STEPS_OF_AN_EPOCH, VALIDATION, trainer_of
 
 ROW: Row = {"epoch": 3, "softness": 0.5, "ccl_loss": None}
-STEPS_OF_AN_EPOCH = 3  # two of training, one of validation
 
 
 @pytest.fixture
@@ -34,10 +30,6 @@ def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
         return f"{module}:{function}"
 
     return name
-
-
-def trainer_of(images: Subset = IMAGES, **changes: Any) -> Trainer:
-    return Trainer(params(**changes), images.class_counts(K), CPU)
 
 
 # the function that is named

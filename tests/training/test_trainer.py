@@ -1,6 +1,4 @@
-import logging
 import math
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -8,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import timm
 import torch
@@ -29,53 +26,32 @@ from cclnet.images.augmentation import MEAN, STANDARD_DEVIATION, Normalization
 from cclnet.images.subset import Subset
 from cclnet.images.transfer import copied_pixels
 from cclnet.inference.probabilities import predict, prediction_batches
-from cclnet.params import TrainParams
 from cclnet.system.errors import CCLNetError
-from cclnet.system.interruption import InterruptionError
 from cclnet.targets import smoothed_targets
-from cclnet.training.batches import epoch_order, split_into_batches, training_batches
+from cclnet.training.batches import training_batches
 from cclnet.training.description import describe
-from cclnet.training.history import Row
-from cclnet.training.loop import fit
-from cclnet.training.states import StateStore
 from cclnet.training.trainer import Trainer, step_seed
 from tests.training.builders import (
     BALANCED,
     CPU,
-    FREEZES_IN_EPOCH_3,
     IMAGES,
     NUM_FEATURES,
     PAPER_BACKBONES,
     RAN_ON,
     TIMM_BACKBONES,
+    UNBALANCED,
     VALIDATION,
     K,
+    buffer_names,
+    changed,
+    convergence_of,
+    parameter_names,
     params,
     settings_of,
     subset_of,
+    trainer_of,
     weights_of,
 )
-
-UNBALANCED = subset_of([0] * 8 + [1, 2, 3, 4, 5, 5, 6, 6])
-
-
-def trainer_of(images: Subset = IMAGES, **changes: Any) -> Trainer:
-    return Trainer(params(**changes), images.class_counts(K), CPU)
-
-
-def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
-    """The parameters and buffers that are not the same to the last bit."""
-    assert before.keys() == after.keys()
-    return {name for name in before if not torch.equal(before[name], after[name])}
-
-
-def parameter_names(model: nn.Module, *prefixes: str) -> set[str]:
-    return {name for name, _ in model.named_parameters() if name.startswith(prefixes)}
-
-
-def buffer_names(model: nn.Module, *prefixes: str) -> set[str]:
-    return {name for name, _ in model.named_buffers() if name.startswith(prefixes)}
-
 
 # R12 to R15: Algorithm 1
 
@@ -202,11 +178,6 @@ def test_each_loss_has_gradients_for_its_own_parameters_only() -> None:
 
 
 # R16, R17: the frozen dictionary
-
-
-def convergence_of(trainer: Trainer) -> Convergence:
-    assert trainer.freezing
-    return trainer.freezing.convergence
 
 
 def script_softness(trainer: Trainer, sequence: Sequence[float], patience: int) -> None:
@@ -560,51 +531,7 @@ def test_steps_read_no_value_but_norms_and_labels_on_a_processor(method: str, no
     assert (steps == norms + labels).all()  # one per optimizer and per check of the labels; on a GPU none
 
 
-# order and batches
-
-
-def test_epoch_order_is_a_permutation_of_its_own_in_every_epoch() -> None:
-    labels = np.arange(50) % K
-    orders = [epoch_order(labels, seed, epoch) for seed in (0, 1) for epoch in (1, 2)]
-    assert all(sorted(order) == list(range(50)) for order in orders)
-    assert len({tuple(order) for order in orders}) == 4
-    np.testing.assert_array_equal(epoch_order(labels, 0, 1), orders[0])
-
-
-def test_balanced_order_gives_every_class_and_every_image_of_it_the_same_chance() -> None:
-    labels = np.random.default_rng(0).permutation(np.repeat([0, 2, 5], [9000, 90, 10]))
-    order = epoch_order(labels, seed=0, epoch=1, balanced=True)
-    assert len(order) == 9100
-    drawn = np.bincount(labels[order], minlength=6)
-    assert set(np.flatnonzero(drawn)) == {0, 2, 5}
-    # five standard deviations of a binomial count
-    np.testing.assert_allclose(drawn[[0, 2, 5]], 9100 / 3, atol=5 * math.sqrt(9100 * 2 / 9))
-    times = np.bincount(order, minlength=9100)[labels == 5]
-    np.testing.assert_allclose(times, 9100 / 3 / 10, atol=5 * math.sqrt(9100 / 30))
-
-
-def test_balanced_order_of_balanced_classes_keeps_their_shares() -> None:
-    labels = np.arange(7000) % K
-    drawn = np.bincount(labels[epoch_order(labels, 0, 1, balanced=True)])
-    np.testing.assert_allclose(drawn, np.bincount(labels), atol=5 * math.sqrt(1000))
-
-
-def test_batches_lose_nothing_and_are_never_of_one_image() -> None:
-    for count in range(2, 70):
-        order = np.random.default_rng(count).permutation(count)
-        for batch_size in range(2, 12):
-            batches = split_into_batches(order, batch_size)
-            sizes = [len(batch) for batch in batches]
-            np.testing.assert_array_equal(np.concatenate(batches), order)
-            assert min(sizes) >= 2
-            assert sizes[:-1] == [batch_size] * (len(sizes) - 1)
-            assert sizes[-1] <= batch_size + 1
-
-
-def test_sizes_of_batches() -> None:
-    sizes = {count: [len(batch) for batch in split_into_batches(np.arange(count), 4)] for count in (3, 4, 5, 8, 9, 10)}
-    assert sizes == {3: [3], 4: [4], 5: [5], 8: [4, 4], 9: [4, 5], 10: [4, 4, 2]}
-    assert [len(batch) for batch in split_into_batches(np.arange(8012), 128)] == [128] * 62 + [76]
+# batches, normalisation, memory format
 
 
 def test_last_batch_of_one_image_trains() -> None:
@@ -613,25 +540,6 @@ def test_last_batch_of_one_image_trains() -> None:
     seen: list[int] = []
     trainer.train_epoch(images, seen.append)
     assert seen == [9]
-
-
-def test_training_batches_hold_each_image_once_with_its_own_label() -> None:
-    plain = params(brightness=0, contrast=0, saturation=0, hue=0, crop=36, batch_size=5)
-    sides = subset_of([k % K for k in range(11)])
-    square = np.flatnonzero(sides.cache.widths == 36)
-    images = Subset(sides.cache, square, np.arange(len(square)) % K)
-    mean_of = {}
-    for row, label in zip(images.rows, images.labels, strict=True):
-        normalised = (images.cache[row] / 255 - MEAN) / STANDARD_DEVIATION
-        mean_of[round(float(normalised.mean()), 4)] = label  # neither a flip nor the order changes it
-    found = [
-        (round(image.mean().item(), 4), int(label))
-        for inputs, labels, _ in training_batches(images, plain, 1, CPU)
-        for image, label in zip(inputs, labels, strict=True)
-    ]
-    assert len(found) == len(images)
-    assert {mean for mean, _ in found} == set(mean_of)
-    assert all(mean_of[mean] == label for mean, label in found)
 
 
 def test_images_are_normalised_as_the_weights_expect(tmp_path: Path) -> None:
@@ -670,13 +578,6 @@ def test_images_and_weights_lie_in_memory_as_they_are_asked_to(memory_format: st
     assert trainer.layout == describe(trainer, ["a"] * K, 36, RAN_ON).layout == layout
     assert len(inputs) == 3
     assert all(tensor.is_contiguous(memory_format=layout) for tensor in (*inputs, weight))
-
-
-def test_the_chosen_memory_format_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cclnet.training.trainer.faster_memory_format", lambda *arguments: "channels_last")
-    trainer = trainer_of(memory_format="auto")
-    assert trainer.layout == torch.channels_last
-    assert describe(trainer, ["a"] * K, 36, RAN_ON).params["memory_format"] == "channels_last"
 
 
 def test_the_memory_format_changes_rounding_alone() -> None:
@@ -730,256 +631,13 @@ def test_steps_have_seeds_of_their_own() -> None:
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
-# fit: going on after an interruption
-
-
-class SuddenDeathError(Exception):
-    """Whatever ends a process."""
-
-
-def run_fit(
-    folder: Path,
-    changes: dict[str, Any],
-    interrupted_at: int | None = None,
-    ran_on: dict[str, Any] = RAN_ON,
-    asked_after: int | None = None,
-) -> tuple[dict[str, Tensor], list[Row], Trainer]:
-    """A fit by a new trainer, as a new process would do it.
-
-    It falls dead once so many images are trained on, or is asked to end after so many steps of training and validation.
-    """
-    trainer = trainer_of(**changes)
-    steps = 0
-
-    def report(name: str, done: int, total: int, detail: str = "") -> None:
-        assert total == trainer.params.epochs * len(IMAGES)
-        if interrupted_at is not None and done >= interrupted_at:
-            raise SuddenDeathError
-
-    def between_steps() -> None:
-        nonlocal steps
-        steps += 1
-        if steps == asked_after:
-            raise InterruptionError(signal.SIGTERM)
-
-    with StateStore(folder, "run") as store:
-        history = fit(trainer, IMAGES, VALIDATION, store, ran_on, report, between_steps)
-    return weights_of(trainer.model), history, trainer
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Tensor], list[Row], Trainer]:
-    return run_fit(tmp_path_factory.mktemp("uninterrupted"), FREEZES_IN_EPOCH_3)
-
-
-def test_history_has_one_row_an_epoch(uninterrupted: tuple[dict[str, Tensor], list[Row], Trainer]) -> None:
-    _, history, trainer = uninterrupted
-    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
-    assert [row["frozen"] for row in history] == [0, 0, 1, 1]
-    assert (convergence_of(trainer).best_epoch, convergence_of(trainer).converged_epoch) == (1, 3)
-    assert len({tuple(row) for row in history}) == 1
-    assert {"validation_accuracy", "validation_kappa", "validation_nll", "softness", "gradient_norm"} <= set(history[0])
-    assert history[3]["softness"] == history[0]["softness"]  # the best epoch's dictionary is back
-
-
-@pytest.mark.parametrize("interrupted_at", [8, 24, 40, 48, 56, 64])
-def test_interrupted_fit_ends_like_the_uninterrupted_one(
-    interrupted_at: int, uninterrupted: tuple[dict[str, Tensor], list[Row], Trainer], tmp_path: Path
-) -> None:
-    with pytest.raises(SuddenDeathError):
-        run_fit(tmp_path, FREEZES_IN_EPOCH_3, interrupted_at)
-    weights, history, trainer = run_fit(tmp_path, FREEZES_IN_EPOCH_3)
-    assert changed(weights, uninterrupted[0]) == set()
-    assert history == uninterrupted[1]
-    assert convergence_of(trainer).state_dict() == convergence_of(uninterrupted[2]).state_dict()
-
-
-STEPS_OF_AN_EPOCH = 3  # two of training, one of validation
-
-
-@pytest.mark.parametrize("asked_after", range(1, 4 * STEPS_OF_AN_EPOCH + 1))
-def test_fit_that_is_asked_to_end_loses_no_step(
-    asked_after: int,
-    uninterrupted: tuple[dict[str, Tensor], list[Row], Trainer],
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with pytest.raises(InterruptionError) as ended:
-        run_fit(tmp_path, FREEZES_IN_EPOCH_3, asked_after=asked_after)
-    assert ended.value.exit_status == 143
-    left = 4 * STEPS_OF_AN_EPOCH - asked_after
-    again = asked_after % STEPS_OF_AN_EPOCH == 0  # asked in validation: it is done again, training is not
-    with pytest.raises(InterruptionError), caplog.at_level(logging.WARNING):
-        run_fit(tmp_path, FREEZES_IN_EPOCH_3, asked_after=left + again)
-    place = f"image {8 if asked_after % STEPS_OF_AN_EPOCH == 1 else 16} of epoch {-(-asked_after // STEPS_OF_AN_EPOCH)}"
-    assert caplog.messages == [f"going on after {place}"]
-    weights, history, trainer = run_fit(tmp_path, FREEZES_IN_EPOCH_3)
-    assert changed(weights, uninterrupted[0]) == set()
-    assert history == uninterrupted[1]
-    assert convergence_of(trainer).state_dict() == convergence_of(uninterrupted[2]).state_dict()
-
-
-def test_interruption_before_and_after_the_freeze_of_a_network_with_dropout(tmp_path: Path) -> None:
-    changes = FREEZES_IN_EPOCH_3 | {"backbone": "mobilenet_v2", "epochs": 3, "freeze_patience": 1}
-    expected, expected_history, _ = run_fit(tmp_path / "uninterrupted", changes)
-    assert [row["frozen"] for row in expected_history] == [0, 1, 1]
-    for interrupted_at in (24, 40):
-        with pytest.raises(SuddenDeathError):
-            run_fit(tmp_path / "interrupted", changes, interrupted_at)
-    weights, history, _ = run_fit(tmp_path / "interrupted", changes)
-    assert changed(weights, expected) == set()
-    assert history == expected_history
-
-
-@pytest.mark.parametrize("method", ["baseline", "lsr", "online_smoothing", "maxsup", "label_confusion", "class_means"])
-def test_interrupted_fit_without_head(method: str, tmp_path: Path) -> None:
-    expected, expected_history, _ = run_fit(tmp_path / "uninterrupted", settings_of(method))
-    with pytest.raises(SuddenDeathError):
-        run_fit(tmp_path / "interrupted", settings_of(method), 40)
-    weights, history, _ = run_fit(tmp_path / "interrupted", settings_of(method))
-    assert changed(weights, expected) == set()
-    assert history == expected_history
-
-
-PARTS = ("epoch", "seen", "sums", "model", "optimizer", "head_optimizer", "freezing")
-
-
-def test_state_has_no_parts_but_those_below() -> None:
-    assert set(trainer_of().state_dict()) == {*PARTS, "objective"}
-
-
-@pytest.mark.parametrize("part", PARTS)
-def test_state_without_one_of_its_parts_ends_otherwise(
-    part: str, uninterrupted: tuple[dict[str, Tensor], list[Row], Trainer], tmp_path: Path
-) -> None:
-    with pytest.raises(InterruptionError):
-        run_fit(tmp_path, FREEZES_IN_EPOCH_3, asked_after=STEPS_OF_AN_EPOCH + 1)
-    with StateStore(tmp_path, "run") as store:
-        state = store.load()
-        assert state is not None
-        assert (state["trainer"]["epoch"], state["trainer"]["seen"]) == (2, 8)
-        state["trainer"][part] = trainer_of(**FREEZES_IN_EPOCH_3).state_dict()[part]
-        store.save(state, 24)
-    weights, history, _ = run_fit(tmp_path, FREEZES_IN_EPOCH_3)
-    assert history != uninterrupted[1]
-    assert part == "sums" or "backbone.0.weight" in changed(weights, uninterrupted[0])  # they are for the history alone
-
-
-@pytest.mark.parametrize("without", [{"history": []}, {"row": None}], ids=str)
-def test_state_without_one_of_its_parts_outside_the_trainer_ends_otherwise(
-    without: dict[str, Any], uninterrupted: tuple[dict[str, Tensor], list[Row], Trainer], tmp_path: Path
-) -> None:
-    assert history_after_changing_the_state(tmp_path, without) != uninterrupted[1]
-
-
-def test_state_with_all_of_its_parts_ends_alike(
-    uninterrupted: tuple[dict[str, Tensor], list[Row], Trainer], tmp_path: Path
-) -> None:
-    assert history_after_changing_the_state(tmp_path, {}) == uninterrupted[1]
-
-
-def history_after_changing_the_state(folder: Path, changes: dict[str, Any]) -> list[Row]:
-    """What a run goes on to that ended in the validation of its third epoch, and whose state was changed then."""
-    with pytest.raises(InterruptionError):
-        run_fit(folder, FREEZES_IN_EPOCH_3, asked_after=3 * STEPS_OF_AN_EPOCH)
-    with StateStore(folder, "run") as store:
-        state = store.load()
-        assert state is not None
-        assert state["row"] is not None
-        assert len(state["history"]) == 2
-        store.save(state | changes, 48)
-    return run_fit(folder, FREEZES_IN_EPOCH_3)[1]
-
-
-def test_state_without_the_online_labels_ends_otherwise(tmp_path: Path) -> None:
-    method: dict[str, Any] = {"method": "online_smoothing"}
-    expected, _, _ = run_fit(tmp_path / "uninterrupted", method)
-    with pytest.raises(InterruptionError):
-        run_fit(tmp_path, method, asked_after=STEPS_OF_AN_EPOCH + 1)
-    with StateStore(tmp_path, "run") as store:
-        state = store.load()
-        assert state is not None
-        state["trainer"]["objective"] = trainer_of(**method).state_dict()["objective"]
-        store.save(state, 24)
-    weights, _, _ = run_fit(tmp_path, method)
-    assert "backbone.0.weight" in changed(weights, expected)
-
-
-def test_finished_fit_is_not_trained_any_further(tmp_path: Path) -> None:
-    weights, history, _ = run_fit(tmp_path, {"epochs": 2})
-    again, same_history, _ = run_fit(tmp_path, {"epochs": 2}, interrupted_at=0)
-    assert changed(weights, again) == set()
-    assert history == same_history
-
-
-def test_going_on_under_other_conditions_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for ran_on, said in ((RAN_ON, False), (RAN_ON | {"threads": 8}, True)):
-        caplog.clear()
-        with pytest.raises(SuddenDeathError):
-            run_fit(tmp_path / str(said), {}, 24)
-        with caplog.at_level(logging.WARNING):
-            run_fit(tmp_path / str(said), {}, ran_on=ran_on)
-        assert "going on after image 16 of epoch 1" in caplog.text
-        assert ("another threads" in caplog.text) == said
-        assert "versions" not in caplog.text
-
-
 # what goes wrong
-
-
-@pytest.mark.parametrize("damaged", ["classifier.weight", "head.class_embeddings"])
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_loss_that_is_not_finite_ends_training_and_keeps_the_last_good_state(
-    damaged: str, value: float, tmp_path: Path
-) -> None:
-    trainer = trainer_of()
-
-    def damage(name: str, done: int, total: int, detail: str = "") -> None:
-        if done == 24:  # in the middle of the second epoch
-            trainer.model.get_parameter(damaged).data.fill_(value)
-
-    with StateStore(tmp_path, "run") as store:
-        with pytest.raises(CCLNetError, match="the loss is not finite in epoch 2") as error:
-            fit(trainer, IMAGES, VALIDATION, store, RAN_ON, damage)
-        state = store.load()
-    assert "lower optimizer.lr_backbone, lr_ccl or optimizer.clip_norm" in str(error.value)
-    assert "\n" not in str(error.value)
-    assert state is not None
-    assert state["trainer"]["epoch"] == len(state["history"]) == 1
-    assert all(tensor.isfinite().all() for tensor in state["trainer"]["model"].values())
 
 
 def test_learning_rate_beyond_reason_is_said() -> None:
     trainer = trainer_of(lr_backbone=1e30)
     with pytest.raises(CCLNetError, match="the loss is not finite in epoch 1"):
         trainer.train_epoch(IMAGES)
-
-
-# the images of a split, the finished model's description
-
-
-def test_subset_of_a_split() -> None:
-    cache = IMAGES.cache
-    rows = [(cache.images[4], "NV", "train"), (cache.images[0], "DF", "validation"), (cache.images[2], "DF", "train")]
-    split = pd.DataFrame(rows, columns=["image", "label", "subset"])
-    training = Subset.of_split(cache, split, "train", ["DF", "MEL", "NV"])
-    assert training.rows.tolist() == [4, 2]
-    assert training.labels.tolist() == [2, 0]
-    assert len(training) == 2
-    assert training.class_counts(4).tolist() == [1, 0, 1, 0]
-    assert Subset.of_split(cache, split, "validation", ["DF", "MEL", "NV"]).rows.tolist() == [0]
-
-
-def test_shuffled_labels_keep_the_images_and_the_class_sizes() -> None:
-    labels = np.repeat([0, 1, 2], [600, 300, 100])
-    images = Subset(IMAGES.cache, np.arange(1000), labels)
-    shuffled = images.with_shuffled_labels(seed=1)
-    assert shuffled.rows is images.rows
-    assert shuffled.class_counts(3).tolist() == [600, 300, 100]
-    own = shuffled.labels == labels
-    assert abs(own.mean() - (0.6**2 + 0.3**2 + 0.1**2)) < 0.05  # as many as two independent draws share
-    assert (images.with_shuffled_labels(seed=1).labels == shuffled.labels).all()
-    assert (images.with_shuffled_labels(seed=2).labels != shuffled.labels).any()
 
 
 def test_a_network_that_never_learns_keeps_its_weights_while_the_head_learns() -> None:
@@ -989,48 +647,6 @@ def test_a_network_that_never_learns_keeps_its_weights_while_the_head_learns() -
     learned = {name for name, _ in trainer.model.named_parameters()} & changed(weights_of(trainer.model), before)
     assert learned
     assert all(name.startswith("head.") for name in learned)
-
-
-def test_description_of_a_frozen_dictionary(uninterrupted: tuple[dict[str, Tensor], list[Row], Trainer]) -> None:
-    weights, history, trainer = uninterrupted
-    classes = ["a", "b", "c", "d", "e", "f", "g"]
-    description = describe(trainer, classes, 36, RAN_ON)
-    matrix = soft_label_matrix(weights["head.class_embeddings"])
-    assert description.label_matrix == matrix.tolist()
-    assert description.softness == history[0]["softness"]
-    assert (description.softness_epoch, description.converged_epoch) == (1, 3)
-    assert (description.classes, description.short_side, description.crop) == (classes, 36, 32)
-    assert (description.backbone, description.method) == ("tiny", "ccl")
-    assert TrainParams.model_validate(description.params) == trainer.params
-
-
-def test_description_without_head() -> None:
-    trainer = trainer_of(UNBALANCED, method="lsr", prior="frequency")
-    description = describe(trainer, list("abcdefg"), 36, RAN_ON)
-    assert (description.softness_epoch, description.converged_epoch) == (None, None)
-    assert description.label_matrix[1][0] == pytest.approx(0.1 * 8 / 16)
-    assert description.softness == pytest.approx(0.9 + 0.1 / K)
-
-
-@pytest.mark.parametrize(
-    ("freeze_at", "softness_by_epoch", "expected"),
-    [
-        ("best", [0.5, 0.4, 0.45, 0.44], (2, 2, 4)),  # converged in epoch 4: the dictionary of epoch 2 is back
-        ("current", [0.5, 0.4, 0.45, 0.44], (4, 2, 4)),
-        ("best", [0.5, 0.4, 0.45], (3, 2, None)),  # not converged: the dictionary is the last epoch's
-        ("never", [0.5, 0.4, 0.45], (3, None, None)),
-    ],
-)
-def test_description_names_the_epoch_of_the_dictionary(
-    freeze_at: str, softness_by_epoch: list[float], expected: tuple[int, int | None, int | None]
-) -> None:
-    trainer = trainer_of(freeze_at=freeze_at, freeze_patience=2)
-    for value in softness_by_epoch:
-        trainer.epoch += 1
-        if freeze_at != "never":
-            convergence_of(trainer).update(value)
-    found = describe(trainer, list("abcdefg"), 36, RAN_ON)
-    assert (found.softness_epoch, found.lowest_softness_epoch, found.converged_epoch) == expected
 
 
 def test_methods_start_from_the_same_backbone_and_classifier() -> None:
