@@ -93,6 +93,7 @@ def test_the_running_stage_is_part_of_the_code(tmp_path: Path, monkeypatch: pyte
     stage = ModuleType("__main__")  # what python -m stages.train loads stages/train.py as
     stage.__file__ = str(tmp_path / "train.py")
     stage.__spec__ = ModuleSpec("stages.train", None)
+    monkeypatch.delitem(sys.modules, "stages.train", raising=False)  # which another test may have loaded
     monkeypatch.setitem(sys.modules, "__main__", stage)
     assert tmp_path / "train.py" in loaded_code()
 
