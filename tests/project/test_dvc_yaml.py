@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.repo import Repo
 
 from cclnet import params
 from cclnet.params import DatasetBlock, Keys
@@ -63,6 +64,14 @@ def test_a_file_that_is_only_a_docstring_is_told_from_code():
     assert holds_code("cclnet")
     assert holds_code("stages")
     assert not holds_code("cclnet.networks")
+
+
+def test_the_lock_records_the_present_code():
+    """After a change of the code, `dvc repro` (or `dvc commit`, if no result can change) writes the lock anew."""
+    with Repo(str(PROJECT)) as repo:
+        code = [dep for stage in repo.index.stages for dep in stage.deps if str(dep).startswith(("cclnet", "stages"))]
+        assert {str(dep): dep.status() for dep in code if dep.status()} == {}
+    assert {"stages/train.py", "cclnet/metrics"} <= {str(dep) for dep in code}
 
 
 def test_what_the_network_is_made_of_concerns_no_stage_before_training():
