@@ -8,13 +8,14 @@ import io
 import logging
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Self
 
 import torch
 
+from cclnet.system.errors import exhausted
 from cclnet.system.files import write_bytes
 from cclnet.system.locks import only_process
 
@@ -85,9 +86,12 @@ class StateStore:
         for path in reversed(self._files()):
             content = path.read_bytes()
             digest, content = content[:32], content[32:]
-            with suppress(UnpicklingError, EOFError, RuntimeError):  # not a state: nothing in it is executed
-                if hashlib.sha256(content).digest() == digest:
+            if hashlib.sha256(content).digest() == digest:
+                try:
                     return torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
+                except (UnpicklingError, EOFError, RuntimeError) as error:  # not a state: nothing in it is executed
+                    if exhausted(error):
+                        raise
             logger.warning("%s is damaged; going on from the state before it", path.name)
         return None
 

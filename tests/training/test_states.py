@@ -129,6 +129,20 @@ def test_an_intact_file_that_is_no_state_is_called_damaged(
         assert caplog.messages == ["images-000000000002 is damaged; going on from the state before it"]
 
 
+def test_a_state_for_which_memory_is_lacking_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def load(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    with StateStore(tmp_path, "run") as store:
+        store.save(state(1), 1)
+        store.finish()
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "load", load)
+            with pytest.raises(RuntimeError, match="allocate memory"):
+                store.load()
+        assert_same(store.load(), state(1))
+
+
 def test_without_a_whole_state_training_starts_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     with StateStore(tmp_path, "run") as store:
         for epoch in (1, 2):
