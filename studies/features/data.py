@@ -68,9 +68,9 @@ class FixedFeatures:
         """The rows of training and validation, 80 : 20 by lesion and stratified by class."""
         return next(self._folds(seed))
 
-    def fold(self, number: int) -> tuple[Int[Tensor, " m"], Int[Tensor, " v"]]:
+    def fold(self, number: int, seed: int = 0) -> tuple[Int[Tensor, " m"], Int[Tensor, " v"]]:
         """The rows of training and validation of one of five folds; every image is in one fold's validation."""
-        return next(islice(self._folds(0), number, None))
+        return next(islice(self._folds(seed), number, None))
 
     def _folds(self, seed: int) -> Iterator[tuple[Int[Tensor, " m"], Int[Tensor, " v"]]]:
         splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)

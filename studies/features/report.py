@@ -46,6 +46,10 @@ ESTIMATORS = {
     "balanced_head": "`balanced_head`",
     "head": "`head` (the paper's)",
 }
+OVERLAPS = {
+    "discriminant": "cleanlab's overlapping classes, probabilities of `predictions`",
+    "logistic": "cleanlab's overlapping classes, logistic regression",
+}
 CLASSIFIER_TITLES = {
     "baseline": "hard labels",
     "lsr_u1": "LSR, ε = .1",
@@ -169,33 +173,37 @@ def pair_interval(found: Sequence[Matrix]) -> str:
 
 def estimator_sections(_: Path) -> Iterator[str]:
     """The estimators of ``cclnet similar``."""
-    found = results_by("estimators", "estimator")
+    found = {ESTIMATORS[name]: cells for (name,), cells in results_by("estimators", "estimator").items()}
     if not found:
         return
+    found |= {OVERLAPS[name]: cells for (name,), cells in results_by("overlaps", "probabilities").items()}
     yield "## Which classes look alike: the estimators"
     yield (
         "`ClassSimilarity` on the fixed features of all images, three seeds of folds, shuffles and initial heads "
         "(mean ± standard deviation). *Agreement*: with the fair confusions. *Counts explain*: the share of the rank "
-        "variance, with true labels and with labels shuffled among the images; some 14 % by chance."
+        "variance, with true labels and with labels shuffled among the images; some 14 % by chance. Beside it, the "
+        "overlapping classes of cleanlab from out-of-fold probabilities (joint probability of the two labels), "
+        "which are made to find wrong labels and count images."
     )
-    rows = []
-    for name, title in ESTIMATORS.items():
-        if cells := found.get((name,)):
-            agreements = [rank_correlation(soft_ranks(cell), fair_confusions()) for cell in cells]
-            left_out = [leave_one_class_out(soft_ranks(cell), fair_confusions()) for cell in cells]
-            without = np.array(left_out, dtype=np.float64).mean(axis=0)
-            lowest = int(np.argmin(without))
-            rows.append(
-                {
-                    "estimator": title,
-                    "n": str(len(cells)),
-                    "agreement": spread(agreements, 2),
-                    "lowest without one class": f"{without[lowest]:.2f} ({CLASSES[lowest]})",
-                    "counts explain": spread([cell["explained_by_counts"] for cell in cells], 2),
-                    "shuffled labels": spread([cell["shuffled_explained_by_counts"] for cell in cells], 2),
-                }
-            )
-    yield markdown_table(rows)
+    titles = [*ESTIMATORS.values(), *OVERLAPS.values()]
+    yield markdown_table([estimator_row(title, found[title]) for title in titles if title in found])
+
+
+def estimator_row(title: str, cells: Sequence[Results]) -> dict[str, str]:
+    """A row of the table of estimators."""
+    agreements = [rank_correlation(soft_ranks(cell), fair_confusions()) for cell in cells]
+    left_out = [leave_one_class_out(soft_ranks(cell), fair_confusions()) for cell in cells]
+    without = np.array(left_out, dtype=np.float64).mean(axis=0)
+    lowest = int(np.argmin(without))
+    shuffled = [cell.get("shuffled_explained_by_counts") for cell in cells]
+    return {
+        "estimator": title,
+        "n": str(len(cells)),
+        "agreement": spread(agreements, 2),
+        "lowest without one class": f"{without[lowest]:.2f} ({CLASSES[lowest]})",
+        "counts explain": spread([cell["explained_by_counts"] for cell in cells], 2),
+        "shuffled labels": "–" if None in shuffled else spread(shuffled, 2),
+    }
 
 
 def soft_ranks(cell: Results) -> Matrix:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cclnet.system.errors import CCLNetError
 from cclnet.system.files import read_json, write_json
-from studies.features import classifiers, counts, course, estimators, network, sizes
+from studies.features import classifiers, counts, course, estimators, network, overlaps, sizes
 from studies.features.data import FixedFeatures
 from studies.features.records import FOLDER, Results
 from studies.running.locks import BusyError, locked
@@ -23,6 +23,7 @@ EXPERIMENTS: dict[str, ModuleType] = {
     "sizes": sizes,
     "course": course,
     "estimators": estimators,
+    "overlaps": overlaps,
     "classifiers": classifiers,
     "network": network,
 }

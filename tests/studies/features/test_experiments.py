@@ -1,15 +1,19 @@
 """The experiments of the study of features: every one in small, and the committed cells."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from cclnet.dataset.isic import CLASSES
 from cclnet.system.errors import CCLNetError
 from cclnet.system.files import read_json
-from studies.features import classifiers, counts, course, estimators, network, running, sizes
+from studies.features import classifiers, counts, course, estimators, network, overlaps, running, sizes
 from studies.features.data import FixedFeatures
 from studies.features.records import rounded, soft_labels_of_distances, square
 from studies.features.report import write
@@ -97,6 +101,36 @@ def test_estimators_in_small(features: FixedFeatures):
     found = estimators.run({"estimator": "class_means", "seed": 0}, features)
     assert len(found["distances"]) == len(found["similarity"]) == len(found["shuffled"]) == 21
     assert 0 <= found["explained_by_counts"] <= 1
+
+
+def test_the_logistic_regression_has_not_seen_the_fold(features: FixedFeatures):
+    inputs, labels = features.features.double().numpy(), features.labels.numpy()
+    folds = np.arange(700) % 3
+    found = overlaps.logistic(inputs, labels, folds)
+    for fold in range(3):
+        inside, out = folds != fold, folds == fold
+        mean, deviation = inputs[inside].mean(axis=0), inputs[inside].std(axis=0)
+        classifier = LogisticRegression(max_iter=1000).fit((inputs[inside] - mean) / deviation, labels[inside])
+        assert found[out] == pytest.approx(classifier.predict_proba((inputs[out] - mean) / deviation), abs=1e-6)
+
+
+def test_overlaps_of_every_two_classes(monkeypatch: pytest.MonkeyPatch):
+    def find_overlapping_classes(labels: Any, pred_probs: Any) -> pd.DataFrame:
+        columns = ["Class Index A", "Class Index B", "Joint Probability"]
+        return pd.DataFrame([(2, 0, 0.3), (0, 1, 0.2), (1, 2, 0.1)], columns=columns)
+
+    module = ModuleType("cleanlab.dataset")
+    module.find_overlapping_classes = find_overlapping_classes  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "cleanlab", ModuleType("cleanlab"))
+    monkeypatch.setitem(sys.modules, "cleanlab.dataset", module)
+    found = overlaps.overlaps(np.arange(3), np.eye(3))
+    assert found.tolist() == [[0, 0.2, 0.3], [0.2, 0, 0.1], [0.3, 0.1, 0]]
+
+
+def test_cleanlab_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "cleanlab", None)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(CCLNetError, match="the experiment overlaps needs cleanlab: pip install cleanlab"):
+        overlaps.overlaps(np.arange(3), np.eye(3))
 
 
 @pytest.mark.parametrize("method", classifiers.METHODS)
