@@ -202,7 +202,7 @@ def estimator_row(title: str, cells: Sequence[Results]) -> dict[str, str]:
         "agreement": spread(agreements, 2),
         "lowest without one class": f"{without[lowest]:.2f} ({CLASSES[lowest]})",
         "counts explain": spread([cell["explained_by_counts"] for cell in cells], 2),
-        "shuffled labels": "–" if None in shuffled else spread(shuffled, 2),
+        "shuffled labels": spread(shuffled, 2),
     }
 
 
