@@ -1,11 +1,14 @@
 """Tables of the study of features, against hand-computed values."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import t as student
 
 from studies.features.records import rounded
-from studies.features.report import difference, pair_interval, sizes_row
+from studies.features.report import difference, pair_interval, sizes_row, write
+from studies.running.settings import ROOT
 
 
 def test_equal_matrices_agree_wholly():
@@ -45,3 +48,9 @@ def test_the_interval_of_a_difference_is_that_of_nadeau_and_bengio():
     assert difference(folds, reference, "accuracy") == f"+0.030 ({0.03 - half:+.3f}, {0.03 + half:+.3f})"
     assert half == pytest.approx(0.02945, abs=1e-4)
     assert difference({0: folds[0]}, reference, "accuracy") == "+0.010"
+
+
+def test_the_committed_report_is_that_of_the_cells(tmp_path: Path):
+    write(tmp_path)
+    committed = ROOT / "studies" / "features" / "report.md"
+    assert (tmp_path / "report.md").read_text(encoding="utf-8") == committed.read_text(encoding="utf-8")
