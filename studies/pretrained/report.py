@@ -3,11 +3,12 @@
 python -m studies pretrained
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cclnet.views.figures import save_figure
 from studies.reporting.calibration import calibration_table
-from studies.reporting.cells import load_cells
+from studies.reporting.cells import Cell, load_cells
 from studies.reporting.differences import (
     EXPLANATION,
     METRICS,
@@ -15,7 +16,7 @@ from studies.reporting.differences import (
     method_differences,
     metric_table,
 )
-from studies.reporting.tables import markdown_table, write_report
+from studies.reporting.tables import markdown_table, spread, write_report
 
 METHODS = {
     "baseline": "baseline: hard labels",
@@ -60,4 +61,22 @@ def write(folder: Path) -> None:
             "on the other half)",
             markdown_table(calibration_table(runs)),
         ]
+        sections += [
+            "**Recall of each class**, in brackets the validation images of the class",
+            markdown_table(recall_table(runs)),
+        ]
     write_report(folder, sections)
+
+
+def recall_table(runs: Mapping[str, Sequence[Cell]]) -> list[dict[str, str]]:
+    """The share of every class's validation images that each method recognises, over its seeds."""
+    rows = []
+    for method, cells in runs.items():
+        counts = cells[0].confusion.sum(axis=1).astype(int)
+        recalls = [cell.confusion.diagonal() / counts for cell in cells]
+        names = [f"{name} ({count:,})" for name, count in zip(cells[0].classes, counts, strict=True)]
+        rows.append(
+            {"method": method, "n": str(len(cells))}
+            | {name: spread(values, 2) for name, values in zip(names, zip(*recalls, strict=True), strict=True)}
+        )
+    return rows
