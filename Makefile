@@ -74,7 +74,7 @@ growth: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks all
 
-# known weaknesses of the pinned packages; asks a public database
+# known vulnerabilities of the pinned packages; asks a public database
 audit: $(INSTALLED)
 	$(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
 

@@ -24,7 +24,8 @@ def check(
 ) -> None:
     """Find all problems of a dataset: of zips, tables and every image. Nothing in FOLDER is changed.
 
-    Notes describe findings that may be intended, such as copies. The exit status is 1 only if there are problems.
+    Notes describe findings that may be intended, such as copies. The exit status is 1 if there are problems, and 2 if
+    FOLDER cannot be examined.
     """
     from cclnet.dataset.checks import check_dataset
     from cclnet.system.writing import require_writable

@@ -20,8 +20,8 @@ def evaluate(
         Path,
         typer.Option(
             metavar="TABLE_OR_ZIP",
-            help="Their labels: one column of 0 and 1 per class. Or the folder of images again, in any layout of a "
-            "dataset.",
+            help="Their labels: a table with one column of 0 and 1 per class, or with the columns image and label. Or "
+            "the folder of images again, in any layout of a dataset.",
         ),
     ],
     lesions: Annotated[

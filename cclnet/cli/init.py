@@ -27,7 +27,7 @@ def init(
     """Make a DVC project that trains on your images, for `dvc repro`: stages, params, pipeline, plots and git.
 
     FOLDER may have other files in it, such as PHOTOS, but none with a name that the project needs. PHOTOS is only
-    read. All problems of both folders are listed, and then nothing is written.
+    read. If either folder has problems, all of them are listed and nothing is written.
     """
     from cclnet.experiments.project import create_project
 

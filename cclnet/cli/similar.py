@@ -52,14 +52,18 @@ def similar(
         str | None, typer.Option(metavar="NAME", help="With a folder: a model of torchvision, or timm/NAME.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="NAME_OR_FILE", help="With a folder: DEFAULT (downloaded), or a file.")
+        str | None,
+        typer.Option(metavar="NAME_OR_FILE", help="With a folder: DEFAULT or another name (downloaded), or a file."),
     ] = None,
     size: Annotated[int, typer.Option(min=8, metavar="PIXELS", help="With a folder: side of the crops.")] = 224,
     estimator: Annotated[
         EstimatorName, typer.Option(help="How similarity is measured; docs/use/similar-classes.md explains each.")
     ] = EstimatorName.PREDICTIONS,
     softness: Annotated[
-        float | None, typer.Option(metavar="P", help="Mean of the diagonal of the soft labels.")
+        float | None,
+        typer.Option(
+            metavar="P", help="Mean of the diagonal of the soft labels, between 1/K and 1; default e²/(e² + K − 1)."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of folds, resamples and shuffles.")] = 0,
     csv_file: Annotated[

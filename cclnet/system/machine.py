@@ -2,9 +2,9 @@
 
 Numerical libraries choose different kernels on different processors (AVX-512, AVX2, or special ones on Intel), which
 sum in a different order and round differently; after some hundred training steps the model differs. ``portable``
-restricts every library to kernels that all x86-64 processors since 2013 (Intel) and 2015 (AMD) support, and fixes the
-number of threads. It costs nothing on an AVX2 processor and some speed on an AVX-512 one. It does not cover another
-thread count, a GPU, ARM, or versions of the libraries other than those of ``requirements.lock``.
+restricts every library to kernels that all x86-64 processors since 2013 (Intel) and 2015 (AMD) support, at some cost of
+speed on a processor with AVX-512. It does not cover another number of threads, a GPU, ARM, or versions of the libraries
+other than those of ``requirements.lock``.
 
 All settings have to be made before NumPy and torch are loaded, so this module imports torch only inside functions.
 """

@@ -7,7 +7,7 @@ What is committed is cloned into a temporary folder, which is also the home fold
 seconds and the results of that are committed. Then the ```bash blocks of each document run in one shell, from top to
 bottom, in a fresh clone of it that goes back to what was committed after each. The environment is this checkout's.
 
-A block is left out if the line above it says so and why: ``<!-- not run: needs a GPU -->``. Some four minutes on two
+A block is left out if the line above it says so and why: ``<!-- not run: needs a GPU -->``. Some ten minutes on two
 cores; needs git. Exit status 0: every command ended with 0; 1 otherwise, and the last lines say which did not.
 """
 
