@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import t as student
 
 from studies.features.records import rounded
-from studies.features.report import difference, pair_interval, sizes_row, write
+from studies.features.report import difference, difference_column, pair_interval, sizes_row, write
 from studies.running.settings import ROOT
 
 
@@ -44,10 +44,21 @@ def test_the_interval_of_a_difference_is_that_of_nadeau_and_bengio():
     reference = {fold: {"accuracy": 0.5} for fold in range(5)}
     values = [0.01, 0.02, 0.03, 0.04, 0.05]
     folds = {fold: {"accuracy": 0.5 + value} for fold, value in enumerate(values)}
-    half = student.ppf(0.975, 4) * np.std(values, ddof=1) * np.sqrt(1 / 5 + 1 / 4)
-    assert difference(folds, reference, "accuracy") == f"+0.030 ({0.03 - half:+.3f}, {0.03 + half:+.3f})"
-    assert half == pytest.approx(0.02945, abs=1e-4)
-    assert difference({0: folds[0]}, reference, "accuracy") == "+0.010"
+    error = np.std(values, ddof=1) * np.sqrt(1 / 5 + 1 / 4)
+    found = difference(folds, reference, "accuracy")
+    assert found.mean == pytest.approx(0.03)
+    assert found.half == pytest.approx(student.ppf(0.975, 4) * error) == pytest.approx(0.02945, abs=1e-4)
+    # With as many degrees of freedom as make 0.03 / error = 2.828 the quantile: p = 0.0474 (table of t, 4 degrees).
+    assert found.p == pytest.approx(0.0474, abs=1e-4)
+    assert difference({0: folds[0]}, reference, "accuracy") == (pytest.approx(0.01), None, None)
+
+
+def test_only_common_folds_are_compared_and_p_is_corrected():
+    reference = {fold: {"accuracy": 0.5} for fold in range(5)}
+    folds = {fold: {"accuracy": 0.51 + fold / 100} for fold in range(5)}
+    found = {"baseline": reference, "a": folds | {7: {"accuracy": 0.9}}, "b": folds, "c": {0: folds[0]}}
+    expected = "+0.030 (+0.001, +0.059), p = 0.095"  # twice 0.0474
+    assert difference_column(found, ["a", "b", "c"], "accuracy") == [expected, expected, "+0.010"]
 
 
 def test_the_committed_report_is_that_of_the_cells(tmp_path: Path):
