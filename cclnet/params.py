@@ -138,7 +138,7 @@ class DrawnSample(Keys):
 
     images: Annotated[Whole, Field(ge=100, le=100_000)]
     imbalance: Annotated[Number, Field(ge=1, le=1000)]
-    separation: Annotated[Number, Field(ge=0, le=3)]
+    separation: Annotated[Number, Field(gt=0, le=3)]
     seed: Seed
 
 
@@ -350,7 +350,7 @@ NameProblems = Callable[[str, str | None], list[str]]
 class Params(DatasetKeys, SplitKeys, SampleKeys, ExperimentKeys):
     """The whole file."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$")]  # torch takes 256 for 0
     processes: Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
     datasets: dict[str, DatasetBlock]
 

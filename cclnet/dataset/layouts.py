@@ -333,6 +333,7 @@ class _Table(NamedTuple):
         one_hot: the one-hot columns, by the name of the class.
         groups: the columns of groups.
         rows: the rows, by the image's name without suffix.
+        contradicted: the images of several rows that differ.
     """
 
     path: Path
@@ -341,6 +342,7 @@ class _Table(NamedTuple):
     one_hot: dict[str, str]
     groups: list[str]
     rows: dict[str, dict[str, str]]
+    contradicted: list[str]
 
 
 def _of_known_tables(folder: Path, files: Mapping[str, Path], others: Sequence[Path]) -> LabelledFolder | None:
@@ -390,6 +392,8 @@ def _labels_by_stem(
         gone = [image for image, stem in stems.items() if not stem]
         if gone:
             problems.append(Problem(where, f"names {len(gone):,} images that are not here, such as {gone[0]!r}"))
+        problems += [Problem(where, f"has several rows of {image!r} that differ") for image in table.contradicted]
+        problems += [Problem(where, f"does not give {image!r} one class") for image in _ambiguous(table)]
         for image, label in said.items():
             stem = stems[image]
             if stem and labels.setdefault(stem, label) != label:
@@ -467,16 +471,18 @@ def _table_in(path: Path, text: TextIO) -> _Table | None:
     one_hot = {column.upper(): column for column in header if column.upper() in CHALLENGE_ORDER}
     columns = {image, *LABEL_NAMES, *GROUP_COLUMNS, *one_hot.values()}
     rows: dict[str, dict[str, str]] = {}
+    contradicted: dict[str, None] = {}
     for values in csv.reader(text, delimiter=delimiter, strict=True):
         named = zip(header, values, strict=False)
         row = {column: normalised(value) for column, value in named if column in columns}
-        rows[_stem(row.get(image, ""))] = row
-    rows.pop("", None)
+        name = _stem(row.get(image, ""))
+        if name and rows.setdefault(name, row) != row:
+            contradicted[name] = None
     labels = [column for column in LABEL_NAMES if any(row.get(column) for row in rows.values())]
     groups = [column for column in GROUP_COLUMNS if column in header]
     if not rows or not (labels or groups or len(one_hot) > 1):
         return None
-    return _Table(path, image, labels, one_hot if len(one_hot) > 1 else {}, groups, rows)
+    return _Table(path, image, labels, one_hot if len(one_hot) > 1 else {}, groups, rows, list(contradicted))
 
 
 def _table_text(path: Path) -> TextIO:
@@ -507,6 +513,15 @@ def _labels_of(table: _Table) -> tuple[dict[str, str], str]:
     if {label.upper() for label in labels.values()} <= set(CHALLENGE_ORDER):
         labels = {image: label.upper() for image, label in labels.items()}
     return labels, column
+
+
+def _ambiguous(table: _Table) -> list[str]:
+    """The images whose one-hot columns hold several ones, or anything but 0, 1 and nothing."""
+    values = {
+        image: [number(row.get(column) or "0") for column in table.one_hot.values()]
+        for image, row in table.rows.items()
+    }
+    return [image for image, found in values.items() if not set(found) <= {0, 1} or sum(found) > 1]
 
 
 def _subsets_of(tables: Sequence[_Table]) -> dict[Path, str]:

@@ -51,7 +51,7 @@ PLANTED_SIMILARITY = (
 )
 """The overlap of two classes (rows and columns in ISIC order) at separation 1: the Bhattacharyya coefficient of their
 Gaussians, exp(−d²/8) for points at distance d. It was chosen so that it does not follow the class sizes. The ranking of
-the pairs is the same at every separation."""
+the pairs is the same at every separation above 0."""
 
 SIZE_ORDER = ("NV", "MEL", "BKL", "BCC", "AKIEC", "VASC", "DF")
 """The classes from the most to the least frequent, as in ISIC 2018."""

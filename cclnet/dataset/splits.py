@@ -46,7 +46,9 @@ def divide(table: pd.DataFrame, split: str, validation_fraction: float, seed: in
         return given
     divided = method(table.loc[subsets != "test"], validation_fraction, seed)
     together = pd.concat([divided, table.loc[subsets == "test"]])
-    return together.sort_values(by="image", ignore_index=True).reindex(columns=list(COLUMNS))
+    together = together.sort_values(by="image", ignore_index=True).reindex(columns=list(COLUMNS))
+    _require_classes_in_training(together)
+    return together
 
 
 def image_split(table: pd.DataFrame, validation_fraction: float, seed: int) -> pd.DataFrame:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cclnet import __version__
+from cclnet.dataset.download import OFFICIAL
 from cclnet.dataset.layouts import LabelledFolder, read_layout
+from cclnet.dataset.sample import DRAWN
 from cclnet.dataset.sources import source_problems
 from cclnet.system.errors import CCLNetError, DataError, Problem
 from cclnet.system.names import UNPRINTABLE, shown
@@ -145,7 +147,9 @@ def _files(place: Path, images: Path, by_group: bool, in_git: bool) -> dict[str,
     source = str(images)
     if images.is_relative_to(place):
         source = images.relative_to(place).as_posix()
-        ignored.append(f"/{source}/")
+        ignored.append("/" + re.sub(r"([\\*?\[])", r"\\\1", source) + "/")  # not as git's wildcards
+        if source in (OFFICIAL, DRAWN):  # which name other sources
+            source = f"./{source}"
     files = {path.relative_to(_pipeline()).as_posix(): path for path in _pipeline_files()}
     texts = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
     return texts | {

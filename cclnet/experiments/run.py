@@ -1,6 +1,7 @@
 """The results of one experiment, read from the files that its stages wrote."""
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from cclnet.metrics.score_table import Score, read_scores
 from cclnet.metrics.scores import confusion_counts
 from cclnet.system.errors import DataError, Problem
 from cclnet.system.files import read_json
+from cclnet.system.names import normalised
 
 SPLIT = "data/split.csv"
 METRICS_FOLDER = "metrics"
@@ -176,6 +178,8 @@ def _predictions_in(path: Path) -> tuple[Sequence[str], list[str], NDArray[np.fl
     data = path.read_bytes()
     classes = header_in(data)[1:]
     rows, problems = rows_in(data, path.name, ["image", *classes])
+    if repeated := [name for name, count in Counter(classes).items() if count > 1]:
+        problems.append(Problem(path.name, f"has several columns {', '.join(map(repr, repeated))}"))
     if problems:
         return classes, [row.image for row in rows], nothing, problems
     probabilities = np.array([[number(value) for value in row.values] for row in rows])
@@ -193,12 +197,12 @@ def _flawless_predictions(path: Path) -> tuple[Sequence[str], list[str], NDArray
             for row in filter(None, rows):
                 if len(row) != len(columns):
                     return None
-                images.append(row[0])
+                images.append(normalised(row[0]))
                 probabilities.append(np.fromiter(map(float, row[1:]), np.float64, len(row) - 1))
     except (ValueError, csv.Error):
         return None
-    distinct = len({image.casefold() for image in images}) == len(images)
-    if columns[:1] != ["image"] or not images or not distinct or not all(image.strip() for image in images):
+    distinct = len({image.casefold() for image in images}) == len(images) and len(set(columns)) == len(columns)
+    if columns[:1] != ["image"] or not images or not distinct or not all(images):
         return None
     return columns[1:], images, np.array(probabilities)
 

@@ -1,4 +1,4 @@
-"""The training or the validation images of the cache, with their labels."""
+"""The training, validation or test images of the cache, with their labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ LABEL_STREAM = 4
 
 @dataclass(frozen=True)
 class Subset:
-    """The training or the validation images.
+    """The training, validation or test images.
 
     Attributes:
         cache: all resized images.
@@ -34,7 +34,7 @@ class Subset:
 
     @classmethod
     def of_split(cls, cache: ImageCache, split: pd.DataFrame, subset: str, classes: Sequence[str]) -> Self:
-        """The images that a split puts into ``train`` or ``validation``."""
+        """The images that a split puts into ``train``, ``validation`` or ``test``; there may be no test images."""
         chosen = split[split["subset"] == subset]
         number = {name: label for label, name in enumerate(classes)}
         labels = np.array([number[name] for name in chosen["label"]], dtype=np.int64)

@@ -107,7 +107,8 @@ def picture_features(
 def write_features(path: Path, it: LabelledFeatures) -> None:
     """Write ``features``, ``labels`` and, where known, ``groups`` and ``images`` as an ``.npz`` file."""
     arrays: dict[str, NDArray[Any]] = {"features": it.features, "labels": np.array(it.labels, dtype=np.str_)}
-    for name, values in (("groups", it.groups), ("images", it.images)):
+    groups = None if it.groups is None else ["" if name.startswith(" ") else name for name in it.groups]
+    for name, values in (("groups", groups), ("images", it.images)):
         if values is not None:
             arrays[name] = np.array(values, dtype=np.str_)
     data = io.BytesIO()

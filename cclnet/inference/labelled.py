@@ -48,8 +48,14 @@ def labelled_pictures(
 
     Raises:
         DataError: lists all problems of zips and tables and all differences between them; no picture is decoded.
+        CCLNetError: a table of lesions is given for a folder that names its groups itself.
     """
     if images.is_dir() and images.resolve() == _folder_of(ground_truth):
+        if lesion_table:
+            raise CCLNetError(
+                f"{ground_truth} names the groups itself, if it has any: leave out {lesion_table}, or name a table of "
+                "labels outside of the folder of images"
+            )
         return _labelled_folder(images, classes)
     pictures, problems = pictures_in([images])
     _, labels, label_problems = labels_in(ground_truth, classes)

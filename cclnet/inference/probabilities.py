@@ -106,6 +106,8 @@ def features_and_probabilities(
     features, probabilities = [], []
     for inputs in prediction_batches(images, crop, device, normalization, layout):
         vectors, logits = model(inputs, with_features=True)
+        if device.type == "mps":  # it has no float64
+            vectors, logits = vectors.cpu(), logits.cpu()
         features.append(vectors.double().cpu().numpy())
         probabilities.append(logits.double().softmax(dim=1).cpu().numpy())
     return np.concatenate(features), np.concatenate(probabilities)

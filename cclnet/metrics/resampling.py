@@ -109,12 +109,10 @@ def paired_bootstrap(
         figures_a, figures_b = statistic_a(weights), statistic_b(weights)
         return {name: figures_a[name] - figures_b[name] for name in figures_a}
 
-    differences: dict[str, Difference | None] = {}
-    for name, (estimate, values) in _resampled(statistic, clusters, n_resamples, seed).items():
-        rarer = min((values <= 0).sum(), (values >= 0).sum())
-        p = min(1.0, float(2 * (1 + rarer) / (1 + values.size)))
-        differences[name] = Difference(*_interval(estimate, values), p) if values.size else None
-    return differences
+    return {
+        name: _difference(estimate, values) if values.size else None
+        for name, (estimate, values) in _resampled(statistic, clusters, n_resamples, seed).items()
+    }
 
 
 def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> McNemar:

@@ -29,6 +29,8 @@ from cclnet.system.names import listed
 from cclnet.system.progress import Report, silent
 
 DEFAULT_ESTIMATOR = "predictions"
+OUT_OF_FOLD = ("predictions", "confusions")
+"""The estimators that learn from some folds and are applied to another."""
 FOLDS = 5
 COMPONENTS = 256
 IMAGES_PER_COMPONENT = 10
@@ -121,7 +123,8 @@ class ClassSimilarity(BaseEstimator):
         num_classes = len(place)
         self.class_counts_ = np.bincount(numbers, minlength=num_classes)
         inputs = reduced(inputs, self.components)
-        folds = _folds(numbers, groups_of, self.seed)
+        folded = self.estimator in OUT_OF_FOLD
+        folds = _folds(numbers, groups_of, self.seed) if folded else np.zeros_like(numbers)
         estimator = self._estimator(inputs, numbers, folds)
         whole = np.ones((1, len(numbers)))
         self.similarity_ = _symmetric(estimator.similarities(whole)[0])
@@ -165,6 +168,8 @@ class ClassSimilarity(BaseEstimator):
             raise DataError(f"estimator must be one of {', '.join(ESTIMATORS)}, not {self.estimator!r}")
         if not 0 <= self.seed < 2**32:
             raise DataError(f"seed must lie between 0 and {2**32 - 1}, not be {self.seed}")
+        if min(self.resamples, self.shuffles) < 0 or self.components < 1:
+            raise DataError("resamples and shuffles must be 0 or more, and components 1 or more")
         inputs, names = np.asarray(features), [str(name) for name in np.asarray(labels).ravel()]
         faults = []
         if inputs.ndim != 2 or not inputs.size:
@@ -215,7 +220,7 @@ class ClassSimilarity(BaseEstimator):
         elif fault := softness_fault(self.softness, len(known)):
             faults.append(fault)
         single = sorted(name for name, own in groups_of.items() if len(own) < 2)
-        if single and self.estimator in ("predictions", "confusions"):
+        if single and self.estimator in OUT_OF_FOLD:
             faults.append(
                 f"{listed(single)}: one image or group, so none is left to learn the class from; leave the "
                 "class out, or use the estimator class_means"

@@ -250,5 +250,4 @@ _IMAGENET_SIZE = 224
 
 _NORMALISES_ITSELF = ("googlenet", "inception_v3")
 """With pretrained weights, these networks replace ImageNet's normalisation by (value − .5) / .5. Without, they warn
-that
-the default of ``init_weights`` will change."""
+that the default of ``init_weights`` will change."""

@@ -24,7 +24,7 @@ class ModelDescription:
     Attributes:
         classes: the classes in the order of the outputs.
         backbone: its name in ``build_backbone``.
-        method: the training method; only ``ccl`` has a head.
+        method: the training method; only ``ccl`` with ``soft_label_source: head`` has a head.
         short_side, crop: pixels; images are resized to the first and cropped to the second.
         mean, standard_deviation: normalisation of values in [0, 1], per channel.
         label_matrix: the labels that trained the classifier, with row k for class k: soft or hard labels.

@@ -34,12 +34,13 @@ def history_row(
     """The history row of an epoch; without a head the head's columns are None.
 
     Raises:
-        CCLNetError: a loss is not finite.
+        CCLNetError: a loss or a gradient is not finite.
     """
-    if not math.isfinite(means.classification_loss + means.ccl_loss):
+    if not all(map(math.isfinite, means)):
         raise CCLNetError(
             f"the loss is not finite in epoch {epoch} (classification {means.classification_loss}, head "
-            f"{means.ccl_loss}): lower optimizer.lr_backbone, lr_ccl or optimizer.clip_norm"
+            f"{means.ccl_loss}, norms of the gradients {means.gradient_norm} and {means.gradient_norm_ccl}): lower "
+            "optimizer.lr_backbone, lr_ccl or optimizer.clip_norm"
         )
     row: Row = {
         "epoch": epoch,

@@ -148,6 +148,28 @@ def test_what_a_table_and_the_images_lack_is_said(tmp_path: Path):
     assert "holds 1 images without a label, which are passed over" in notes(found)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("metadata.csv", "isic_id,diagnosis\nI0,a\nI1,b\nI0,a\nI0,b\nI2,b\n", "has several rows of 'I0' that differ"),
+        ("it.csv", "image,MEL,NV\nI0,1,1\nI1,0,1\nI2,1,0\n", "does not give 'I0' one class"),
+        ("it.csv", "image,MEL,NV\nI0,x,1\nI1,0,1\nI2,1,0\n", "does not give 'I0' one class"),
+        ("it.csv", "image,MEL,NV\nI0,.5,.5\nI1,0,1\nI2,1,0\n", "does not give 'I0' one class"),
+    ],
+)
+def test_rows_of_known_tables_that_contradict_are_named(tmp_path: Path, name: str, text: str, problem: str):
+    write(tmp_path, {"I0.jpg": "0", "I1.jpg": "1", "I2.jpg": "2", name: text})
+    assert read_layout(tmp_path).problems == [(name, problem)]
+
+
+def test_rows_that_are_equal_or_name_no_class_are_no_problem(tmp_path: Path):
+    write(tmp_path, {"I0.jpg": "0", "I1.jpg": "1", "I2.jpg": "2"})
+    write(tmp_path, {"it.csv": "image,MEL,NV\nI0,1,0\nI0,1,0\nI1,,1\nI2,0,0\n"})
+    found = good(tmp_path)
+    assert {image: kind.label for image, kind in found.kinds.items()} == {"I0": "MEL", "I1": "NV"}
+    assert "holds 1 images without a label, which are passed over" in notes(found)
+
+
 # the ISIC archive and its other challenges
 
 

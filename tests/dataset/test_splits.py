@@ -359,6 +359,15 @@ def test_training_images_are_divided_where_no_validation_images_are_given():
     assert split["subset"].value_counts().to_dict() == {"train": 36, "validation": 12, "test": 12}
 
 
+@pytest.mark.parametrize("split", ["image", "lesion"])
+def test_a_class_that_only_test_images_have_is_refused(split: str):
+    table = given(table_of([("NV", 2), ("MEL", 2)] * 30), "train", "train", "test")
+    assert set(divide(table, split, 0.2, 0)["label"]) == {"NV", "MEL"}
+    table.loc[table["subset"] == "test", "label"] = "DF"
+    with pytest.raises(DataError, match="DF"):
+        divide(table, split, 0.2, 0)
+
+
 def test_a_given_split_without_a_class_in_training_is_refused():
     table = table_of([("NV", 1)] * 6 + [("MEL", 1)] * 2).assign(subset=["train"] * 6 + ["validation"] * 2)
     with pytest.raises(DataError, match="the split that the data give has no training image of class MEL: add some"):

@@ -87,6 +87,24 @@ def test_images_in_the_project_stay_there_and_out_of_git(tmp_path: Path):
     assert "?? README.md" in ignored.stdout.splitlines()
 
 
+@pytest.mark.parametrize("name", ["photos [1]", "a*b?", "!x", "#y", r"back\slash"])
+def test_images_in_the_project_are_ignored_whatever_the_folder_is_called(tmp_path: Path, name: str):
+    place = tmp_path / "it"
+    write_photos(place / name)
+    create_project(place, place / name)
+    command = ["git", "status", "--short", "--untracked-files=all"]
+    untracked = subprocess.run(command, cwd=place, capture_output=True, text=True, check=True).stdout
+    assert ".png" not in untracked and "?? dvc.yaml" in untracked
+
+
+@pytest.mark.parametrize("name", ["official", "drawn"])
+def test_a_folder_that_is_called_as_another_source_is_that_folder(tmp_path: Path, name: str):
+    place = tmp_path / "it"
+    write_photos(place / name)
+    create_project(place, place / name)
+    assert read(place / "params.yaml")["datasets"]["folder"]["source"] == f"./{name}"
+
+
 def test_the_current_folder_can_become_the_project(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "it").mkdir()
     monkeypatch.chdir(tmp_path / "it")

@@ -57,6 +57,18 @@ def test_rows_are_the_images_in_their_order_whatever_that_of_the_file(folder: Pa
         np.testing.assert_array_equal(run.probabilities, probabilities)
 
 
+def test_names_are_normalised_as_those_of_the_split(folder: Path):
+    edit(folder / "a.csv", "i00,", " i00 ,")
+    assert load(folder).truth.index.tolist() == [f"i{i:02}" for i in range(IMAGES)]
+
+
+def test_a_class_in_two_columns_is_refused(folder: Path):
+    edit(folder / "a.csv", "image,MEL,NV,BCC", "image,MEL,NV,NV")
+    with pytest.raises(DataError, match=r"a\.csv cannot be read") as caught:
+        load(folder)
+    assert ("a.csv", "has several columns 'NV'") in caught.value.problems
+
+
 def test_labels_predictions_and_confusions_are_numbers_of_classes(folder: Path):
     labels, _, probabilities = truth()
     run = load(folder)

@@ -81,6 +81,14 @@ def test_what_is_written_is_read(tmp_path: Path, known):
     assert (found.labels, found.groups, found.images) == (LABELS, *known)
 
 
+def test_missing_groups_stay_apart_when_written_and_read(tmp_path: Path):
+    np.savez(tmp_path / "it.npz", features=FEATURES, labels=LABELS, groups=["1", "", "2", ""])
+    first = read_features(tmp_path / "it.npz")
+    assert len(set(first.groups or [])) == 4
+    write_features(tmp_path / "again.npz", first)
+    assert read_features(tmp_path / "again.npz").groups == first.groups
+
+
 def test_labels_may_be_numbers(tmp_path: Path):
     np.savez(tmp_path / "it.npz", features=FEATURES.astype(np.float16), labels=np.array([3, 1, 3, 1]))
     assert read_features(tmp_path / "it.npz").labels == ["3", "1", "3", "1"]

@@ -8,7 +8,7 @@ import sklearn.metrics
 
 from cclnet.dataset.isic import CLASSES
 from cclnet.inference.labelled import evaluate_predictions, labelled_pictures
-from cclnet.system.errors import DataError, Problem
+from cclnet.system.errors import CCLNetError, DataError, Problem
 from tests.dataset.builders import write_zip
 from tests.inference.builders import predictions
 
@@ -71,6 +71,14 @@ def test_a_folder_of_one_s_own_is_read_as_for_training(folder: Path, labels: str
     assert found.lesions == (None if labels == "own" else ["p", "p", "q"])
     problems = problems_of("own", labels, classes=["cat", "fox"])
     assert {problem.what for problem in problems} == {"has the label 'dog', which the model does not know"}
+
+
+@pytest.mark.parametrize("labels", ["own", "own/labels.csv"])
+def test_lesions_beside_a_folder_with_groups_of_its_own_are_refused(folder: Path, labels: str):
+    Path("own").mkdir()
+    Path("own/labels.csv").write_text("image,label\n", encoding="utf-8")
+    with pytest.raises(CCLNetError, match=rf"^{labels} names the groups itself, if it has any: leave out lesions.csv"):
+        labelled_pictures(Path("own"), Path(labels), Path("lesions.csv"), ["cat", "dog"])
 
 
 def test_classes_are_those_of_the_model(folder: Path):

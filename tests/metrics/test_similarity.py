@@ -304,6 +304,22 @@ def test_every_fault_is_named_at_once():
     assert re.search(r"no image of z; labels that are no class: b, c; b: one image or group", str(error.value))
 
 
+@pytest.mark.parametrize("estimator", ["class_means", "discriminant"])
+@pytest.mark.parametrize("groups", [None, [0, 0, 0]])
+def test_estimators_without_folds_take_one_image_or_group_a_class(estimator: str, groups: list[int] | None):
+    features = np.array([[0.0, 0.0], [1.0, 0.0], [5.0, 5.0]])
+    found = fast(estimator).fit(features, ["a", "b", "c"], groups)
+    assert tuple(found.pairs_.loc[0, ["a", "b"]]) == ("a", "b")
+    with pytest.raises(DataError, match="a, b, c: one image or group"):
+        fast().fit(features, ["a", "b", "c"], groups)
+
+
+@pytest.mark.parametrize("settings", [{"resamples": -1}, {"shuffles": -1}, {"components": 0}])
+def test_counts_that_are_none_are_refused(settings: dict[str, int]):
+    with pytest.raises(DataError, match="resamples and shuffles must be 0 or more, and components 1 or more"):
+        ClassSimilarity(**settings).fit(*drawn())  # pyright: ignore[reportArgumentType]
+
+
 def test_an_unknown_estimator_is_refused_with_those_that_there_are():
     with pytest.raises(DataError, match="predictions, confusions, class_means, discriminant, head, balanced_head"):
         fast("means").fit(*drawn())

@@ -54,15 +54,10 @@ def test_without_a_learning_head_its_columns_are_there_and_empty(learns: tuple[A
     assert list(row) == list(history_row(1, MEANS, MATRIX, optimizer(0.1), head(2.0), optimizer(0.1)))
 
 
-@pytest.mark.parametrize("loss", ["classification_loss", "ccl_loss"])
+@pytest.mark.parametrize("loss", ["classification_loss", "ccl_loss", "gradient_norm", "gradient_norm_ccl"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_finite_is_refused_with_its_epoch(loss: str, value: float) -> None:
     with pytest.raises(CCLNetError) as caught:
         history_row(3, MEANS._replace(**{loss: value}), MATRIX, optimizer(0.1), head(2.0), optimizer(0.1))
     assert str(caught.value).startswith("the loss is not finite in epoch 3 (")
     assert str(value) in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_a_norm_that_is_not_finite_is_no_reason_to_end() -> None:
-    means = MEANS._replace(gradient_norm=math.inf)
-    assert history_row(1, means, MATRIX, optimizer(0.1), None, None)["gradient_norm"] == math.inf
