@@ -201,5 +201,7 @@ def network_figure(found: Mapping[tuple[Any, ...], Sequence[Results]]) -> Figure
         axes.set_title(data_title(imbalance))
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
-    grid[0, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    lines = {str(line.get_label()): line for axes in grid[0] for line in axes.lines if line.get_label()[0] != "_"}
+    grid[0, -1].legend(lines.values(), lines.keys(), loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
