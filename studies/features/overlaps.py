@@ -33,7 +33,7 @@ def logistic(features: Matrix, labels: NDArray[np.int64], folds: NDArray[np.int6
     """The probabilities of a logistic regression, as cleanlab's documentation has them, n×K."""
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=ITERATIONS))
     parts = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in np.unique(folds)]
-    return cross_val_predict(classifier, features, labels, cv=parts, method="predict_proba")
+    return np.asarray(cross_val_predict(classifier, features, labels, cv=parts, method="predict_proba"))
 
 
 PROBABILITIES: dict[str, Callable[[Matrix, NDArray[np.int64], NDArray[np.int64]], Matrix]] = {

@@ -279,4 +279,5 @@ def difference(folds: Folds, reference: Folds, score: str) -> Difference:
         return Difference(mean, None, None)
     error = deviation * sqrt(1 / len(values) + 1 / (FOLDS - 1))
     freedom = len(values) - 1
-    return Difference(mean, student.ppf(0.975, freedom) * error, 2 * student.sf(abs(mean) / error, freedom))
+    half = float(student.ppf(0.975, freedom)) * error
+    return Difference(mean, half, p=float(2 * student.sf(abs(mean) / error, freedom)))

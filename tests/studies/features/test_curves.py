@@ -26,7 +26,7 @@ def agreement(distances: list[float]) -> float:
             if row != column:
                 learned.append(powers[column] / sum(powers))
                 confused.append(fair_confusions()[row, column])
-    return spearmanr(learned, confused).statistic
+    return float(np.asarray(spearmanr(learned, confused))[0])
 
 
 def test_the_agreement_of_every_epoch_is_a_rank_correlation(by_epoch: list[list[float]]):
