@@ -74,33 +74,6 @@ def read_classes(ground_truth_zip: Path) -> list[str]:
     return list(classes)
 
 
-def read_labels(ground_truth: Path, classes: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read the columns image and label (the class's name), sorted by image.
-
-    Args:
-        ground_truth: the table of labels (CSV), or a zip that contains only this table.
-        classes: the class columns after ``image``, in this order. None: the challenge's classes, or any classes if the
-            table in the zip is called ``OWN_LABELS``.
-
-    Raises:
-        DataError: lists all problems of the table.
-    """
-    _, labels, problems = labels_in(ground_truth, classes)
-    require_none(problems)
-    return frame(labels, "label")
-
-
-def read_lesions(lesion_table: Path) -> pd.DataFrame:
-    """Read the columns image and lesion, sorted by image.
-
-    Raises:
-        DataError: lists all problems of the table.
-    """
-    lesions, problems = lesions_in(lesion_table)
-    require_none(problems)
-    return frame(lesions, "lesion")
-
-
 def image_members(input_zip: Path) -> dict[str, str]:
     """The name of each image's member in the zip, sorted by image.
 
@@ -162,7 +135,10 @@ def images_in(path: Path) -> tuple[dict[str, str], list[Problem]]:
 def labels_in(path: Path, classes: Sequence[str] | None = None) -> tuple[Sequence[str], dict[str, str], list[Problem]]:
     """The classes, the class of each image (empty if its row has a problem), and the problems of the table or its zip.
 
-    The arguments are those of ``read_labels``.
+    Args:
+        path: the table of labels (CSV), or a zip that contains only this table.
+        classes: the class columns after ``image``, in this order. None: the challenge's classes, or any classes if the
+            table in the zip is called ``OWN_LABELS``.
     """
     name, data, problems = label_table_in(path)
     where = path.name if name == path.name else f"{path.name}: {name!r}"

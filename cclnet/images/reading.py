@@ -50,13 +50,6 @@ def map_places(
         yield from _map(read, places, function, threads)
 
 
-def map_files(
-    files: Sequence[Path], function: Callable[[bytes], Result], threads: int
-) -> Iterator[Result | ValueError]:
-    """Like ``map_members`` for files that are not in a zip."""
-    yield from _map(_read_file, files, function, threads)
-
-
 def _map(
     read: Callable[[Item], bytes], items: Sequence[Item], function: Callable[[bytes], Result], threads: int
 ) -> Iterator[Result | ValueError]:

@@ -318,7 +318,7 @@ def tables() -> dict[str, bytes]:
 def use_table(number_of: Chance, folder: Path) -> None:
     from cclnet.dataset.sample import was_drawn
     from cclnet.dataset.splits import leakage, read_class_names, read_split
-    from cclnet.dataset.tables import read_labels, read_lesions
+    from cclnet.dataset.tables import labels_in, lesions_in, require_none
     from cclnet.experiments import written
     from cclnet.experiments.run import read_predictions
     from cclnet.images.cache import ImageCache
@@ -341,9 +341,9 @@ def use_table(number_of: Chance, folder: Path) -> None:
         "soft_labels.json": read_soft_labels,
         "confusion.json": read_confusion,
         "classes.json": read_class_names,
-        "lesions.csv": read_lesions,
-        "one_hot.csv": read_labels,
-        "named.csv": read_labels,
+        "lesions.csv": lambda path: require_none(lesions_in(path)[1]),
+        "one_hot.csv": lambda path: require_none(labels_in(path)[2]),
+        "named.csv": lambda path: require_none(labels_in(path)[2]),
         **dict.fromkeys(("images.csv", "images.json", "images.npy"), open_cache),
     }
     for name, data in tables().items():
@@ -381,7 +381,7 @@ def zips() -> list[bytes]:
 
 def use_zip(number_of: Chance, folder: Path) -> None:
     from cclnet.dataset.archives import damaged_members, zip_directory
-    from cclnet.dataset.tables import image_members, read_labels
+    from cclnet.dataset.tables import image_members, read_classes
     from cclnet.images.decoding import decode
     from cclnet.images.reading import map_members
     from cclnet.inference.pictures import pictures_in
@@ -395,7 +395,7 @@ def use_zip(number_of: Chance, folder: Path) -> None:
     if not problems:
         problems = damaged_members(path, path.name, silent)
     if any(member.filename.endswith(".csv") for member in members):
-        read_labels(path)
+        read_classes(path)
     results = list(map_members(path, list(image_members(path).values()), decode, 2))
     if problems or any(isinstance(result, ValueError) for result in results):
         raise DataError("some members cannot be used:", problems)

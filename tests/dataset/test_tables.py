@@ -1,24 +1,20 @@
 import io
+import re
 import struct
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from cclnet.dataset.isic import (
-    GROUND_TRUTH_ZIP,
-    INPUT_ZIP,
-    LESION_TABLE,
-)
+from cclnet.dataset.isic import CLASSES, GROUND_TRUTH_ZIP, INPUT_ZIP, LESION_TABLE
 from cclnet.dataset.tables import (
     OWN_LABELS,
     dataset_problems,
     image_members,
     images_in,
+    labels_in,
     lesions_in,
     read_classes,
-    read_labels,
-    read_lesions,
     read_table,
 )
 from cclnet.system.errors import DataError, Problem
@@ -61,8 +57,8 @@ def rewrite(path: Path, pattern: bytes, position: int, data: bytes) -> None:
 
 def test_a_good_dataset_is_read(folder):
     assert dataset_problems(folder) == []
-    assert read_labels(folder / GROUND_TRUTH_ZIP).to_dict("list") == {"image": [*LABELS], "label": [*LABELS.values()]}
-    assert read_lesions(folder / LESION_TABLE).to_dict("list") == {"image": [*LESIONS], "lesion": [*LESIONS.values()]}
+    assert labels_in(folder / GROUND_TRUTH_ZIP) == (CLASSES, LABELS, [])
+    assert lesions_in(folder / LESION_TABLE) == (LESIONS, [])
     table = read_table(folder)
     assert list(table.itertuples(index=False, name=None)) == [(i, LABELS[i], LESIONS[i]) for i in LABELS]
     members = image_members(folder / INPUT_ZIP)
@@ -128,11 +124,11 @@ def test_labels_of_given_classes_from_a_zip_or_the_table_itself(folder, name):
     write_own_labels(folder, OWN_TABLE, name)
     (folder / name).write_text(OWN_TABLE, encoding="utf-8")
     for path in (folder / GROUND_TRUTH_ZIP, folder / name):
-        assert read_labels(path, OWN_CLASSES)["label"].tolist() == OWN_CLASSES
-        with pytest.raises(DataError, match=r"has the columns 'image,.* instead of 'image,cat,dog'"):
-            read_labels(path, ["cat", "dog"])
-    with pytest.raises(DataError, match=r"absent\.csv: is missing"):
-        read_labels(folder / "absent.csv", OWN_CLASSES)
+        assert labels_in(path, OWN_CLASSES) == (OWN_CLASSES, dict(zip(LABELS, OWN_CLASSES, strict=True)), [])
+        _, labels, [problem] = labels_in(path, ["cat", "dog"])
+        assert labels == {}
+        assert re.fullmatch(r"has the columns 'image,.* instead of 'image,cat,dog'", problem.what)
+    assert labels_in(folder / "absent.csv", OWN_CLASSES)[2] == [("absent.csv", "is missing")]
 
 
 def test_the_tables_are_sorted_and_their_form_is_free(folder):
@@ -294,9 +290,10 @@ def test_what_is_no_zip(folder, name, contents):
 def test_files_that_are_missing(tmp_path):
     expected = [(name, "is missing") for name in (INPUT_ZIP, GROUND_TRUTH_ZIP, LESION_TABLE)]
     assert dataset_problems(tmp_path) == expected
-    for read in (read_labels, read_lesions, image_members):
+    for read in (read_classes, image_members):
         with pytest.raises(DataError, match="is missing"):
             read(tmp_path / "absent")
+    assert lesions_in(tmp_path / "absent") == ({}, [("absent", "is missing")])
 
 
 @pytest.mark.parametrize("members", [{}, {"Input/": b""}])
@@ -406,7 +403,7 @@ def test_the_order_of_members_and_rows_does_not_matter(folder):
     write_zip(folder / INPUT_ZIP, images)
     write_labels(folder, good_rows()[::-1])
     assert list(image_members(folder / INPUT_ZIP)) == sorted(LABELS)
-    assert read_labels(folder / GROUND_TRUTH_ZIP)["image"].tolist() == sorted(LABELS)
+    assert read_table(folder)["image"].tolist() == sorted(LABELS)
 
 
 def test_a_stored_zip_within_a_zip_is_not_unpacked(folder):

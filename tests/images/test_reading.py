@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cclnet.images.reading import map_files, map_members, map_places
+from cclnet.images.reading import map_members, map_places
 from tests.images.builders import zip_of
 
 
@@ -79,7 +79,7 @@ def test_no_more_than_eight_results_a_thread_wait_to_be_taken(tmp_path: Path, th
 def test_a_pipe_is_not_waited_for(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
-    found = list(map_files([tmp_path / "pipe", tmp_path / "folder"], len, 1))
+    found = list(map_places([(tmp_path / "pipe", None), (tmp_path / "folder", None)], len, 1))
     assert [str(result) for result in found] == ["is not a regular file"] * 2
 
 
@@ -101,6 +101,6 @@ def test_files_of_a_folder_are_read_as_members_of_a_zip(tmp_path: Path):
     for path in paths:
         path.write_bytes(contents[path.name])
     paths[7].unlink()
-    results = list(map_files(paths, len, 2))
+    results = list(map_places([(path, None) for path in paths], len, 2))
     assert [str(results.pop(7))] == ["cannot be read: No such file or directory"]
     assert results == [number for number in range(40) if number != 7]
