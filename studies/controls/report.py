@@ -10,19 +10,11 @@ from typing import Any
 
 from cclnet.dataset.sample import PLANTED_SIMILARITY
 from cclnet.system.files import write_csv
-from cclnet.views.figures import save_figure
-from studies.reporting.calibration import calibration_table
 from studies.reporting.cells import Groups, load_cells
-from studies.reporting.differences import (
-    EXPLANATION,
-    METRICS,
-    csv_rows,
-    differences_figure,
-    method_differences,
-    metric_table,
-)
+from studies.reporting.differences import EXPLANATION, csv_rows
 from studies.reporting.matrices import EXPLANATION as AGREEMENT
 from studies.reporting.matrices import agreement, agreement_table, confusions, counts_table
+from studies.reporting.methods import SCORES, differences_from, method_sections
 from studies.reporting.tables import markdown_table, spread, write_report
 from studies.running.grid import dataset_titles
 
@@ -44,7 +36,6 @@ METHODS = {
     "margin_smoothing": "margin-based smoothing (Liu 2022)",
     "virtual_teacher": "teacher-free distillation (Yuan 2020)",
 }
-SHOWN = METRICS | {"balanced_accuracy": "balanced accuracy"}
 LEARNED = ("ccl", "no_correlation_loss", "normal_start", "positive_start", "fast", "fast-current", "fast-never")
 LEARNED_AND_ONLINE = (*LEARNED, "online_smoothing")
 
@@ -67,21 +58,11 @@ def write(folder: Path) -> None:
         runs = {METHODS[method]: groups[name] for method, name in names.items() if name in groups}
         if not runs:
             continue
-        ccl = METHODS["ccl"]
-        others = {method: cells for method, cells in runs.items() if method != ccl}
-        differences = method_differences(runs.get(ccl, []), others, list(SHOWN))
-        sections += [f"## {title[0].upper()}{title[1:]}"]
-        for metric, name in SHOWN.items():
-            table = metric_table(runs, metric, {ccl: differences})
-            sections += [f"**{name[0].upper()}{name[1:]}**", markdown_table(table)]
-        if differences:
-            figure = f"differences-{dataset}.png"
-            save_figure(differences_figure({"": differences}, METRICS, ccl), folder / figure)
-            sections += [f"![differences to CCL-Net, {title}]({figure})"]
+        differences = differences_from(runs, METHODS["ccl"])
+        figure = folder / f"differences-{dataset}.png"
         sections += [
-            "**Calibration**, before → after temperature scaling (the temperature of each half of the lesions fitted "
-            "on the other half)",
-            markdown_table(calibration_table(runs)),
+            f"## {title[0].upper()}{title[1:]}",
+            *method_sections(runs, METHODS["ccl"], differences, figure),
         ]
         learned = {METHODS[method]: groups[names[method]] for method in LEARNED_AND_ONLINE if names[method] in groups}
         if learned:
@@ -101,7 +82,7 @@ def write(folder: Path) -> None:
                     "How alike they are to the similarity that the sample was drawn from, as in the table before last:",
                     markdown_table(planted_table(learned)),
                 ]
-        rows += csv_rows({"dataset": dataset}, runs, {ccl: differences}, list(SHOWN))
+        rows += csv_rows({"dataset": dataset}, runs, {METHODS["ccl"]: differences}, list(SCORES))
     if rows:
         write_csv(folder / "table.csv", rows)
     write_report(folder, sections)

@@ -207,6 +207,10 @@ def test_methods_with_pretrained_weights_are_compared_with_the_baseline_of_their
     assert "| MaxSup (Zhou 2025) | 2 | 0.00 ± 0.00 | 1.00 ± 0.00 |" in report
     assert "| method | n | MEL (20) | NV (20) |" in report
     assert [path.name for path in tmp_path.glob("*.png")] == ["differences-unchanged-lesion.png"]
+    table = pd.read_csv(tmp_path / "table.csv").query("metric == 'accuracy'").set_index(["colours", "split", "method"])
+    found = table.loc[("unchanged", "lesion", "MaxSup (Zhou 2025)")]
+    assert (found["mean"], found["difference"]) == (pytest.approx(6 / 7), pytest.approx(6 / 7 - 3 / 4))
+    assert np.isnan(table.loc[("jittered", "image", "CCL-Net, the paper's head"), "difference"])
 
 
 def test_recovery_is_the_correlation_with_what_was_planted(tmp_path: Path):
