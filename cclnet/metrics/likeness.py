@@ -49,22 +49,22 @@ class CountShare(NamedTuple):
 
 
 def off_diagonal(matrix: ArrayLike) -> NDArray[np.float64]:
-    """The K(K−1) cells off the diagonal of a K×K matrix, row by row.
+    """The K(K−1) entries off the diagonal of a K×K matrix, row by row.
 
     Raises:
-        DataError: it is not square, has fewer than two classes, or one of these cells is not finite.
+        DataError: it is not square, has fewer than two classes, or one of these entries is not finite.
     """
-    cells = np.asarray(matrix, dtype=np.float64)
-    if cells.ndim != 2 or cells.shape[0] != cells.shape[1] or len(cells) < 2:
-        raise DataError(f"a matrix of classes has the shape {cells.shape}, not classes × classes (at least 2)")
-    cells = cells[~np.eye(len(cells), dtype=bool)]
-    if not np.isfinite(cells).all():
-        raise DataError(f"{(~np.isfinite(cells)).sum()} off-diagonal cells of a matrix of classes are not finite")
-    return cells
+    entries = np.asarray(matrix, dtype=np.float64)
+    if entries.ndim != 2 or entries.shape[0] != entries.shape[1] or len(entries) < 2:
+        raise DataError(f"a matrix of classes has the shape {entries.shape}, not classes × classes (at least 2)")
+    entries = entries[~np.eye(len(entries), dtype=bool)]
+    if not np.isfinite(entries).all():
+        raise DataError(f"{(~np.isfinite(entries)).sum()} off-diagonal entries of a matrix of classes are not finite")
+    return entries
 
 
 def rank_correlation(a: ArrayLike, b: ArrayLike) -> float | None:
-    """Spearman's correlation over the off-diagonal cells of two K×K matrices; None if either's are all equal."""
+    """Spearman's correlation over the off-diagonal entries of two K×K matrices; None if either's are all equal."""
     ranks_a, ranks_b = _centred_ranks(a), _centred_ranks(b)
     if ranks_a.shape != ranks_b.shape:
         raise DataError(f"matrices of different classes cannot be compared: {ranks_a.shape} and {ranks_b.shape}")
@@ -75,7 +75,7 @@ def rank_correlation(a: ArrayLike, b: ArrayLike) -> float | None:
 def mantel_test(a: ArrayLike, b: ArrayLike, seed: int = 0) -> MantelTest:
     """Test ``rank_correlation`` by giving b's rows and columns every other order of the classes (Mantel, 1967).
 
-    Cells that share a class are not independent, so the usual p of a correlation does not hold. Exact up to eight
+    Entries that share a class are not independent, so the usual p of a correlation does not hold. Exact up to eight
     classes (all K! orders, 5,040 for seven); above, seeded orders and the observed one: see ``number_of_orders``.
     """
     correlation = rank_correlation(a, b)
@@ -93,20 +93,20 @@ def count_pattern(counts: ArrayLike) -> NDArray[np.float64]:
     """The K×K matrix that follows counts alone, 1 / (n_i n_j): the rarer two classes, the more alike they seem.
 
     Rare classes are all pushed away from the frequent ones and so towards each other, whatever they look like
-    (minority collapse; Fang et al., PNAS 2021). Only the order of its cells is meant: compare by rank.
+    (minority collapse; Fang et al., PNAS 2021). Only the order of its entries is meant: compare by rank.
     """
     images = _checked_counts(counts)
     return 1 / np.outer(images, images)
 
 
 def share_explained_by_counts(matrix: ArrayLike, counts: ArrayLike, seed: int = 0) -> CountShare | None:
-    """The share of the variance of the ranks of a matrix's off-diagonal cells that class counts (K) alone explain.
+    """The share of the variance of the ranks of a matrix's off-diagonal entries that class counts (K) alone explain.
 
-    It is R² of the least-squares regression of the ranks of the cells (i, j) on r_i, r_j and r_i r_j, r being the
+    It is R² of the least-squares regression of the ranks of the entries (i, j) on r_i, r_j and r_i r_j, r being the
     centred ranks of the counts. Why the product: if its frequency alone decides how far an embedding leans towards the
     mean feature, by s_i, and the rest of it points anywhere, then cos(c_i, c_j) is s_i s_j on average. Three regressors
-    explain something of any matrix, hence ``by_chance``. Orders as in ``mantel_test``. None if all cells are equal, or
-    two at all: whichever is larger, counts that differ would explain it wholly.
+    explain something of any matrix, hence ``by_chance``. Orders as in ``mantel_test``. None if all entries are equal,
+    or two at all: whichever is larger, counts that differ would explain it wholly.
     """
     ranks, images = _centred_ranks(matrix), _checked_counts(counts)
     if len(images) != len(ranks):
@@ -117,9 +117,9 @@ def share_explained_by_counts(matrix: ArrayLike, counts: ArrayLike, seed: int = 
     row, column = np.meshgrid(rank, rank, indexing="ij")
     regressors = np.column_stack([off_diagonal(term) for term in (row, column, row * column)])
     basis = orth(regressors - regressors.mean(axis=0))
-    cells = ~np.eye(len(ranks), dtype=bool)
+    entries = ~np.eye(len(ranks), dtype=bool)
     blocks = _reordered(ranks, _orders(len(ranks), seed))
-    explained = np.concatenate([((block[:, cells] @ basis) ** 2).sum(axis=1) for block in blocks]) / (ranks**2).sum()
+    explained = np.concatenate([((block[:, entries] @ basis) ** 2).sum(axis=1) for block in blocks]) / (ranks**2).sum()
     rounding = 1e-9
     return CountShare(
         explained=float(explained[0]),
@@ -186,10 +186,10 @@ def _checked_counts(counts: ArrayLike) -> NDArray[np.float64]:
 
 
 def _centred_ranks(matrix: ArrayLike) -> NDArray[np.int64]:
-    """Twice the ranks of the off-diagonal cells less their mean: whole numbers, so that sums of products are exact."""
-    cells = off_diagonal(matrix)
+    """Twice the ranks of the off-diagonal entries less their mean: whole numbers, so sums of products are exact."""
+    entries = off_diagonal(matrix)
     ranks = np.zeros(np.shape(matrix), dtype=np.int64)
-    ranks[~np.eye(len(ranks), dtype=bool)] = 2 * rankdata(cells) - (cells.size + 1)
+    ranks[~np.eye(len(ranks), dtype=bool)] = 2 * rankdata(entries) - (entries.size + 1)
     return ranks
 
 
@@ -220,7 +220,7 @@ def without_class(matrix: ArrayLike, place: int) -> NDArray[np.float64]:
 def leave_one_class_out(a: ArrayLike, b: ArrayLike) -> list[float | None]:
     """``rank_correlation`` of two K×K matrices without each class in turn, K values.
 
-    A correlation over all classes may hang on one of them: the cells of one class are 2(K−1) of K(K−1).
+    A correlation over all classes may hang on one of them: the entries of one class are 2(K−1) of K(K−1).
     """
     return [rank_correlation(without_class(a, place), without_class(b, place)) for place in range(len(np.asarray(a)))]
 

@@ -64,19 +64,19 @@ def soft_label_figures(matrices: Mapping[str, ArrayLike], classes: Sequence[str]
 
 @in_house_style
 def rank_figure(matrices: Mapping[str, ArrayLike], classes: Sequence[str]) -> Figure:
-    """Several matrices of classes (title → K×K, at least one), coloured by the rank of each cell.
+    """Several matrices of classes (title → K×K, at least one), coloured by the rank of each entry.
 
-    Rank correlations compare these ranks. The numbers are the values of the cells; the diagonal has no rank.
+    Rank correlations compare these ranks. The numbers are the values of the entries; the diagonal has no rank.
     """
     arrays = {title: np.asarray(matrix, dtype=float) for title, matrix in matrices.items()}
     texts = {title: [[f"{value:.2f}" for value in row] for row in array] for title, array in arrays.items()}
     ranks = {title: off_diagonal_ranks(array) for title, array in arrays.items()}
-    scale = "rank among the cells off the diagonal (0 lowest, 1 highest)"
+    scale = "rank among the entries off the diagonal (0 lowest, 1 highest)"
     return matrix_figure(ranks, texts, classes, xlabel="", ylabel="class", scale=scale)
 
 
 def off_diagonal_ranks(matrix: np.ndarray) -> np.ndarray:
-    """The ranks of the off-diagonal cells, scaled to 0 to 1, with mean ranks for ties; NaN on the diagonal."""
+    """The ranks of the off-diagonal entries, scaled to 0 to 1, with mean ranks for ties; NaN on the diagonal."""
     ranks = np.full(matrix.shape, np.nan)
     beside = ~np.eye(len(matrix), dtype=bool)
     ranks[beside] = (pd.Series(matrix[beside]).rank().to_numpy() - 1) / (beside.sum() - 1)

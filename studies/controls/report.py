@@ -44,13 +44,13 @@ def write(folder: Path) -> None:
     """Write ``report.md``, ``table.csv`` and the figures beside the cells."""
     groups = load_cells(folder / "cells")
     sections = [
-        "# Controls and peers",
+        "# Controls and related methods",
         "Written by `python -m studies controls` from the cells in `cells/`; the same numbers unrounded are in "
         "`table.csv`. ResNet-18, split by image, one trainer for all. Mean ± standard deviation over n seeds. "
         + EXPLANATION
         + " What the controls are for: Eq. 3 has two losses, so twice the gradient (*twice the loss*); labels that are "
         "not learned may do as well (*Eq. 3 with LSR*, and the ε = .2614 that a collapsed CCL-Net amounts to); and "
-        "each part of the head may be idle.",
+        "each part of the head may have no effect.",
     ]
     rows: list[dict[str, Any]] = []
     for dataset, title in dataset_titles().items():
@@ -70,16 +70,17 @@ def write(folder: Path) -> None:
             sections += [
                 "**The labels**, learned by the head or, online, counted from the network's own predictions.",
                 markdown_table(label_table(learned)),
-                f"How alike they are to the plain baseline's confusions. {AGREEMENT}",
+                f"Their agreement with the plain baseline's confusions. {AGREEMENT}",
                 markdown_table(confusions_table(learned, baseline)),
-                "The share of the ranks of the cells (R²) that class counts explain:",
+                "The share of the ranks of the entries (R²) that class counts explain:",
                 markdown_table(
                     counts_table({(method,): cells for method, cells in learned.items()}, ("method",), classes(learned))
                 ),
             ]
             if dataset == "sample":
                 sections += [
-                    "How alike they are to the similarity that the sample was drawn from, as in the table before last:",
+                    "Their agreement with the similarity from which the sample was generated, as in the table "
+                    "before last:",
                     markdown_table(planted_table(learned)),
                 ]
         rows += csv_rows({"dataset": dataset}, runs, {METHODS["ccl"]: differences}, list(SCORES))

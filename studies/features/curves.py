@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from cclnet.metrics.likeness import rank_correlation
 from cclnet.views.figures import in_house_style, save_figure
 from studies.features import course, network
-from studies.features.records import Matrix, Results, fair_confusions, soft_labels_of_distances, square
+from studies.features.records import Matrix, Results, balanced_confusions, soft_labels_of_distances, square
 from studies.features.running import results_by
 from studies.reporting.tables import markdown_table, spread
 
@@ -24,8 +24,8 @@ HEADS = {
     "cross_fitted": "weights, cross-fitted",
 }
 ON_REAL_IMAGES = (
-    "On ISIC 2018 (64 pixels, 16 epochs, split by lesion), where nobody knows the truth: the agreement with the fair "
-    "confusions of the independent network. "
+    "On ISIC 2018 (64 pixels, 16 epochs, split by lesion), where the true similarity is unknown: the agreement with "
+    "the balanced confusions of the independent network. "
 )
 NETWORKS = {"baseline": "no head", "weights": "balanced head", "none": "the paper's head"}
 
@@ -39,9 +39,9 @@ def course_sections(folder: Path) -> Iterator[str]:
     yield "## Along the training of the head"
     yield (
         f"A head on the fixed features of the training images (80 % of the lesions), {course.EPOCHS} epochs of 62 "
-        "minibatches of 128 at a constant rate, without a freeze: the agreement of its soft labels with the fair "
+        "minibatches of 128 at a constant rate, without a freeze: the agreement of its soft labels with the balanced "
         "confusions after every epoch. *Cross-fitted*: the dictionary learns from images of other lesions than the "
-        "embedding. *Highest*: over the epochs, chosen with the reference at hand, which nobody has in practice; "
+        "embedding. *Highest*: over the epochs, chosen by the reference, which is unknown in practice; "
         "*at the lowest p̄*: at the epoch that the paper's rule restores. Mean ± standard deviation over n seeds, each "
         "with a split of its own."
     )
@@ -68,16 +68,16 @@ def course_row(place: tuple[Any, ...], cells: Sequence[Results]) -> dict[str, st
 
 
 def agreement_by_epoch(cell: Results) -> list[float]:
-    """The agreement of the soft labels with the fair confusions after every epoch."""
+    """The agreement of the soft labels with the balanced confusions after every epoch."""
     labels = (soft_labels_of_distances(distances) for distances in cell["distances"])
-    return [rank_correlation(each, fair_confusions()) or 0.0 for each in labels]
+    return [rank_correlation(each, balanced_confusions()) or 0.0 for each in labels]
 
 
 @in_house_style
 def course_figure(found: Mapping[tuple[Any, ...], Sequence[Results]]) -> Figure:
     """Agreement, softness and accuracy by epoch: one row for each quantity, one column for each rate."""
     rows: dict[str, Callable[[Results], Sequence[float]]] = {
-        "agreement with fair confusions": agreement_by_epoch,
+        "agreement with balanced confusions": agreement_by_epoch,
         "softness": lambda cell: cell["softness"],
         "training accuracy": lambda cell: cell["accuracy"],
     }

@@ -23,7 +23,7 @@ from cclnet.system.errors import CCLNetError
 from cclnet.training.trainer import Trainer
 from studies.data import prepare_data
 from studies.features.data import FixedFeatures
-from studies.features.records import Matrix, Plan, Results, Settings, fair_confusions, rounded
+from studies.features.records import Matrix, Plan, Results, Settings, balanced_confusions, rounded
 from studies.running.grid import base
 from studies.running.record import PREPARED
 from studies.running.settings import ROOT, as_text, data_params, experiment_params, params_with
@@ -83,7 +83,7 @@ def run(settings: Settings, _: FixedFeatures) -> Results:
     chosen = all_settings(settings)
     params = Params.model_validate(params_with(chosen)).stage(TrainParams)
     training, validation = opened(prepared(chosen))
-    reference = fair_confusions() if settings["imbalance"] == REAL else np.array(PLANTED_SIMILARITY)
+    reference = balanced_confusions() if settings["imbalance"] == REAL else np.array(PLANTED_SIMILARITY)
     shuffled = settings["labels"] == "shuffled"
     learned = training.images.with_shuffled_labels(params.seed) if shuffled else training.images
     trainer = Trainer(params, training.images.class_counts(len(CLASSES)), torch.device("cpu"))

@@ -23,7 +23,7 @@ DIGITS = 5
 
 
 def rounded(matrix: ArrayLike) -> list[float]:
-    """The cells above the diagonal of a symmetric K×K matrix, row by row."""
+    """The entries above the diagonal of a symmetric K×K matrix, row by row."""
     square = np.asarray(matrix, dtype=np.float64)
     return square[np.triu_indices(len(square), 1)].round(DIGITS).tolist()
 
@@ -55,6 +55,6 @@ def committed_counts() -> list[int]:
     return looks()["none-original"][0].class_counts.tolist()
 
 
-def fair_confusions() -> Matrix:
+def balanced_confusions() -> Matrix:
     """The confusions of an independent network: ResNet-18 with balanced sampling and no head."""
     return confusions(looks(), "balanced_baseline-original")[0]

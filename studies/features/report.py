@@ -22,7 +22,7 @@ from studies.features.classifiers import METHODS as CLASSIFIERS
 from studies.features.classifiers import SCORES
 from studies.features.curves import course_sections, network_sections
 from studies.features.data import COMMAND, FOLDS
-from studies.features.records import Matrix, Results, fair_confusions, looks, soft_labels_of_distances, square
+from studies.features.records import Matrix, Results, balanced_confusions, looks, soft_labels_of_distances, square
 from studies.features.running import finished, results_by
 from studies.reporting.matrices import EXPLANATION as AGREEMENT
 from studies.reporting.matrices import agreement, agreement_table, matrices
@@ -78,12 +78,12 @@ def write(folder: Path) -> None:
         classifier_sections,
     )
     sections = [
-        "# What the head learns from counts, and what from features",
+        "# Class counts and fixed features: what determines the soft labels",
         "Written by `python -m studies features` from the cells in `cells/`. Fixed features: EfficientNet-Lite0 with "
         "weights from ImageNet on the central 128 pixels of the 10,015 images of ISIC 2018, 256 principal components "
-        f"(`{COMMAND}`). *Fair confusions*: those of an independent network, the ResNet-18 that the "
+        f"(`{COMMAND}`). *Balanced confusions*: those of an independent network, the ResNet-18 that the "
         "[study of looks](../looks/report.md) trained with balanced sampling (one run, both directions averaged). "
-        "Correlations are Spearman's, of the 42 cells off the diagonal.",
+        "Correlations are Spearman's, of the 42 entries off the diagonal.",
     ]
     for part in parts:
         sections += part(folder)
@@ -117,10 +117,10 @@ def counts_sections(folder: Path) -> Iterator[str]:
     shown |= {
         "Learned, true labels": np.mean(matrices(looks(), "none-original"), axis=0),
         "Learned, shuffled": np.mean(matrices(looks(), "none-shuffled"), axis=0),
-        "Fair confusions": fair_confusions(),
+        "Balanced confusions": balanced_confusions(),
     }
     save_figure(rank_figure(shown, CLASSES), folder / "counts.png")
-    yield "![matrices from counts alone, learned ones and fair confusions](counts.png)"
+    yield "![matrices from counts alone, learned ones and balanced confusions](counts.png)"
 
 
 def sizes_sections(_: Path) -> Iterator[str]:
@@ -140,7 +140,7 @@ def sizes_sections(_: Path) -> Iterator[str]:
         f"{len(cells)} orders of the classes. *By size*: the agreement of the matrices of two orders when the class of "
         "each size is compared with the class of the same size; *by class*: when each class is compared with itself. "
         "The mean over all pairs of orders with the 95 % interval of a bootstrap of the orders. *Counts explain*: the "
-        "share of the rank variance, mean over the orders (some 14 % by chance)."
+        "share of the rank variance, mean over the orders (about 14 % by chance)."
     )
     yield markdown_table([sizes_row(title, cells, read) for title, read in kinds.items()])
 
@@ -156,7 +156,7 @@ def sizes_row(title: str, cells: Sequence[Results], read: Callable[[Results], Ar
         "by size": pair_interval(by_size),
         "by class": pair_interval(by_class),
         "counts explain": spread([None if share is None else share.explained for share in shares], 2),
-        "agreement with fair confusions": spread([rank_correlation(m, fair_confusions()) for m in by_class], 2),
+        "agreement with balanced confusions": spread([rank_correlation(m, balanced_confusions()) for m in by_class], 2),
     }
 
 
@@ -184,10 +184,10 @@ def estimator_sections(_: Path) -> Iterator[str]:
     yield "## Which classes look alike: the estimators"
     yield (
         "`ClassSimilarity` on the fixed features of all images, three seeds of folds, shuffles and initial heads "
-        "(mean ± standard deviation). *Agreement*: with the fair confusions. *Counts explain*: the share of the rank "
-        "variance, with true labels and with labels shuffled among the images; some 14 % by chance. Beside it, the "
-        "overlapping classes of cleanlab from out-of-fold probabilities (joint probability of the two labels), "
-        "which are made to find wrong labels and count images."
+        "(mean ± standard deviation). *Agreement*: with the balanced confusions. *Counts explain*: the share of the "
+        "rank variance, with true labels and with labels shuffled among the images; about 14 % by chance. Beside it, "
+        "the overlapping classes of cleanlab from out-of-fold probabilities (joint probability of the two labels), "
+        "which is made to find wrong labels and counts images."
     )
     titles = [*ESTIMATORS.values(), *OVERLAPS.values()]
     yield markdown_table([estimator_row(title, found[title]) for title in titles if title in found])
@@ -195,8 +195,8 @@ def estimator_sections(_: Path) -> Iterator[str]:
 
 def estimator_row(title: str, cells: Sequence[Results]) -> dict[str, str]:
     """A row of the table of estimators."""
-    agreements = [rank_correlation(soft_ranks(cell), fair_confusions()) for cell in cells]
-    left_out = [leave_one_class_out(soft_ranks(cell), fair_confusions()) for cell in cells]
+    agreements = [rank_correlation(soft_ranks(cell), balanced_confusions()) for cell in cells]
+    left_out = [leave_one_class_out(soft_ranks(cell), balanced_confusions()) for cell in cells]
     without = np.array(left_out, dtype=np.float64).mean(axis=0)
     lowest = int(np.argmin(without))
     shuffled = [cell.get("shuffled_explained_by_counts") for cell in cells]

@@ -42,7 +42,7 @@ def write(folder: Path) -> None:
         markdown_table(recovery_table(groups)),
         "What is recovered when a class is left out of both matrices, means over the seeds:",
         markdown_table(without_table(groups)),
-        "The share of the ranks of the cells (R²) that class counts explain:",
+        "The share of the ranks of the entries (R²) that class counts explain:",
         markdown_table(counts_table(measured(groups), TITLES, CLASSES)),
     ]
     write_report(folder, sections)

@@ -39,26 +39,27 @@ def write(folder: Path) -> None:
     """Write ``report.md`` and ``matrices.png`` beside the cells."""
     groups = load_cells(folder / "cells")
     sections = [
-        "# Looks or counts?",
+        "# Visual similarity or class counts?",
         "Written by `python -m studies looks` from the cells in `cells/`: ISIC 2018 at 64 pixels, 16 epochs, split by "
         "image. Heads: the head's loss as in the paper, or balanced over the classes by weights, logits or sampling. "
         "Labels: the images' own (original), shuffled among the training images, or their own under a network that "
         "never learns (random). n: seeds. Mean ± standard deviation over seeds. p̄: softness.",
-        "## What each head gives",
+        "## Scores of each head",
         markdown_table(scores_table(groups)),
-        "## What the matrices follow",
-        f"{AGREEMENT} *Confusions*: how often a classifier without a head takes two classes for one another on the "
+        "## What the matrices agree with",
+        f"{AGREEMENT} *Confusions*: how often a classifier without a head confuses two classes on the "
         "validation images, mean of both directions. Those of the plain baseline follow the class counts themselves, "
-        "since it takes what is rare for what is frequent; those of a baseline with balanced sampling do not.",
+        "because it predicts frequent classes for images of rare ones; those of a baseline with balanced sampling do "
+        "not.",
         *tables_of(agreement_table(what_matrices_follow(groups), ("network", "head", "compared with"), CLASSES)),
-        "The share of the ranks of the cells (R²) that class counts explain; some .14 would be chance:",
+        "The share of the ranks of the entries (R²) that class counts explain; about .14 would be expected by chance:",
         *tables_of(counts_table(learned_matrices(groups), ("network", "head", "labels"), CLASSES)),
-        "## How alike the matrices of different runs are",
+        "## Agreement between runs",
         "The same correlations between runs. If shuffled labels give the consistency that true labels give, then the "
-        "consistency says nothing about looks.",
+        "consistency is no evidence of visual similarity.",
         *tables_of(agreement_table(consistency(groups), ("head", "labels", "compared with"), CLASSES)),
         "## Does a balanced head classify better?",
-        "Differences to the paper's head. " + EXPLANATION,
+        "Differences from the paper's head. " + EXPLANATION,
         *comparison(groups),
     ]
     figure = matrices_of_figure(groups)

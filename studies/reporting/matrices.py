@@ -21,10 +21,10 @@ from studies.reporting.tables import spread
 Matrix = NDArray[np.float64]
 
 EXPLANATION = (
-    "Spearman's correlation of the cells off the diagonal, the mean over all pairs of runs and in brackets the lowest "
-    "and the highest (the pairs share runs, so they are not independent). p: exact two-sided Mantel test of the mean "
-    "(all 5,040 orders of the classes, the same for all pairs), after Holm over all tests of the table. *Without*: the "
-    "mean over the pairs when a class is left out of both matrices."
+    "Spearman's correlation of the entries off the diagonal, the mean over all pairs of runs and in brackets the "
+    "lowest and the highest (the pairs share runs, so they are not independent). p: exact two-sided Mantel test of the "
+    "mean (all 5,040 orders of the classes, the same for all pairs), after Holm over all tests of the table. "
+    "*Without*: the mean over the pairs when a class is left out of both matrices."
 )
 
 

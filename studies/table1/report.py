@@ -179,7 +179,7 @@ def leakage(groups: Groups, dataset: str, title: str) -> Iterator[str]:
                     row[f"{metric.replace('_', ' ')}, by {split}"] = with_interval(cells or [], metric)
             rows.append(row)
     if rows:
-        yield f"## What the leakage is worth: {title}"
+        yield f"## Effect of the leakage: {title}"
         yield (
             "Split by image, images of one lesion train and validate; split by lesion they do not. Mean ± standard "
             "deviation over the seeds; in brackets the 95 % interval of the mean for these seeds (bootstrap by lesion, "
@@ -207,11 +207,11 @@ def soft_labels(groups: Groups, dataset: str, title: str, folder: Path) -> Itera
     classes = groups[names[next(iter(learned))]][0].classes
     yield f"## The soft labels (Fig. S1): {title}"
     yield (
-        f"{AGREEMENT} *Confusions*: how often the baseline on the same backbone takes two classes for one another. "
-        "Whether agreement means looks is the question of [looks](../looks/report.md)."
+        f"{AGREEMENT} *Confusions*: how often the baseline on the same backbone confuses two classes. "
+        "Whether agreement is evidence of visual similarity is the question of [looks](../looks/report.md)."
     )
     yield markdown_table(agreement_table(agreements(groups, dataset, learned), ("backbone", "and"), classes))
-    yield "The share of the ranks of the cells (R²) that class counts explain:"
+    yield "The share of the ranks of the entries (R²) that class counts explain:"
     yield markdown_table(
         counts_table({(BACKBONES[backbone],): groups[names[backbone]] for backbone in learned}, ("backbone",), classes)
     )

@@ -222,7 +222,7 @@ def test_a_class_without_images_is_confused_with_none():
     [
         (lambda: off_diagonal(np.ones((2, 3))), r"shape \(2, 3\)"),
         (lambda: off_diagonal([[1]]), "at least 2"),
-        (lambda: off_diagonal([[1, np.nan], [np.inf, 1]]), "2 off-diagonal cells"),
+        (lambda: off_diagonal([[1, np.nan], [np.inf, 1]]), "2 off-diagonal entries"),
         (lambda: rank_correlation(matrix(0), matrix(0, 6)), "different classes"),
         (lambda: mantel_test(matrix(0), matrix(0, 6)), "different classes"),
         (lambda: count_pattern([3, 0, 1]), "one positive number per class"),

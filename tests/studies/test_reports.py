@@ -99,7 +99,7 @@ def test_the_report_of_table_1_has_the_paper_s_values_and_the_differences(made_u
     assert "| ccl | 0.6986 | 2 | 0.500 ± 0.000 | reference | – | – | " in report
     claim = r"^\| image \| ResNet-18 \| ccl − baseline \| 2 \| \+1\.55 \| \+9\.29 \| "
     assert re.search(claim + r"\([-+]\d+\.\d\d, \+\d+\.\d\d\); the paper's is ", report, re.MULTILINE)
-    assert "## What the leakage is worth: ISIC 2018, 224 pixels, 200 epochs" in report
+    assert "## Effect of the leakage: ISIC 2018, 224 pixels, 200 epochs" in report
     assert "MobileNetV2 on" not in report  # nothing to compare it with
     test = mantel_test(matrix, matrix.T)
     spans = f"{test.correlation:.2f} ({test.correlation:.2f} to {test.correlation:.2f})"

@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 
 from studies.features import curves
 from studies.features.course import EPOCHS
-from studies.features.records import fair_confusions, rounded
+from studies.features.records import balanced_confusions, rounded
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def by_epoch() -> list[list[float]]:
 
 
 def agreement(distances: list[float]) -> float:
-    """The rank correlation of the soft labels with the fair confusions, in loops."""
+    """The rank correlation of the soft labels with the balanced confusions, in loops."""
     pairs = [(row, column) for row in range(7) for column in range(row + 1, 7)]
     between = dict(zip(pairs, distances, strict=True))
     learned, confused = [], []
@@ -25,7 +25,7 @@ def agreement(distances: list[float]) -> float:
         for column in range(7):
             if row != column:
                 learned.append(powers[column] / sum(powers))
-                confused.append(fair_confusions()[row, column])
+                confused.append(balanced_confusions()[row, column])
     return float(np.asarray(spearmanr(learned, confused))[0])
 
 
