@@ -217,14 +217,7 @@ def soft_ranks(cell: Results) -> Matrix:
 
 def classifier_sections(_: Path) -> Iterator[str]:
     """The classifier alone at the paper's full length."""
-    found = {
-        method: {
-            cell["settings"]["fold"]: cell["results"]
-            for _, cell in finished("classifiers")
-            if cell["settings"]["method"] == method
-        }
-        for method in CLASSIFIERS
-    }
+    found = folds_by_method()
     if not found["baseline"]:
         return
     yield "## The classifier alone, at the paper's full length"
@@ -249,6 +242,14 @@ def classifier_sections(_: Path) -> Iterator[str]:
             row[f"difference in {score.replace('_', ' ')}"] = column.get(method, "–")
         rows.append(row)
     yield markdown_table(rows)
+
+
+def folds_by_method() -> dict[str, Folds]:
+    """The finished folds of every method."""
+    found: dict[str, dict[int, Results]] = {method: {} for method in CLASSIFIERS}
+    for _, cell in finished("classifiers"):
+        found[cell["settings"]["method"]][cell["settings"]["fold"]] = cell["results"]
+    return found
 
 
 def difference_column(found: Mapping[str, Folds], methods: Sequence[str], score: str) -> list[str]:
