@@ -43,7 +43,7 @@ Training = Mapping[tuple[str, str], Gain]
 def trainings(studies: Path) -> dict[str, Training]:
     """Title → the gains in each training, in the order of the figure."""
     scratch = pd.read_csv(studies / "table1" / "table.csv").query("dataset == 'isic2018_64' and backbone == 'resnet18'")
-    tuned = pd.read_csv(studies / "pretrained" / "table.csv").query("split == 'lesion'")
+    tuned = pd.read_csv(studies / "pretrained" / "table.csv")
     own = {method: method for method in COMPARED}
     return {
         "the paper: from scratch,\n224 pixels, by image": published(),
@@ -51,7 +51,9 @@ def trainings(studies: Path) -> dict[str, Training]:
         "from scratch,\n64 pixels, by lesion": from_table(scratch.query("split == 'lesion'"), "baseline", own),
         **{
             f"fine-tuned, 128 pixels, by lesion,\n{how}": from_table(
-                tuned[tuned["colours"] == colours], BASELINE, {title: method for method, title in COMPARED.items()}
+                tuned.query("split == 'lesion' and colours == @colours"),
+                BASELINE,
+                {title: method for method, title in COMPARED.items()},
             )
             for colours, how in COLOURS.items()
         },
@@ -74,7 +76,7 @@ def from_table(table: pd.DataFrame, reference: str, methods: Mapping[str, str]) 
         reference: its name for hard labels.
         methods: its name of each method → the method.
     """
-    rows = table[table["method"].isin(methods) & table["metric"].isin(SCORES) & (table["reference"] == reference)]
+    rows = table.query("method in @methods and metric in @SCORES and reference == @reference")
     return {
         (methods[row["method"]], row["metric"]): Gain(
             row["difference"],

@@ -244,7 +244,7 @@ def classifier_sections(_: Path) -> Iterator[str]:
     yield markdown_table(rows)
 
 
-def folds_by_method() -> dict[str, Folds]:
+def folds_by_method() -> dict[str, dict[int, Results]]:
     """The finished folds of every method."""
     found: dict[str, dict[int, Results]] = {method: {} for method in CLASSIFIERS}
     for _, cell in finished("classifiers"):
