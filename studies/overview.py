@@ -1,6 +1,6 @@
 """The figure of the findings: what each method gains over hard labels, in every training on real images.
 
-python -m studies.overview   # writes studies/overview.png from the tables and cells of the studies
+python -m studies.overview   # writes docs/evidence/overview.png from the tables and cells of the studies
 """
 
 from collections.abc import Mapping
@@ -137,9 +137,8 @@ def _draw(axes: Axes, gain: Gain, place: float, colour: str) -> None:
 
 
 def main() -> None:
-    """Write the figure beside the studies."""
-    studies = ROOT / "studies"
-    save_figure(overview_figure(trainings(studies)), studies / "overview.png")
+    """Write the figure beside the findings."""
+    save_figure(overview_figure(trainings(ROOT / "studies")), ROOT / "docs" / "evidence" / "overview.png")
 
 
 if __name__ == "__main__":

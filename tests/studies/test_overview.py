@@ -76,12 +76,13 @@ def test_points_and_intervals_stand_in_the_row_of_their_method():
     assert hollow == ["white", "C0"]
 
 
-def test_the_figure_is_written_beside_the_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_figure_is_written_beside_the_findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("studies.overview.ROOT", tmp_path)
     for study in ("table1", "pretrained"):
         (tmp_path / "studies" / study).mkdir(parents=True)
         table = (ROOT / "studies" / study / "table.csv").read_bytes()
         (tmp_path / "studies" / study / "table.csv").write_bytes(table)
+    (tmp_path / "docs" / "evidence").mkdir(parents=True)
     main()
-    with Image.open(tmp_path / "studies" / "overview.png") as image:
+    with Image.open(tmp_path / "docs" / "evidence" / "overview.png") as image:
         assert image.width == 2000
