@@ -1,4 +1,4 @@
-"""The figure of the findings: what each method gains over hard labels, in every training on real images.
+"""The figure of the findings: what each method gains over hard labels, in five trainings on real images.
 
 python -m studies.overview   # writes docs/evidence/overview.png from the tables and cells of the studies
 """
@@ -89,11 +89,11 @@ def from_table(table: pd.DataFrame, reference: str, methods: Mapping[str, str]) 
 
 def on_fixed_features() -> Training:
     """The gains of the linear classifier over all folds."""
-    folds = {method.replace("_u", "-u"): of_method for method, of_method in folds_by_method().items()}
+    folds = folds_by_method()
     gains: dict[tuple[str, str], Gain] = {}
     for method in COMPARED:
         for score in SCORES:
-            mean, half, _ = difference(folds[method], folds["baseline"], score)
+            mean, half, _ = difference(folds[method.replace("-", "_")], folds["baseline"], score)
             gains[method, score] = Gain(mean, None if half is None else (mean - half, mean + half))
     return gains
 

@@ -11,7 +11,7 @@ from studies.running.check import Outcome
 from studies.running.grid import planned_cells, read_grid, study_names
 from studies.running.settings import ROOT
 
-BESIDE_THE_STUDIES = 8
+BESIDE_THE_STUDIES = 7
 """Entries at most: a folder for each question, and little else. The study of features has a folder, but no grid."""
 
 

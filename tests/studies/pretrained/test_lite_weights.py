@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from cclnet.system.errors import CCLNetError
-from studies import lite_weights
+from studies.pretrained import lite_weights
 from studies.running.projects import start_project
 from studies.running.settings import ROOT
 
