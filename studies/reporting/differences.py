@@ -181,7 +181,7 @@ def differences_figure(
         axes_row[0].set_ylabel(title)
     for axes, title in zip(grid[0], metrics.values(), strict=True):
         axes.set_title(title)
-    figure.supxlabel(f"difference to {reference}; 95 % intervals, thick: over lesions, thin: over lesions and seeds")
+    figure.supxlabel(f"difference from {reference}; 95 % intervals, thick: over lesions, thin: over lesions and seeds")
     return figure
 
 

@@ -13,7 +13,7 @@ from studies.reporting.differences import (
     method_differences,
     metric_table,
 )
-from studies.reporting.tables import markdown_table
+from studies.reporting.tables import markdown_table, spread
 
 SCORES = METRICS | {"balanced_accuracy": "balanced accuracy"}
 """The metrics of the paper's Table 1, and the mean recall of the classes."""
@@ -30,22 +30,38 @@ def method_sections(
 ) -> list[str]:
     """A table for each score, the figure of the differences, and a table of the calibration.
 
+    Without differences, all scores are in one table.
+
     Args:
         runs: method → its runs.
         reference: name of the method with which the others are compared.
         differences: those from the reference.
         figure: file for the figure, beside the report; it is not written if there are no differences.
     """
+    return [
+        *(_compared(runs, reference, differences, figure) if differences else [markdown_table(_scores(runs))]),
+        "**Calibration**, before → after temperature scaling (the temperature of each half of the lesions fitted on "
+        "the other half)",
+        markdown_table(calibration_table(runs)),
+    ]
+
+
+def _compared(
+    runs: Mapping[str, Sequence[Cell]], reference: str, differences: Sequence[MethodDifference], figure: Path
+) -> list[str]:
+    """A table for each score, and the figure."""
     sections = []
     for metric, name in SCORES.items():
         table = metric_table(runs, metric, {reference: differences})
         sections += [f"**{name[0].upper()}{name[1:]}**", markdown_table(table)]
-    if differences:
-        save_figure(differences_figure({"": differences}, METRICS, reference), figure)
-        sections += [f"![differences from {reference}]({figure.name})"]
+    save_figure(differences_figure({"": differences}, SCORES, reference), figure)
+    return [*sections, f"![differences from {reference}]({figure.name})"]
+
+
+def _scores(runs: Mapping[str, Sequence[Cell]]) -> list[dict[str, str]]:
+    """The scores of each method over its seeds."""
     return [
-        *sections,
-        "**Calibration**, before → after temperature scaling (the temperature of each half of the lesions fitted on "
-        "the other half)",
-        markdown_table(calibration_table(runs)),
+        {"method": method, "n": str(len(cells))}
+        | {name: spread([cell.metrics[metric] for cell in cells]) for metric, name in SCORES.items()}
+        for method, cells in runs.items()
     ]

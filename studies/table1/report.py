@@ -97,7 +97,7 @@ def write(folder: Path) -> None:
                 panels[f"{BACKBONES[backbone]}\nby {split}"] = references["ccl"]
         if panels:
             save_figure(differences_figure(panels, METRICS, "CCL-Net"), folder / f"differences-{dataset}.png")
-            sections += [f"![differences to CCL-Net with intervals, {title}](differences-{dataset}.png)"]
+            sections += [f"![differences from CCL-Net with intervals, {title}](differences-{dataset}.png)"]
         sections += [*claims(groups, dataset, title), *leakage(groups, dataset, title)]
         sections += soft_labels(groups, dataset, title, folder)
     if rows:

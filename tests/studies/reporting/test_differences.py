@@ -124,6 +124,7 @@ def test_the_figure_has_every_interval():
     found = method_differences(reference, methods, ["accuracy", "nll"])
     figure = differences_figure({"group": found}, {"accuracy": "accuracy", "nll": "NLL"}, "CCL-Net")
     assert [axes.get_title() for axes in figure.axes] == ["accuracy", "NLL"]
+    assert figure.get_supxlabel().startswith("difference from CCL-Net; 95 %")
     drawn = {tuple(np.asarray(line.get_xdata()).tolist()): line for line in figure.axes[1].lines}
     for each in found:
         difference = each.differences["nll"]

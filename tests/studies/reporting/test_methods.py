@@ -36,9 +36,11 @@ def test_every_score_has_its_table_and_the_figure_stands_beside_the_report(tmp_p
 
 
 @pytest.mark.parametrize("reference", ["only", "not run"])
-def test_without_a_difference_there_is_no_figure(tmp_path: Path, reference: str):
+def test_without_a_difference_all_scores_are_in_one_table(tmp_path: Path, reference: str):
     runs = {"only": [random_cell(0, metrics=dict.fromkeys(SCORES, 0.5))]}
     assert differences_from(runs, reference) == []
     sections = method_sections(runs, reference, [], tmp_path / "a.png")
-    assert not any(section.startswith("![") for section in sections)
+    assert sections[0].splitlines()[0] == f"| method | n | {' | '.join(SCORES.values())} |"
+    assert sections[0].splitlines()[2:] == ["| only | 1 | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 |"]
+    assert len(sections) == 3 and sections[1].startswith("**Calibration**")
     assert not list(tmp_path.iterdir())
