@@ -1,4 +1,4 @@
-"""The figure of the findings: what each method gains over hard labels, in five trainings on real images.
+"""The figure of the findings: what each method gains over hard labels, in six trainings on real images.
 
 python -m studies.overview   # writes docs/evidence/overview.png from the tables and cells of the studies
 """
@@ -19,6 +19,8 @@ from studies.running.settings import ROOT
 from studies.table1.report import PUBLISHED
 
 SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
+FINE_TUNED = (("unchanged", "lesion"), ("unchanged", "image"), ("jittered", "lesion"))
+"""Colours and split of the fine-tuned networks, in the order of the figure."""
 COMPARED = {method: title for method, title in METHODS.items() if title != BASELINE}
 
 
@@ -50,12 +52,12 @@ def trainings(studies: Path) -> dict[str, Training]:
         "from scratch,\n64 pixels, by image": from_table(scratch.query("split == 'image'"), "baseline", own),
         "from scratch,\n64 pixels, by lesion": from_table(scratch.query("split == 'lesion'"), "baseline", own),
         **{
-            f"fine-tuned, 128 pixels, by lesion,\n{how}": from_table(
-                tuned.query("split == 'lesion' and colours == @colours"),
+            f"fine-tuned, 128 pixels, by {split},\n{COLOURS[colours]}": from_table(
+                tuned.query("split == @split and colours == @colours"),
                 BASELINE,
                 {title: method for method, title in COMPARED.items()},
             )
-            for colours, how in COLOURS.items()
+            for colours, split in FINE_TUNED
         },
         "classifier on fixed features,\nby lesion": on_fixed_features(),
     }
