@@ -4,6 +4,7 @@ python -m studies.overview   # writes docs/evidence/overview.png from the tables
 """
 
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +15,11 @@ from matplotlib.lines import Line2D
 
 from cclnet.views.figures import in_house_style, save_figure
 from studies.features.report import difference, folds_by_method
-from studies.pretrained.report import BASELINE, COLOURS, METHODS
+from studies.pretrained.report import BASELINE, COLOURS, METHODS, SPLITS
 from studies.running.settings import ROOT
 from studies.table1.report import PUBLISHED
 
 SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
-FINE_TUNED = (("unchanged", "lesion"), ("unchanged", "image"), ("jittered", "lesion"))
-"""Colours and split of the fine-tuned networks, in the order of the figure."""
 COMPARED = {method: title for method, title in METHODS.items() if title != BASELINE}
 
 
@@ -47,18 +46,18 @@ def trainings(studies: Path) -> dict[str, Training]:
     scratch = pd.read_csv(studies / "table1" / "table.csv").query("dataset == 'isic2018_64' and backbone == 'resnet18'")
     tuned = pd.read_csv(studies / "pretrained" / "table.csv")
     own = {method: method for method in COMPARED}
+    by_title = {title: method for method, title in COMPARED.items()}
+    fine_tuned = {
+        f"fine-tuned, 128 pixels, by {split},\n{how}": from_table(
+            tuned.query("split == @split and colours == @colours"), BASELINE, by_title
+        )
+        for (colours, how), split in product(COLOURS.items(), SPLITS)
+    }
     return {
         "the paper: from scratch,\n224 pixels, by image": published(),
         "from scratch,\n64 pixels, by image": from_table(scratch.query("split == 'image'"), "baseline", own),
         "from scratch,\n64 pixels, by lesion": from_table(scratch.query("split == 'lesion'"), "baseline", own),
-        **{
-            f"fine-tuned, 128 pixels, by {split},\n{COLOURS[colours]}": from_table(
-                tuned.query("split == @split and colours == @colours"),
-                BASELINE,
-                {title: method for method, title in COMPARED.items()},
-            )
-            for colours, split in FINE_TUNED
-        },
+        **{title: gains for title, gains in fine_tuned.items() if gains},
         "classifier on fixed features,\nby lesion": on_fixed_features(),
     }
 

@@ -33,7 +33,7 @@ LABEL, GROUP, IMAGE = "label", "group", "image"
 COLUMNS = {LABEL: "labels", GROUP: "groups", IMAGE: "images"}
 """The arrays of an .npz file that hold them."""
 ARRAYS = ("features", *COLUMNS.values())
-UNKNOWN = " "
+UNKNOWN_GROUP = " "
 """Begins the group of an image whose group is not known; no name in a file begins with a blank."""
 
 
@@ -109,7 +109,7 @@ def picture_features(
 def write_features(path: Path, it: LabelledFeatures) -> None:
     """Write ``features``, ``labels`` and, where known, ``groups`` and ``images`` as an ``.npz`` file."""
     arrays: dict[str, NDArray[Any]] = {"features": it.features, "labels": np.array(it.labels, dtype=np.str_)}
-    groups = None if it.groups is None else ["" if name.startswith(UNKNOWN) else name for name in it.groups]
+    groups = None if it.groups is None else ["" if name.startswith(UNKNOWN_GROUP) else name for name in it.groups]
     for name, values in (("groups", groups), ("images", it.images)):
         if values is not None:
             arrays[name] = np.array(values, dtype=np.str_)
@@ -243,7 +243,7 @@ def _labelled(features: NDArray[np.floating], table: pd.DataFrame, name: str) ->
     if faults:
         raise DataError(f"{name}: {'; '.join(faults)}")
     if groups:
-        groups = [group or f"{UNKNOWN}{row}" for row, group in enumerate(groups)]
+        groups = [group or f"{UNKNOWN_GROUP}{row}" for row, group in enumerate(groups)]
     return LabelledFeatures(features, labels or [], groups, images)
 
 

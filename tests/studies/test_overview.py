@@ -46,6 +46,14 @@ def test_every_training_on_real_images_is_found():
     gain = found["from scratch,\n64 pixels, by image"]["ccl", "accuracy"]
     assert gain.estimate == pytest.approx(means["ccl"] - means["baseline"])
     assert gain.runs and gain.seeds and gain.seeds[0] < gain.runs[0] < gain.estimate < gain.runs[1] < gain.seeds[1]
+    tuned = pd.read_csv(ROOT / "studies" / "pretrained" / "table.csv")
+    tuned = tuned.query("split == 'image' and colours == 'unchanged' and metric == 'accuracy'").set_index("method")
+    by_image = found["fine-tuned, 128 pixels, by image,\nwithout colour jitter, 8 epochs"]
+    assert {method for method, _ in by_image} == {"lsr-u5", "ccl"}
+    gain = by_image["lsr-u5", "accuracy"]
+    assert gain.estimate == pytest.approx(tuned["mean"]["LSR, ε = .5228"] - tuned["mean"]["baseline: hard labels"])
+    assert gain.runs and not gain.seeds  # one seed
+    assert not any("by image,\nwith colour jitter" in title for title in found)  # hard labels alone
     fixed = on_fixed_features()
     assert {method for method, _ in fixed} == set(COMPARED)
     assert all(gain.runs and not gain.seeds for gain in fixed.values())

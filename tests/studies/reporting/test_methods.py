@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from studies.reporting.methods import SCORES, differences_from, method_sections
 from tests.studies.reporting.made_up import TRUTH, random_cell
@@ -33,6 +34,16 @@ def test_every_score_has_its_table_and_the_figure_stands_beside_the_report(tmp_p
     assert sections[10] == "![differences from hard labels](a.png)"
     assert (tmp_path / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert sections[11].startswith("**Calibration**") and sections[12].count("\n") == 3
+
+
+def test_the_figure_has_a_panel_for_every_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    figures: list[Figure] = []
+    monkeypatch.setattr("studies.reporting.methods.save_figure", lambda figure, _: figures.append(figure))
+    runs = {
+        name: [random_cell(0, skill=skill, metrics=dict.fromkeys(SCORES, 0.5))] for name, skill in (("a", 0), ("b", 4))
+    }
+    method_sections(runs, "a", differences_from(runs, "a"), tmp_path / "a.png")
+    assert [axes.get_title() for axes in figures[0].axes] == list(SCORES.values())
 
 
 @pytest.mark.parametrize("reference", ["only", "not run"])
